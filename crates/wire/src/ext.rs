@@ -1,0 +1,108 @@
+//! `extFields`: the string map of a remoting header.
+//!
+//! Kept as one text with spans, in the order of the wire: a header of twenty fields costs two allocations, and what
+//! was decoded encodes again to the same bytes. Holds no meaning of any field.
+
+/// String map of a remoting header, in wire order. A name appears at most once after [`ExtFields::set`]; a decoded
+/// map may hold a name twice, then the last one counts, as in Java.
+#[derive(Clone, Default)]
+pub struct ExtFields {
+    text: String,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    key: u32,
+    value: u32,
+    end: u32,
+}
+
+impl ExtFields {
+    /// An empty map.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty map with room for `bytes` of names and values.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), spans: Vec::with_capacity((bytes / 16).min(16)) }
+    }
+
+    /// Number of entries, doubles included.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// True when there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Appends without looking for an entry of the same name.
+    pub fn push(&mut self, key: &str, value: &str) {
+        let start = self.text.len() as u32;
+        self.text.push_str(key);
+        let middle = self.text.len() as u32;
+        self.text.push_str(value);
+        self.spans.push(Span { key: start, value: middle, end: self.text.len() as u32 });
+    }
+
+    /// Appends a value through its display form.
+    pub fn push_display(&mut self, key: &str, value: impl std::fmt::Display) {
+        use std::fmt::Write;
+        let start = self.text.len() as u32;
+        self.text.push_str(key);
+        let middle = self.text.len() as u32;
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "{value}");
+        self.spans.push(Span { key: start, value: middle, end: self.text.len() as u32 });
+    }
+
+    /// Sets `key`, in place of an earlier entry of that name.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.remove(key);
+        self.push(key, value);
+    }
+
+    /// Removes every entry named `key`.
+    pub fn remove(&mut self, key: &str) {
+        let text = &self.text;
+        self.spans.retain(|span| key_of(text, span) != key);
+    }
+
+    /// The value of `key`: the last one where it is there twice.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.spans.iter().rev().find(|span| key_of(&self.text, span) == key).map(|span| value_of(&self.text, span))
+    }
+
+    /// All entries in wire order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.spans.iter().map(|span| (key_of(&self.text, span), value_of(&self.text, span)))
+    }
+}
+
+fn key_of<'a>(text: &'a str, span: &Span) -> &'a str {
+    &text[span.key as usize..span.value as usize]
+}
+
+fn value_of<'a>(text: &'a str, span: &Span) -> &'a str {
+    &text[span.value as usize..span.end as usize]
+}
+
+impl std::fmt::Debug for ExtFields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for ExtFields {
+    fn eq(&self, other: &Self) -> bool {
+        let sorted = |fields: &Self| {
+            let mut all: Vec<_> = fields.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            all.sort();
+            all
+        };
+        sorted(self) == sorted(other)
+    }
+}

@@ -1,0 +1,29 @@
+//! Java's `String.hashCode`, which tags, index keys and lock stripes are made of.
+
+/// `String.hashCode` of `text`: over UTF-16 units, wrapping at 32 bits.
+pub fn java_hash(text: &str) -> i32 {
+    if text.is_ascii() {
+        return text.bytes().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+    }
+    text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()))
+}
+
+/// Tags code of a record: 0 without tags, else the hash of the whole tags text, sign-extended.
+pub fn tags_code(tags: Option<&str>) -> i64 {
+    tags.filter(|tags| !tags.is_empty()).map_or(0, |tags| java_hash(tags).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_values() {
+        for (text, hash) in [("TagA", 2598919), ("TagB", 2598920), ("*", 42), ("TopicTest#KEY1", -1656969516)] {
+            assert_eq!(java_hash(text), hash, "{text}");
+        }
+        assert_eq!(java_hash("polygenelubricants"), i32::MIN);
+        assert_eq!(java_hash("\u{1F600}"), 0xD83D * 31 + 0xDE00);
+        assert_eq!(tags_code(Some("")), 0);
+    }
+}

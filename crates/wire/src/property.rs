@@ -1,0 +1,148 @@
+//! Property text: `name 0x01 value 0x02` repeated, and the names that brokers and clients agree on.
+//! Source: `common/.../message/MessageDecoder.java`, `MessageConst.java`; reference store 4 and 28.
+
+/// Ends a name.
+pub const NAME_END: u8 = 1;
+/// Ends a value.
+pub const VALUE_END: u8 = 2;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal;)*) => { $($(#[$doc])* pub const $constant: &str = $name;)* };
+}
+
+names! {
+    /// Index keys, separated by blanks.
+    KEYS = "KEYS";
+    /// Tag.
+    TAGS = "TAGS";
+    /// "false": the producer does not wait for flush and replicas.
+    WAIT = "WAIT";
+    /// Delay level.
+    DELAY = "DELAY";
+    /// Original topic of a retried message.
+    RETRY_TOPIC = "RETRY_TOPIC";
+    /// Original topic of a delayed message.
+    REAL_TOPIC = "REAL_TOPIC";
+    /// Original queue of a delayed message.
+    REAL_QUEUE_ID = "REAL_QID";
+    /// Half message of a transaction.
+    TRANSACTION_PREPARED = "TRAN_MSG";
+    /// Producer group.
+    PRODUCER_GROUP = "PGROUP";
+    /// First message id of a retried message.
+    ORIGIN_MESSAGE_ID = "ORIGIN_MESSAGE_ID";
+    /// Region of the broker, for traces.
+    MSG_REGION = "MSG_REGION";
+    /// Tracing switch of the broker.
+    TRACE_ON = "TRACE_ON";
+    /// The client's own message id.
+    UNIQ_KEY = "UNIQ_KEY";
+    /// Retry count of a message that a client sent back by a normal send.
+    RECONSUME_TIME = "RECONSUME_TIME";
+    /// Retry limit of a message that a client sent back by a normal send.
+    MAX_RECONSUME_TIMES = "MAX_RECONSUME_TIMES";
+    /// Cluster of the broker.
+    CLUSTER = "CLUSTER";
+    /// Pop check point, never taken from a client.
+    POP_CK = "POP_CK";
+    /// Count of an inner batch.
+    INNER_NUM = "INNER_NUM";
+    /// Base queue offset of an inner batch.
+    INNER_BASE = "INNER_BASE";
+    /// Arbitrary delay, in seconds.
+    TIMER_DELAY_SEC = "TIMER_DELAY_SEC";
+    /// Arbitrary delay, in milliseconds.
+    TIMER_DELAY_MS = "TIMER_DELAY_MS";
+    /// Time of delivery, in milliseconds since the epoch.
+    TIMER_DELIVER_MS = "TIMER_DELIVER_MS";
+    /// Set by the broker on a message in the timer topic.
+    TIMER_OUT_MS = "TIMER_OUT_MS";
+    /// Original topic of a dead letter.
+    DLQ_ORIGIN_TOPIC = "DLQ_ORIGIN_TOPIC";
+    /// Original message id of a dead letter.
+    DLQ_ORIGIN_MESSAGE_ID = "DLQ_ORIGIN_MESSAGE_ID";
+    /// CRC of the whole record.
+    CRC32 = "__CRC32#";
+}
+
+/// All entries that Java would read, in text order: segments of at least three bytes with a name and a value.
+/// A name may come twice; the last one counts.
+pub fn iter(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    text.split(|byte| *byte == VALUE_END).filter_map(|segment| {
+        let at = segment.iter().position(|byte| *byte == NAME_END)?;
+        let (name, value) = (&segment[..at], &segment[at + 1..]);
+        if name.is_empty() || value.is_empty() {
+            return None;
+        }
+        Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+    })
+}
+
+/// The value of `name`.
+pub fn find<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
+    iter(text).filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+}
+
+/// Appends one entry.
+pub fn push(text: &mut Vec<u8>, name: &str, value: &str) {
+    if !text.is_empty() && text.last() != Some(&VALUE_END) {
+        text.push(VALUE_END);
+    }
+    text.extend_from_slice(name.as_bytes());
+    text.push(NAME_END);
+    text.extend_from_slice(value.as_bytes());
+    text.push(VALUE_END);
+}
+
+/// A copy of `text` without the entries named in `names`; other bytes stay as they are.
+pub fn without(text: &[u8], names: &[&str]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for segment in text.split_inclusive(|byte| *byte == VALUE_END) {
+        let name = segment.split(|byte| *byte == NAME_END).next().unwrap_or_default();
+        let named = segment.contains(&NAME_END) && names.iter().any(|n| n.as_bytes() == name);
+        if !named {
+            out.extend_from_slice(segment);
+        }
+    }
+    out
+}
+
+/// Replaces or adds one entry.
+pub fn set(text: &mut Vec<u8>, name: &str, value: &str) {
+    if find(text, name).is_some() {
+        *text = without(text, &[name]);
+    }
+    push(text, name, value);
+}
+
+/// True unless the producer said `WAIT=false`.
+pub fn waits_for_store(text: &[u8]) -> bool {
+    !find(text, WAIT).is_some_and(|wait| wait.eq_ignore_ascii_case("false"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_java() {
+        let text = b"a\x011\x02b\x01\x02\x01x\x02junk\x02c\x012\x013\x02a\x014";
+        assert_eq!(iter(text).collect::<Vec<_>>(), [("a", "1"), ("c", "2\u{1}3"), ("a", "4")]);
+        assert_eq!(find(text, "a"), Some("4"));
+        assert_eq!(find(text, "b"), None);
+    }
+
+    #[test]
+    fn edits() {
+        let mut text = b"KEYS\x01k\x02TAGS\x01t\x02".to_vec();
+        set(&mut text, "KEYS", "n");
+        assert_eq!(text, b"TAGS\x01t\x02KEYS\x01n\x02");
+        assert_eq!(without(&text, &["TAGS"]), b"KEYS\x01n\x02");
+        assert!(waits_for_store(&text));
+        push(&mut text, WAIT, "false");
+        assert!(!waits_for_store(&text));
+        let mut open = b"a\x01b".to_vec();
+        push(&mut open, "c", "d");
+        assert_eq!(open, b"a\x01b\x02c\x01d\x02");
+    }
+}
