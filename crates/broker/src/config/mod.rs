@@ -1,0 +1,341 @@
+//! Configuration of a broker: Java's keys and defaults, from `broker.conf` and the command line.
+//!
+//! A key nobody knows is named in a warning; a value that cannot be read refuses to start. Keys of upstream that
+//! change nothing here are listed in `inert_keys.txt`, accepted, and shown with their values. Opens no file itself.
+
+pub mod properties;
+pub mod value;
+
+use std::collections::BTreeMap;
+
+pub use value::{BrokerRole, FlushDiskType};
+use value::Value;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ConfigError {
+    /// A value of the wrong kind.
+    #[error("configuration key {key} has the value '{value}', expected {expected}")]
+    Value {
+        /// Key.
+        key: String,
+        /// As given.
+        value: String,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// Keys that do not go together.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// What became of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is in force.
+    Set,
+    /// Upstream has it, nothing here depends on it.
+    Inert,
+    /// Nobody knows it.
+    Unknown,
+}
+
+macro_rules! broker_config {
+    ($($(#[$doc:meta])* $key:literal $field:ident: $type:ty = $default:expr;)*) => {
+        /// All keys that change something here. Times are in the unit of the key's upstream meaning, mostly
+        /// milliseconds.
+        #[derive(Clone, Debug)]
+        pub struct BrokerConfig {
+            $($(#[$doc])* #[doc = concat!(" Key `", $key, "`.")] pub $field: $type,)*
+            /// Keys of upstream without effect, and unknown ones, with their values.
+            pub other: BTreeMap<String, String>,
+        }
+
+        impl Default for BrokerConfig {
+            fn default() -> Self {
+                Self { $($field: $default,)* other: inert_defaults() }
+            }
+        }
+
+        impl BrokerConfig {
+            /// Sets one key from text.
+            pub fn set(&mut self, key: &str, text: &str) -> Result<Known, ConfigError> {
+                match key {
+                    $($key => { self.$field = value::parse(key, text)?; Ok(Known::Set) })*
+                    _ => {
+                        let known = self.other.insert(key.to_owned(), text.to_owned()).is_some() || is_inert(key);
+                        Ok(if known { Known::Inert } else { Known::Unknown })
+                    }
+                }
+            }
+
+            /// All keys with their values, sorted by key.
+            pub fn entries(&self) -> BTreeMap<String, String> {
+                let mut all = self.other.clone();
+                $(all.insert($key.to_owned(), self.$field.show());)*
+                all
+            }
+        }
+    };
+}
+
+broker_config! {
+    "brokerClusterName" broker_cluster_name: String = "DefaultCluster".into();
+    "brokerName" broker_name: String = host_name();
+    /// 0 is the master.
+    "brokerId" broker_id: i64 = 0;
+    "brokerRole" broker_role: BrokerRole = BrokerRole::AsyncMaster;
+    /// Address that clients are told.
+    "brokerIP1" broker_ip1: String = local_address();
+    /// Address that slaves are told.
+    "brokerIP2" broker_ip2: String = local_address();
+    "bindAddress" bind_address: String = "0.0.0.0".into();
+    "listenPort" listen_port: u16 = 10911;
+    /// 0: `listenPort` + 1.
+    "haListenPort" ha_listen_port: u16 = 0;
+    /// Name servers, separated by `;`.
+    "namesrvAddr" namesrv_addr: String = std::env::var("NAMESRV_ADDR").unwrap_or_default();
+    "brokerPermission" broker_permission: i32 = 6;
+    "serverChannelMaxIdleTimeSeconds" server_channel_max_idle_time_seconds: u64 = 120;
+
+    "storePathRootDir" store_path_root_dir: String = home_store();
+    "storePathCommitLog" store_path_commit_log: String = String::new();
+    "storeType" store_type: String = "default".into();
+    "mappedFileSizeCommitLog" mapped_file_size_commit_log: u64 = 1 << 30;
+    "mappedFileSizeConsumeQueue" mapped_file_size_consume_queue: u64 = 6_000_000;
+    "maxHashSlotNum" max_hash_slot_num: u64 = 5_000_000;
+    "maxIndexNum" max_index_num: u64 = 20_000_000;
+    "messageIndexEnable" message_index_enable: bool = true;
+    "maxMessageSize" max_message_size: i32 = 4 << 20;
+    "flushDiskType" flush_disk_type: FlushDiskType = FlushDiskType::AsyncFlush;
+    "flushIntervalCommitLog" flush_interval_commit_log: u64 = 500;
+    "flushIntervalConsumeQueue" flush_interval_consume_queue: u64 = 1000;
+    "syncFlushTimeout" sync_flush_timeout: u64 = 5000;
+    "fileReservedTime" file_reserved_time: i64 = 72;
+    "deleteWhen" delete_when: String = "04".into();
+    "diskMaxUsedSpaceRatio" disk_max_used_space_ratio: i32 = 75;
+    "diskSpaceWarningLevelRatio" disk_space_warning_level_ratio: i32 = 90;
+    "diskSpaceCleanForciblyRatio" disk_space_clean_forcibly_ratio: i32 = 85;
+    "cleanResourceInterval" clean_resource_interval: u64 = 10_000;
+    "messageDelayLevel" message_delay_level: String = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
+    "flushDelayOffsetInterval" flush_delay_offset_interval: u64 = 10_000;
+    "maxTransferBytesOnMessageInMemory" max_transfer_bytes_on_message_in_memory: i32 = 262_144;
+    "maxTransferCountOnMessageInMemory" max_transfer_count_on_message_in_memory: i32 = 32;
+    "maxTransferBytesOnMessageInDisk" max_transfer_bytes_on_message_in_disk: i32 = 65_536;
+    "maxTransferCountOnMessageInDisk" max_transfer_count_on_message_in_disk: i32 = 8;
+    "accessMessageInMemoryMaxRatio" access_message_in_memory_max_ratio: i32 = 40;
+    "maxFilterMessageSize" max_filter_message_size: i32 = 16_000;
+    "offsetCheckInSlave" offset_check_in_slave: bool = false;
+    "maxMsgsNumBatch" max_msgs_num_batch: i32 = 64;
+    "defaultQueryMaxNum" default_query_max_num: i32 = 32;
+
+    /// Static HA address of the master; replaces the learned one.
+    "haMasterAddress" ha_master_address: String = String::new();
+    "haSendHeartbeatInterval" ha_send_heartbeat_interval: u64 = 5000;
+    "haHousekeepingInterval" ha_housekeeping_interval: u64 = 20_000;
+    "haTransferBatchSize" ha_transfer_batch_size: u64 = 32_768;
+    "haMaxGapNotInSync" ha_max_gap_not_in_sync: i64 = 256 << 20;
+    /// Copies an acknowledgement stands on, the master included. 1 waits for nobody.
+    "inSyncReplicas" in_sync_replicas: i32 = 1;
+    "minInSyncReplicas" min_in_sync_replicas: i32 = 1;
+    "totalReplicas" total_replicas: i32 = 1;
+    /// Upstream waits 3000 ms, exactly as long as its producers do, so that they give up first (F-05).
+    "slaveTimeout" slave_timeout: u64 = 2500;
+    "slaveReadEnable" slave_read_enable: bool = false;
+    /// Milliseconds between two rounds of metadata sync from the master. Own key; upstream waits 60 s.
+    "slaveSyncInterval" slave_sync_interval: u64 = 1000;
+
+    "defaultTopicQueueNums" default_topic_queue_nums: i32 = 8;
+    "autoCreateTopicEnable" auto_create_topic_enable: bool = true;
+    "autoCreateSubscriptionGroup" auto_create_subscription_group: bool = true;
+    "enableCreateSysGroup" enable_create_sys_group: bool = true;
+    "clusterTopicEnable" cluster_topic_enable: bool = true;
+    "brokerTopicEnable" broker_topic_enable: bool = true;
+    "traceTopicEnable" trace_topic_enable: bool = false;
+    "msgTraceTopicName" msg_trace_topic_name: String = "RMQ_SYS_TRACE_TOPIC".into();
+    "traceOn" trace_on: bool = true;
+    "regionId" region_id: String = "DefaultRegion".into();
+    "reviveQueueNum" revive_queue_num: i32 = 8;
+    "timerWheelEnable" timer_wheel_enable: bool = true;
+    "validateSystemTopicWhenUpdateTopic" validate_system_topic_when_update_topic: bool = true;
+    "clearRetryTopicWhenDeleteTopic" clear_retry_topic_when_delete_topic: bool = true;
+    "rejectTransactionMessage" reject_transaction_message: bool = false;
+    "rejectPullConsumerEnable" reject_pull_consumer_enable: bool = false;
+    "longPollingEnable" long_polling_enable: bool = true;
+    "shortPollingTimeMills" short_polling_time_mills: u64 = 1000;
+    "litePullMessageEnable" lite_pull_message_enable: bool = true;
+    "notifyConsumerIdsChangedEnable" notify_consumer_ids_changed_enable: bool = true;
+    "useServerSideResetOffset" use_server_side_reset_offset: bool = true;
+    "startAcceptSendRequestTimeStamp" start_accept_send_request_time_stamp: i64 = 0;
+    "flushConsumerOffsetInterval" flush_consumer_offset_interval: u64 = 5000;
+    "consumerOffsetUpdateVersionStep" consumer_offset_update_version_step: i64 = 500;
+    "delayOffsetUpdateVersionStep" delay_offset_update_version_step: i64 = 200;
+    "channelExpiredTimeout" channel_expired_timeout: u64 = 120_000;
+    "registerNameServerPeriod" register_name_server_period: u64 = 30_000;
+    "registerBrokerTimeoutMills" register_broker_timeout_mills: u64 = 24_000;
+    "enableSplitMetadata" enable_split_metadata: bool = true;
+    "splitMetadataSize" split_metadata_size: i32 = 2000;
+    "configBlackList" config_black_list: String = "configBlackList;brokerConfigPath".into();
+}
+
+impl BrokerConfig {
+    /// Applies a properties text; answers the keys that nobody knows.
+    pub fn apply(&mut self, text: &str) -> Result<Vec<String>, ConfigError> {
+        let mut unknown = Vec::new();
+        for (key, value) in properties::parse(text) {
+            if self.set(&key, &value)? == Known::Unknown {
+                unknown.push(key);
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Derives what depends on other keys and refuses what does not go together. Source: `BrokerStartup.java`.
+    pub fn finish(&mut self) -> Result<(), ConfigError> {
+        if self.ha_listen_port == 0 {
+            self.ha_listen_port = self.listen_port.saturating_add(1);
+        }
+        match self.broker_role {
+            BrokerRole::Slave if self.broker_id <= 0 => {
+                return Err(ConfigError::Conflict(format!(
+                    "brokerRole=SLAVE needs brokerId > 0, it is {}; set brokerId=1 (2, 3, … for further slaves)",
+                    self.broker_id
+                )));
+            }
+            BrokerRole::Slave => {}
+            _ => self.broker_id = 0,
+        }
+        if !self.store_type.eq_ignore_ascii_case("default") {
+            return Err(ConfigError::Conflict(format!(
+                "storeType={}: only the file store is served; set storeType=default for a file store directory",
+                self.store_type
+            )));
+        }
+        self.sizes()?;
+        self.delay_levels_ms().map(|_| ())
+    }
+
+    fn sizes(&self) -> Result<(), ConfigError> {
+        let refuse = |key: &str, value: u64, expected: &'static str| {
+            Err(ConfigError::Value { key: key.into(), value: value.to_string(), expected })
+        };
+        if !(4096..=(1 << 31)).contains(&self.mapped_file_size_commit_log) {
+            return refuse("mappedFileSizeCommitLog", self.mapped_file_size_commit_log, "4096 bytes to 2 GiB");
+        }
+        if !(20..=(1 << 31)).contains(&self.mapped_file_size_consume_queue) {
+            return refuse("mappedFileSizeConsumeQueue", self.mapped_file_size_consume_queue, "20 bytes to 2 GiB");
+        }
+        if self.in_sync_replicas < 1 {
+            return Err(ConfigError::Value {
+                key: "inSyncReplicas".into(),
+                value: self.in_sync_replicas.to_string(),
+                expected: "1 or more copies, the master included",
+            });
+        }
+        Ok(())
+    }
+
+    /// The delays of `messageDelayLevel`, level 1 first, in milliseconds.
+    pub fn delay_levels_ms(&self) -> Result<Vec<i64>, ConfigError> {
+        let level = |text: &str| {
+            let (number, unit) = text.split_at(text.len().saturating_sub(1));
+            let unit = match unit {
+                "s" => 1000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => return None,
+            };
+            number.parse::<i64>().ok().filter(|number| *number >= 0)?.checked_mul(unit)
+        };
+        let levels = self.message_delay_level.split_whitespace().map(level).collect::<Option<Vec<_>>>();
+        levels.filter(|levels| !levels.is_empty()).ok_or_else(|| ConfigError::Value {
+            key: "messageDelayLevel".into(),
+            value: self.message_delay_level.clone(),
+            expected: "delays like '1s 5s 1m 2h', separated by blanks",
+        })
+    }
+
+    /// Port of the fast listener.
+    pub fn fast_port(&self) -> u16 {
+        self.listen_port.saturating_sub(2)
+    }
+
+    /// `brokerIP1:listenPort`, what clients are told.
+    pub fn broker_addr(&self) -> String {
+        format!("{}:{}", self.broker_ip1, self.listen_port)
+    }
+
+    /// `brokerIP2:haListenPort`, what slaves are told.
+    pub fn ha_addr(&self) -> String {
+        format!("{}:{}", self.broker_ip2, self.ha_listen_port)
+    }
+
+    /// True for both kinds of master.
+    pub fn is_master(&self) -> bool {
+        self.broker_role != BrokerRole::Slave
+    }
+
+    /// True when an acknowledgement waits for other copies.
+    pub fn waits_for_replicas(&self) -> bool {
+        self.broker_role == BrokerRole::SyncMaster && self.in_sync_replicas > 1
+    }
+}
+
+const INERT: &str = include_str!("inert_keys.txt");
+
+fn inert_defaults() -> BTreeMap<String, String> {
+    INERT.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+fn is_inert(key: &str) -> bool {
+    INERT.lines().any(|line| line.split_once('=').is_some_and(|(name, _)| name == key))
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "DEFAULT_BROKER".into() } else { name }
+}
+
+fn home_store() -> String {
+    format!("{}/store", std::env::var("HOME").unwrap_or_else(|_| ".".into()))
+}
+
+/// The address of the interface that leads outside; the loopback address where there is none.
+pub fn local_address() -> String {
+    let probe = || -> std::io::Result<std::net::IpAddr> {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        // Connecting a datagram socket sends nothing; it only chooses a source address.
+        socket.connect("192.0.2.1:9")?;
+        Ok(socket.local_addr()?.ip())
+    };
+    probe().map_or_else(|_| "127.0.0.1".into(), |ip| ip.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn javas_defaults_and_derived_values() {
+        let mut config = BrokerConfig::default();
+        config.finish().unwrap();
+        assert_eq!((config.listen_port, config.fast_port(), config.ha_listen_port), (10911, 10909, 10912));
+        assert_eq!(config.delay_levels_ms().unwrap().len(), 18);
+        assert_eq!(config.entries()["brokerRole"], "ASYNC_MASTER");
+        assert_eq!(config.entries()["sendMessageThreadPoolNums"], "2");
+    }
+
+    #[test]
+    fn bad_values_name_the_key() {
+        let mut config = BrokerConfig::default();
+        let error = config.apply("listenPort=many").unwrap_err().to_string();
+        assert!(error.contains("listenPort") && error.contains("many"), "{error}");
+        assert_eq!(config.apply("nobodyKnows=1\nackThreadPoolQueueCapacity=5").unwrap(), ["nobodyKnows"]);
+        config.set("brokerRole", "SLAVE").unwrap();
+        assert!(config.finish().unwrap_err().to_string().contains("brokerId"));
+        config.set("brokerRole", "ASYNC_MASTER").unwrap();
+        config.set("messageDelayLevel", "1s 5x").unwrap();
+        assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Consumer progress and queue bounds as clients ask them. Source: `broker/.../processor/ConsumerManageProcessor.java`,
+//! `AdminBrokerProcessor.java`; reference broker 5.2, 5.3, 5.5.
+
+use store::Boundary;
+use wire::{
+    Command,
+    code::response,
+    header::{
+        GetEarliestMsgStoretimeRequestHeader, GetEarliestMsgStoretimeResponseHeader, GetMaxOffsetRequestHeader,
+        GetMaxOffsetResponseHeader, GetMinOffsetRequestHeader, GetMinOffsetResponseHeader,
+        QueryConsumerOffsetRequestHeader, QueryConsumerOffsetResponseHeader, SearchOffsetRequestHeader,
+        SearchOffsetResponseHeader, UpdateConsumerOffsetRequestHeader,
+    },
+};
+
+use crate::context::{Broker, now_ms};
+
+/// UPDATE_CONSUMER_OFFSET.
+pub fn update(broker: &Broker, command: &Command) -> Command {
+    let header: UpdateConsumerOffsetRequestHeader = command.header();
+    if broker.groups.get(&header.consumer_group).is_none() && broker.config().is_master() {
+        let remark = format!("Group {} not exist!", header.consumer_group);
+        return command.error(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark);
+    }
+    if broker.topics.get(&header.topic).is_none() {
+        return command.error(response::TOPIC_NOT_EXIST, format!("Topic {} not exist!", header.topic));
+    }
+    let Some(queue_id) = header.queue_id else {
+        return command.error(response::INVALID_PARAMETER, format!("QueueId is null, topic is {}", header.topic));
+    };
+    let Some(offset) = header.commit_offset else {
+        return command.error(response::INVALID_PARAMETER, format!("Offset is null, topic is {}", header.topic));
+    };
+    if broker.offsets.pending_reset(&header.topic, &header.consumer_group, queue_id).is_some() {
+        return command.error(response::SUCCESS, "Offset has been previously reset");
+    }
+    if credible(broker, &header.topic, queue_id, offset) {
+        broker.offsets.commit(&header.topic, &header.consumer_group, queue_id, offset, now_ms());
+    }
+    command.ok()
+}
+
+/// False for progress beyond the end of a queue that has messages on a master: a live consumer that still commits what
+/// the lost master had would skip what comes next (F-02). A slave may simply be behind.
+pub fn credible(broker: &Broker, topic: &str, queue_id: i32, offset: i64) -> bool {
+    let max = broker.store.max_offset(topic, queue_id);
+    if offset <= max || max == 0 || !broker.config().is_master() {
+        return true;
+    }
+    tracing::debug!("progress {offset} on {topic} queue {queue_id} is not taken: the queue ends at {max}");
+    false
+}
+
+/// QUERY_CONSUMER_OFFSET.
+pub fn query(broker: &Broker, command: &Command) -> Command {
+    let header: QueryConsumerOffsetRequestHeader = command.header();
+    let (topic, group) = (&header.topic, &header.consumer_group);
+    let queue_id = header.queue_id;
+    let stored = broker.offsets.pending_reset(topic, group, queue_id).or_else(|| broker.offsets.get(topic, group, queue_id));
+    if let Some(offset) = stored.filter(|offset| *offset >= 0) {
+        return command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset });
+    }
+    if header.set_zero_if_not_found == Some(false) {
+        let remark = "Not found, do not set to zero, maybe this group boot first";
+        return command.error(response::QUERY_NOT_FOUND, remark);
+    }
+    if broker.store.min_offset(topic, queue_id) <= 0 && in_memory(broker, topic, queue_id) {
+        return command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset: 0 });
+    }
+    command.error(response::QUERY_NOT_FOUND, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
+}
+
+/// True while the first message of a queue counts as in memory: a young group starts there then.
+fn in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
+    let config = broker.store.config();
+    let window = config.total_memory / 100 * u64::from(config.access_message_in_memory_max_ratio);
+    let unit = broker.store.queue_unit(topic, queue_id, 0);
+    unit.is_some_and(|unit| broker.store.max_phys() - unit.physical_offset <= window as i64)
+}
+
+/// GET_MAX_OFFSET.
+pub fn max(broker: &Broker, command: &Command) -> Command {
+    let header: GetMaxOffsetRequestHeader = command.header();
+    let offset = broker.store.max_offset(&header.topic, header.queue_id);
+    command.ok().with_header(&GetMaxOffsetResponseHeader { offset })
+}
+
+/// GET_MIN_OFFSET.
+pub fn min(broker: &Broker, command: &Command) -> Command {
+    let header: GetMinOffsetRequestHeader = command.header();
+    let offset = broker.store.min_offset(&header.topic, header.queue_id);
+    command.ok().with_header(&GetMinOffsetResponseHeader { offset })
+}
+
+/// SEARCH_OFFSET_BY_TIMESTAMP.
+pub fn search(broker: &Broker, command: &Command) -> Command {
+    let header: SearchOffsetRequestHeader = command.header();
+    let boundary = match header.boundary_type.as_deref() {
+        Some(text) if text.eq_ignore_ascii_case("upper") => Boundary::Upper,
+        _ => Boundary::Lower,
+    };
+    let offset = broker.store.offset_by_time(&header.topic, header.queue_id, header.timestamp, boundary);
+    command.ok().with_header(&SearchOffsetResponseHeader { offset })
+}
+
+/// GET_EARLIEST_MSG_STORETIME.
+pub fn earliest_time(broker: &Broker, command: &Command) -> Command {
+    let header: GetEarliestMsgStoretimeRequestHeader = command.header();
+    let timestamp = broker.store.earliest_time(&header.topic, header.queue_id);
+    command.ok().with_header(&GetEarliestMsgStoretimeResponseHeader { timestamp })
+}

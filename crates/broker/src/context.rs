@@ -1,0 +1,254 @@
+//! What the request families share: configuration, store, tables, clients, and the few operations on them that belong
+//! to no single family. Parses no request.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::{Mutex, RwLock};
+use store::Store;
+use tokio::time::{Duration, Instant, timeout};
+use wire::{Command, code::request, header::NotifyConsumerIdsChangedRequestHeader, message_id};
+
+use crate::{
+    clients::{Changed, Clients},
+    config::{BrokerConfig, FlushDiskType},
+    groups::Groups,
+    ha::Replicas,
+    hold::Holds,
+    locks::QueueLocks,
+    offsets::Offsets,
+    register::Registrar,
+    request_mode::RequestModes,
+    schedule::DelayOffsets,
+    stats::Stats,
+    sync::SyncState,
+    timer_files::TimerFiles,
+    topics::Topics,
+};
+
+/// A running broker, as its request families see it.
+pub struct Broker {
+    config: RwLock<Arc<BrokerConfig>>,
+    /// Path of `broker.conf`, when there is one; changes at run time are written there.
+    pub config_file: Option<PathBuf>,
+    /// Version of the configuration, for `getBrokerConfig`.
+    pub config_version: Mutex<wire::body::DataVersion>,
+    /// Commit log and queues.
+    pub store: Store,
+    /// Topics.
+    pub topics: Topics,
+    /// Subscription groups.
+    pub groups: Groups,
+    /// Consumer progress.
+    pub offsets: Offsets,
+    /// Delay progress.
+    pub delays: DelayOffsets,
+    /// Message request modes.
+    pub request_modes: RequestModes,
+    /// Timer state that this broker carries for its peers.
+    pub timers: TimerFiles,
+    /// Connected clients.
+    pub clients: Clients,
+    /// Queue locks.
+    pub locks: QueueLocks,
+    /// Held pulls.
+    pub holds: Holds,
+    /// Counters.
+    pub stats: Stats,
+    /// Slaves of this broker and their acknowledgements.
+    pub replicas: Replicas,
+    /// The master of this broker, when it is a slave.
+    pub sync: SyncState,
+    /// Name servers.
+    pub registrar: Registrar,
+    /// Calls to other brokers.
+    pub api: client::BrokerApi,
+    /// Start, milliseconds since the epoch.
+    pub started_ms: i64,
+    /// Start.
+    pub started: Instant,
+    /// Set once the broker stops.
+    pub stopping: AtomicBool,
+    id_counter: AtomicU32,
+    store_host: RwLock<SocketAddr>,
+}
+
+/// The parts that are made before a [`Broker`] is.
+pub struct Parts {
+    /// Configuration.
+    pub config: BrokerConfig,
+    /// Its file.
+    pub config_file: Option<PathBuf>,
+    /// Commit log and queues.
+    pub store: Store,
+    /// Topics.
+    pub topics: Topics,
+    /// Subscription groups.
+    pub groups: Groups,
+    /// Consumer progress.
+    pub offsets: Offsets,
+    /// Delay progress.
+    pub delays: DelayOffsets,
+    /// Message request modes.
+    pub request_modes: RequestModes,
+    /// Timer state.
+    pub timers: TimerFiles,
+    /// Name servers.
+    pub registrar: Registrar,
+    /// Calls to other brokers.
+    pub api: client::BrokerApi,
+}
+
+/// How a stored message stands after the wait for its marks. Source: `PutMessageStatus.java`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Everything asked for is done.
+    Ok,
+    /// Not on the device in time.
+    FlushDiskTimeout,
+    /// Not on enough replicas in time.
+    FlushSlaveTimeout,
+}
+
+impl Broker {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let store_host = store_host(&parts.config);
+        Self {
+            config: RwLock::new(Arc::new(parts.config)),
+            config_file: parts.config_file,
+            config_version: Mutex::default(),
+            store: parts.store,
+            topics: parts.topics,
+            groups: parts.groups,
+            offsets: parts.offsets,
+            delays: parts.delays,
+            request_modes: parts.request_modes,
+            timers: parts.timers,
+            clients: Clients::default(),
+            locks: QueueLocks::default(),
+            holds: Holds::default(),
+            stats: Stats::default(),
+            replicas: Replicas::default(),
+            sync: SyncState::default(),
+            registrar: parts.registrar,
+            api: parts.api,
+            started_ms: now_ms(),
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            id_counter: AtomicU32::new(0),
+            store_host: RwLock::new(store_host),
+        }
+    }
+
+    /// The configuration at this moment.
+    pub fn config(&self) -> Arc<BrokerConfig> {
+        self.config.read().clone()
+    }
+
+    /// Replaces the configuration.
+    pub fn set_config(&self, config: BrokerConfig) {
+        *self.store_host.write() = store_host(&config);
+        *self.config.write() = Arc::new(config);
+    }
+
+    /// The address that records carry.
+    pub fn store_host(&self) -> SocketAddr {
+        *self.store_host.read()
+    }
+
+    /// True once the broker stops.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A unique id as clients make it, for messages that came without one.
+    pub fn unique_id(&self) -> String {
+        let ip = match self.store_host().ip() {
+            IpAddr::V4(ip) => ip,
+            IpAddr::V6(_) => std::net::Ipv4Addr::LOCALHOST,
+        };
+        let count = self.id_counter.fetch_add(1, Ordering::Relaxed);
+        let millis = (now_ms() - self.started_ms) as u32;
+        message_id::unique_id(ip, std::process::id() as u16, (self.started_ms as u32).rotate_left(16) ^ (count >> 16), millis, count as u16)
+    }
+
+    /// Builds the views of what was appended and wakes who waits for messages.
+    pub fn dispatch(&self) {
+        self.store.dispatch();
+    }
+
+    /// True when an acknowledgement has to wait for a mark.
+    pub fn must_wait(&self, config: &BrokerConfig) -> bool {
+        config.flush_disk_type == FlushDiskType::SyncFlush || config.waits_for_replicas()
+    }
+
+    /// Waits until everything up to `end` is as safe as the configuration promises. When both fail, the replica
+    /// status wins, as upstream.
+    pub async fn wait_stored(&self, end: i64, config: &BrokerConfig) -> Stored {
+        let flushed = async {
+            if config.flush_disk_type != FlushDiskType::SyncFlush {
+                return true;
+            }
+            let limit = Duration::from_millis(config.sync_flush_timeout);
+            timeout(limit, self.store.marks().flushed.wait(end)).await.is_ok()
+        };
+        let replicated = async {
+            if !config.waits_for_replicas() {
+                return true;
+            }
+            let mark = self.replicas.mark(config.in_sync_replicas as usize, self.store.max_phys());
+            timeout(Duration::from_millis(config.slave_timeout), mark.wait(end)).await.is_ok()
+        };
+        match tokio::join!(flushed, replicated) {
+            (_, false) => Stored::FlushSlaveTimeout,
+            (false, true) => Stored::FlushDiskTimeout,
+            (true, true) => Stored::Ok,
+        }
+    }
+
+    /// Tells the members of a group to look at their queues again.
+    pub fn notify_change(&self, changed: Option<Changed>) {
+        let Some(changed) = changed else { return };
+        let allowed = self.groups.get(&changed.group).is_none_or(|group| group.notify_consumer_ids_changed_enable);
+        if !allowed || !self.config().notify_consumer_ids_changed_enable {
+            return;
+        }
+        let header = NotifyConsumerIdsChangedRequestHeader { consumer_group: changed.group, ..Default::default() };
+        for member in changed.members {
+            member.send_oneway(Command::request_with(request::NOTIFY_CONSUMER_IDS_CHANGED, &header));
+        }
+    }
+
+    /// Removes a topic with its queues and progress.
+    pub fn drop_topic_data(&self, topic: &str) {
+        self.offsets.remove_topic(topic, now_ms());
+        if let Err(error) = self.store.delete_topic(topic) {
+            tracing::error!("queues of the deleted topic {topic} are not removed: {error}; remove them by hand");
+        }
+    }
+}
+
+fn store_host(config: &BrokerConfig) -> SocketAddr {
+    let ip = config.broker_ip1.parse().unwrap_or_else(|_| {
+        use std::net::ToSocketAddrs;
+        let found = (config.broker_ip1.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next());
+        found.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
+    });
+    SocketAddr::new(ip, config.listen_port)
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// The `See …` line that upstream appends to some remarks; tools look for it.
+pub const FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";

@@ -1,0 +1,191 @@
+//! Subscription groups: the table, its version, `subscriptionGroup.json`.
+//! Source: `broker/.../subscription/SubscriptionGroupManager.java`; reference broker 1.4.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, RwLock};
+use wire::{
+    body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper as Wrapper},
+    topic,
+};
+
+use crate::persist::{self, PersistError};
+
+const PREDEFINED: [&str; 8] = [
+    "TOOLS_CONSUMER",
+    "FILTERSRV_CONSUMER",
+    "SELF_TEST_C_GROUP",
+    "CID_ONS-HTTP-PROXY",
+    "CID_ONSAPI_PULL",
+    "CID_ONSAPI_PERMISSION",
+    "CID_ONSAPI_OWNER",
+    "CID_RMQ_SYS_TRANS",
+];
+
+/// Bit of the forbidden table that forbids reading.
+const FORBIDDEN_READ: i32 = 1 << 2;
+
+/// The subscription groups of this broker.
+pub struct Groups {
+    state: RwLock<State>,
+    file: PathBuf,
+    saving: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    table: HashMap<String, Arc<SubscriptionGroupConfig>>,
+    forbidden: BTreeMap<String, BTreeMap<String, i32>>,
+    version: DataVersion,
+}
+
+impl Groups {
+    /// Loads `subscriptionGroup.json` over the predefined groups.
+    pub fn load(file: PathBuf) -> Result<Self, PersistError> {
+        let mut state = State::default();
+        for name in PREDEFINED {
+            state.table.insert(name.to_owned(), Arc::new(named(name)));
+        }
+        if let Some(stored) = persist::load::<Wrapper>(&file)? {
+            state.table.extend(stored.subscription_group_table.into_iter().map(|(k, v)| (k, Arc::new(v))));
+            state.forbidden = stored.forbidden_table;
+            state.version = stored.data_version;
+        }
+        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()) })
+    }
+
+    /// One group; never creates.
+    pub fn get(&self, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        self.state.read().table.get(name).cloned()
+    }
+
+    /// One group, created with defaults when `auto` allows it and the name is legal.
+    pub fn get_or_create(&self, name: &str, auto: bool, now_ms: i64) -> Option<Arc<SubscriptionGroupConfig>> {
+        if let Some(group) = self.get(name) {
+            return Some(group);
+        }
+        let system = name.starts_with(topic::SYSTEM_GROUP_PREFIX);
+        if !(auto || system) || topic::validate_group(name).is_err() {
+            return None;
+        }
+        if let Err(error) = self.put(named(name), now_ms) {
+            tracing::error!("group {name} is not created: {error}");
+        }
+        self.get(name)
+    }
+
+    /// Puts one group and raises the version; false when nothing changed.
+    pub fn put(&self, group: SubscriptionGroupConfig, now_ms: i64) -> Result<bool, PersistError> {
+        {
+            let mut state = self.state.write();
+            if state.table.get(&group.group_name).is_some_and(|old| **old == group) {
+                return Ok(false);
+            }
+            state.table.insert(group.group_name.clone(), Arc::new(group));
+            state.version.next(now_ms);
+        }
+        self.save().map(|()| true)
+    }
+
+    /// Removes one group; false when it was not there.
+    pub fn remove(&self, name: &str, now_ms: i64) -> Result<bool, PersistError> {
+        {
+            let mut state = self.state.write();
+            if state.table.remove(name).is_none() {
+                return Ok(false);
+            }
+            state.forbidden.remove(name);
+            state.version.next(now_ms);
+        }
+        self.save().map(|()| true)
+    }
+
+    /// True when the group may not read the topic.
+    pub fn forbids_read(&self, group: &str, topic: &str) -> bool {
+        let state = self.state.read();
+        state.forbidden.get(group).and_then(|topics| topics.get(topic)).is_some_and(|bits| bits & FORBIDDEN_READ != 0)
+    }
+
+    /// Forbids or allows reading; answers whether reading is allowed now.
+    pub fn set_readable(&self, group: &str, topic: &str, readable: Option<bool>, now_ms: i64) -> Result<bool, PersistError> {
+        if let Some(readable) = readable {
+            let mut state = self.state.write();
+            let topics = state.forbidden.entry(group.to_owned()).or_default();
+            let bits = topics.entry(topic.to_owned()).or_default();
+            *bits = if readable { *bits & !FORBIDDEN_READ } else { *bits | FORBIDDEN_READ };
+            topics.retain(|_, bits| *bits != 0);
+            state.forbidden.retain(|_, topics| !topics.is_empty());
+            state.version.next(now_ms);
+            drop(state);
+            self.save()?;
+        }
+        Ok(!self.forbids_read(group, topic))
+    }
+
+    /// Table and version at one moment, as peers and the file have it.
+    pub fn snapshot(&self) -> Wrapper {
+        let state = self.state.read();
+        Wrapper {
+            subscription_group_table: state.table.iter().map(|(k, v)| (k.clone(), (**v).clone())).collect(),
+            forbidden_table: state.forbidden.clone(),
+            data_version: state.version.clone(),
+        }
+    }
+
+    /// Takes a master's table as differences and keeps its version (W-23); an equal version writes nothing (F-34).
+    pub fn adopt(&self, master: Wrapper) -> Result<(), PersistError> {
+        {
+            let mut state = self.state.write();
+            if state.version == master.data_version {
+                return Ok(());
+            }
+            state.table.retain(|name, _| master.subscription_group_table.contains_key(name));
+            for (name, group) in master.subscription_group_table {
+                if state.table.get(&name).is_none_or(|old| **old != group) {
+                    state.table.insert(name, Arc::new(group));
+                }
+            }
+            state.forbidden = master.forbidden_table;
+            state.version = master.data_version;
+        }
+        self.save()
+    }
+
+    /// All names.
+    pub fn names(&self) -> Vec<String> {
+        self.state.read().table.keys().cloned().collect()
+    }
+
+    /// Puts several groups and writes the file once; answers how many changed.
+    pub fn put_all(&self, groups: Vec<SubscriptionGroupConfig>, now_ms: i64) -> Result<usize, PersistError> {
+        let mut changed = 0;
+        {
+            let mut state = self.state.write();
+            for group in groups {
+                if state.table.get(&group.group_name).is_none_or(|old| **old != group) {
+                    state.table.insert(group.group_name.clone(), Arc::new(group));
+                    state.version.next(now_ms);
+                    changed += 1;
+                }
+            }
+        }
+        if changed > 0 {
+            self.save()?;
+        }
+        Ok(changed)
+    }
+
+    /// Writes `subscriptionGroup.json`.
+    pub fn save(&self) -> Result<(), PersistError> {
+        let _one = self.saving.lock();
+        persist::save(&self.file, &self.snapshot())
+    }
+}
+
+fn named(name: &str) -> SubscriptionGroupConfig {
+    SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() }
+}

@@ -1,0 +1,215 @@
+//! The master's shell: accepts slaves at the replication port and moves bytes between them, the session and the store.
+//! Every rule of the protocol is in `replica::master`.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use replica::{MasterAction, MasterClose, MasterSession, MasterSettings, frame::TransferHeader};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp::{OwnedReadHalf, OwnedWriteHalf}},
+    sync::Notify,
+    task::JoinHandle,
+};
+
+use super::ticks;
+use crate::context::Broker;
+
+const MAX_SLAVES: usize = 64;
+const READ_BUFFER: usize = 4096;
+/// How often an idle writer looks at the clock.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The replication port.
+pub struct Listener {
+    accepting: JoinHandle<()>,
+    addr: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `haListenPort` and starts to accept.
+    pub async fn bind(broker: &Arc<Broker>) -> io::Result<Self> {
+        let config = broker.config();
+        let listener = TcpListener::bind((config.bind_address.as_str(), config.ha_listen_port)).await?;
+        let addr = listener.local_addr()?;
+        Ok(Self { accepting: tokio::spawn(accept(broker.clone(), listener)), addr })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Accepts no more. Connections end with the term.
+    pub async fn shutdown(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
+    }
+}
+
+async fn accept(broker: Arc<Broker>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) if broker.replicas.connections() < MAX_SLAVES => {
+                tokio::spawn(serve(broker.clone(), stream, peer));
+            }
+            Ok((_, peer)) => tracing::warn!("replication from {peer} is refused: {MAX_SLAVES} connections are open"),
+            Err(error) => {
+                tracing::warn!("accepting at the replication port failed: {error}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Protocol(#[from] MasterClose),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the peer closed it")]
+    Eof,
+    #[error("the log at offset {0} cannot be read")]
+    Unreadable(i64),
+    #[error("the role changed or this broker stops")]
+    Term,
+}
+
+struct Link {
+    broker: Arc<Broker>,
+    id: u64,
+    peer: SocketAddr,
+    session: Mutex<MasterSession>,
+    heard: Notify,
+}
+
+async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
+    let id = broker.replicas.next_connection.fetch_add(1, Ordering::Relaxed);
+    let mut term = broker.replicas.term.subscribe();
+    broker.replicas.connected(id, peer.to_string());
+    tracing::info!("replication connection from {peer}");
+    let session = Mutex::new(session(&broker));
+    let link = Link { broker: broker.clone(), id, peer, session, heard: Notify::new() };
+    let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    let ended = tokio::select! {
+        ended = link.read(reader) => ended,
+        ended = link.write(writer) => ended,
+        _ = term.changed() => Err(Ended::Term),
+    };
+    broker.replicas.disconnected(id, peer.ip());
+    match ended {
+        Err(Ended::Protocol(close)) if close.needs_operator() => tracing::error!("replication to {peer}: {close}"),
+        Err(Ended::Protocol(close)) => tracing::warn!("replication to {peer}: {close}"),
+        Err(other) => tracing::info!("replication to {peer} ended: {other}"),
+        Ok(()) => {}
+    }
+}
+
+fn session(broker: &Broker) -> MasterSession {
+    let config = broker.config();
+    let settings = MasterSettings {
+        segment_size: broker.store.segment_size() as i64,
+        batch_size: config.ha_transfer_batch_size.min(4 << 20) as u32,
+        heartbeat_interval_ms: config.ha_send_heartbeat_interval,
+        housekeeping_interval_ms: config.ha_housekeeping_interval,
+        ..MasterSettings::default()
+    };
+    MasterSession::new(settings, ticks(broker), broker.store.min_phys(), broker.store.max_phys())
+}
+
+impl Link {
+    /// Tells the session how far the log reaches, then asks it for the next action.
+    fn poll(&self) -> Option<MasterAction> {
+        let mut session = self.session.lock();
+        session.on_marks(ticks(&self.broker), self.broker.store.min_phys(), self.broker.store.max_phys());
+        session.on_tick(ticks(&self.broker));
+        session.poll()
+    }
+
+    async fn read(&self, mut reader: OwnedReadHalf) -> Result<(), Ended> {
+        let mut buffer = vec![0; READ_BUFFER];
+        loop {
+            let count = reader.read(&mut buffer).await?;
+            if count == 0 {
+                return Err(Ended::Eof);
+            }
+            {
+                let mut session = self.session.lock();
+                let (min, max) = (self.broker.store.min_phys(), self.broker.store.max_phys());
+                session.on_marks(ticks(&self.broker), min, max);
+                session.on_bytes(ticks(&self.broker), &buffer[..count]);
+                // An acknowledgement is counted here, at once: the writer may be busy with a long write.
+                self.take_ack(&mut session, max);
+            }
+            self.heard.notify_one();
+        }
+    }
+
+    fn take_ack(&self, session: &mut MasterSession, own_end: i64) {
+        if let Some(offset) = session.take_ack().filter(|_| self.broker.config().is_master()) {
+            self.broker.replicas.acknowledged(self.id, self.peer.ip(), offset, own_end);
+        }
+    }
+
+    async fn write(&self, mut writer: OwnedWriteHalf) -> Result<(), Ended> {
+        loop {
+            match self.poll() {
+                Some(MasterAction::Send { offset, len }) => self.send(&mut writer, offset, len).await?,
+                Some(MasterAction::Heartbeat { offset }) => {
+                    writer.write_all(&TransferHeader::heartbeat(offset).encode()).await?;
+                    self.session.lock().on_sent(ticks(&self.broker), 0);
+                }
+                Some(MasterAction::Ack { .. }) => {}
+                Some(MasterAction::Close { reason }) => return Err(reason.into()),
+                None => self.wait().await,
+            }
+        }
+    }
+
+    async fn send(&self, writer: &mut OwnedWriteHalf, offset: i64, len: u32) -> Result<(), Ended> {
+        let bytes = self.broker.store.read_log(offset, len as usize).filter(|bytes| bytes.len() == len as usize);
+        let bytes = bytes.ok_or(Ended::Unreadable(offset))?;
+        let head = TransferHeader { offset, body_len: len as i32 }.encode();
+        let mut parts = [io::IoSlice::new(&head), io::IoSlice::new(&bytes)];
+        let mut parts = &mut parts[..];
+        while !parts.is_empty() {
+            let count = writer.write_vectored(parts).await?;
+            if count == 0 {
+                return Err(Ended::Eof);
+            }
+            io::IoSlice::advance_slices(&mut parts, count);
+        }
+        self.session.lock().on_sent(ticks(&self.broker), len);
+        self.broker.replicas.sent(self.id, offset + i64::from(len), len as usize);
+        Ok(())
+    }
+
+    /// Until something is appended (W-18), something was heard, or the session's next deadline.
+    async fn wait(&self) {
+        let (next, deadline) = {
+            let session = self.session.lock();
+            (session.next_offset(), session.deadline_ms())
+        };
+        let now = ticks(&self.broker);
+        let pause = deadline.map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now).max(1))).min(TICK);
+        let appended = async {
+            match next {
+                Some(next) => self.broker.store.marks().appended.wait(next + 1).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = appended => {}
+            () = self.heard.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
+//! [`master`] accepts slaves, [`slave`] follows a master, [`Replicas`] holds what is known of the copies.
+
+pub mod master;
+pub mod slave;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use replica::AckTable;
+use store::Mark;
+use tokio::{
+    sync::watch,
+    time::Instant,
+};
+use wire::body::{HAClientRuntimeInfo, HAConnectionRuntimeInfo, HARuntimeInfo};
+
+use crate::context::{Broker, now_ms};
+
+/// Copies of the log, and this broker's own following.
+pub struct Replicas {
+    state: Mutex<State>,
+    /// Raised at each role change and at the end; everything older ends.
+    term: watch::Sender<u64>,
+    /// Held by the follower while it may append.
+    following: tokio::sync::Mutex<()>,
+    paused: AtomicBool,
+    next_connection: AtomicU64,
+    follower: Mutex<HAClientRuntimeInfo>,
+}
+
+#[derive(Default)]
+struct State {
+    acks: AckTable,
+    marks: BTreeMap<usize, Arc<Mark>>,
+    connections: HashMap<u64, SlaveConnection>,
+}
+
+struct SlaveConnection {
+    addr: String,
+    acked: i64,
+    next: i64,
+    sent: u64,
+    since: Instant,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            term: watch::Sender::new(0),
+            following: tokio::sync::Mutex::default(),
+            paused: AtomicBool::new(false),
+            next_connection: AtomicU64::new(1),
+            follower: Mutex::default(),
+        }
+    }
+}
+
+impl Replicas {
+    /// The mark that says how far `copies` copies reach.
+    pub fn mark(&self, copies: usize, own_end: i64) -> Arc<Mark> {
+        let mut state = self.state.lock();
+        let now = state.acks.replicated(copies, own_end).unwrap_or(-1);
+        state.marks.entry(copies).or_insert_with(|| Arc::new(Mark::new(now))).clone()
+    }
+
+    /// How far `copies` copies reach.
+    pub fn replicated(&self, copies: usize, own_end: i64) -> i64 {
+        self.state.lock().acks.replicated(copies, own_end).unwrap_or(-1)
+    }
+
+    /// A new term: what slaves acknowledged before counts no longer.
+    pub fn new_term(&self) {
+        let mut state = self.state.lock();
+        state.acks = AckTable::new();
+        state.marks.clear();
+        drop(state);
+        self.paused.store(false, Ordering::Release);
+    }
+
+    /// Ends every replication connection.
+    pub fn disconnect_all(&self) {
+        self.term.send_modify(|term| *term += 1);
+    }
+
+    /// Ends everything, when the broker stops.
+    pub fn stop(&self) {
+        self.paused.store(true, Ordering::Release);
+        self.disconnect_all();
+    }
+
+    /// Ends the following of a master and waits until nothing of it can be appended any more.
+    pub async fn end_following(&self) {
+        self.paused.store(true, Ordering::Release);
+        self.disconnect_all();
+        drop(self.following.lock().await);
+    }
+
+    fn connected(&self, id: u64, addr: String) {
+        let connection = SlaveConnection { addr, acked: -1, next: -1, sent: 0, since: Instant::now() };
+        self.state.lock().connections.insert(id, connection);
+    }
+
+    fn disconnected(&self, id: u64, slave: IpAddr) {
+        let mut state = self.state.lock();
+        state.connections.remove(&id);
+        state.acks.disconnect(&slave.to_string(), id);
+    }
+
+    /// Counts an acknowledgement once for each address a slave comes from (W-2): the newest connection that has
+    /// reported stands for it. Classic replication names no slave otherwise.
+    fn acknowledged(&self, id: u64, slave: IpAddr, offset: i64, own_end: i64) {
+        let mut state = self.state.lock();
+        let slave = slave.to_string();
+        let first = state.connections.get(&id).is_some_and(|connection| connection.acked < 0);
+        if first || !state.acks.replicas().any(|(known, _)| known == slave) {
+            state.acks.connect(&slave, id);
+        }
+        state.acks.ack(&slave, id, offset, own_end);
+        if let Some(connection) = state.connections.get_mut(&id) {
+            connection.acked = offset;
+        }
+        let State { acks, marks, .. } = &mut *state;
+        for (copies, mark) in marks {
+            mark.advance(acks.replicated(*copies, own_end).unwrap_or(-1));
+        }
+    }
+
+    fn sent(&self, id: u64, next: i64, bytes: usize) {
+        if let Some(connection) = self.state.lock().connections.get_mut(&id) {
+            connection.next = next;
+            connection.sent += bytes as u64;
+        }
+    }
+
+    /// Number of connected slaves.
+    pub fn connections(&self) -> usize {
+        self.state.lock().connections.len()
+    }
+
+    /// The answer to GET_BROKER_HA_STATUS.
+    pub fn ha_status(&self, broker: &Broker) -> HARuntimeInfo {
+        let config = broker.config();
+        let own_end = broker.store.max_phys();
+        if !config.is_master() {
+            let mut info = self.follower.lock().clone();
+            info.max_offset = own_end;
+            return HARuntimeInfo { master: false, ha_client_runtime_info: info, ..HARuntimeInfo::default() };
+        }
+        let state = self.state.lock();
+        let gap = config.ha_max_gap_not_in_sync;
+        let ha_connection_info: Vec<_> =
+            state.connections.values().map(|connection| connection.info(own_end, gap)).collect();
+        HARuntimeInfo {
+            master: true,
+            master_commit_log_max_offset: own_end,
+            in_sync_slave_nums: ha_connection_info.iter().filter(|info| info.in_sync).count() as i32,
+            ha_connection_info,
+            ..HARuntimeInfo::default()
+        }
+    }
+
+    fn followed(&self, update: impl FnOnce(&mut HAClientRuntimeInfo)) {
+        update(&mut self.follower.lock());
+    }
+}
+
+impl SlaveConnection {
+    fn info(&self, own_end: i64, gap: i64) -> HAConnectionRuntimeInfo {
+        let seconds = self.since.elapsed().max(Duration::from_secs(1)).as_secs();
+        HAConnectionRuntimeInfo {
+            addr: Some(self.addr.clone()),
+            slave_ack_offset: self.acked,
+            diff: own_end - self.acked,
+            // A connection that has not reported is no copy of anything.
+            in_sync: self.acked >= 0 && own_end - self.acked < gap,
+            transferred_byte_in_second: (self.sent / seconds) as i64,
+            transfer_from_where: self.next,
+        }
+    }
+}
+
+/// Monotonic milliseconds for the state machines.
+fn ticks(broker: &Broker) -> u64 {
+    broker.started.elapsed().as_millis() as u64
+}
+
+fn wall_ms() -> i64 {
+    now_ms()
+}

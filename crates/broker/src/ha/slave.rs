@@ -1,0 +1,162 @@
+//! The slave's shell: connects to the master's replication port and appends what the session hands on.
+//! Every rule of the protocol is in `replica::slave`.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use replica::{SlaveAction, SlaveClose, SlaveSession, SlaveSettings, frame};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{ticks, wall_ms};
+use crate::context::Broker;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const READ_BUFFER: usize = 512 * 1024;
+/// First pause after a lost connection; it doubles up to [`MAX_PAUSE`] while nothing is transferred.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Starts the follower. It works while this broker is a slave.
+pub fn start(broker: &Arc<Broker>) {
+    tokio::spawn(run(broker.clone()));
+}
+
+async fn run(broker: Arc<Broker>) {
+    let mut pause = MIN_PAUSE;
+    let mut said: Option<(String, Instant)> = None;
+    while !broker.is_stopping() {
+        let config = broker.config();
+        let paused = broker.replicas.paused.load(Ordering::Acquire);
+        let Some(master) = broker.sync.ha_addr(&config).filter(|_| !config.is_master() && !paused) else {
+            tokio::time::sleep(MIN_PAUSE).await;
+            continue;
+        };
+        let before = broker.store.max_phys();
+        let ended = follow_once(&broker, &master).await;
+        if broker.store.max_phys() > before {
+            pause = MIN_PAUSE;
+        }
+        say(&mut said, &master, &ended);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// The same reason is said once in ten seconds.
+fn say(said: &mut Option<(String, Instant)>, master: &str, ended: &Ended) {
+    let text = ended.to_string();
+    let repeated = said.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < Duration::from_secs(10));
+    if repeated {
+        return;
+    }
+    match ended {
+        Ended::Io(_) | Ended::Eof | Ended::Connect(_) | Ended::Term | Ended::Protocol(SlaveClose::Silent { .. }) => {
+            tracing::info!("replication from {master} ended: {text}; it is tried again");
+        }
+        _ => tracing::error!("replication from {master} is stopped: {text}"),
+    }
+    *said = Some((text, Instant::now()));
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error(transparent)]
+    Protocol(#[from] SlaveClose),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the master closed it")]
+    Eof,
+    #[error("the store refuses the bytes: {0}")]
+    Store(#[from] store::StoreError),
+    #[error("the role changed or this broker stops")]
+    Term,
+}
+
+async fn follow_once(broker: &Arc<Broker>, master: &str) -> Ended {
+    let mut term = broker.replicas.term.subscribe();
+    let _following = broker.replicas.following.lock().await;
+    if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
+        return Ended::Term;
+    }
+    let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Ended::Connect(error),
+        Err(_) => return Ended::Connect(io::ErrorKind::TimedOut.into()),
+    };
+    tokio::select! {
+        ended = transfer(broker, stream, master) => match ended {
+            Ok(()) => Ended::Eof,
+            Err(ended) => ended,
+        },
+        _ = term.changed() => Ended::Term,
+    }
+}
+
+async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, master: &str) -> Result<(), Ended> {
+    stream.set_nodelay(true)?;
+    let log_end = broker.store.max_phys();
+    let mut session = SlaveSession::connected(settings(broker), ticks(broker), log_end);
+    tracing::info!("replication from {master} starts at offset {log_end}");
+    broker.replicas.followed(|info| info.master_addr = Some(master.to_owned()));
+    let mut buffer = vec![0; READ_BUFFER];
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    carry_out(broker, &mut session, &mut stream).await?;
+    loop {
+        tokio::select! {
+            count = stream.read(&mut buffer) => match count? {
+                0 => return Err(Ended::Eof),
+                count => {
+                    session.on_bytes(ticks(broker), &buffer[..count]);
+                    broker.replicas.followed(|info| info.last_read_timestamp = wall_ms());
+                }
+            },
+            _ = tick.tick() => session.on_tick(ticks(broker)),
+        }
+        carry_out(broker, &mut session, &mut stream).await?;
+    }
+}
+
+fn settings(broker: &Broker) -> SlaveSettings {
+    let config = broker.config();
+    SlaveSettings {
+        segment_size: broker.store.segment_size() as i64,
+        heartbeat_interval_ms: config.ha_send_heartbeat_interval,
+        housekeeping_interval_ms: config.ha_housekeeping_interval,
+        record_limit: (i64::from(config.max_message_size) + (128 << 10)).max(64 << 20),
+        ..SlaveSettings::default()
+    }
+}
+
+/// Does what the session says: appends first, one report for all of them.
+async fn carry_out(broker: &Arc<Broker>, session: &mut SlaveSession, stream: &mut TcpStream) -> Result<(), Ended> {
+    let mut appended = false;
+    while let Some(action) = session.poll() {
+        match action {
+            SlaveAction::Append { offset, bytes } => {
+                let end = broker.store.append_raw(offset, &bytes)?;
+                session.on_appended(ticks(broker), end);
+                appended = true;
+            }
+            SlaveAction::Report { offset } => {
+                stream.write_all(&frame::encode_report(offset)).await?;
+                broker.replicas.followed(|info| info.last_write_timestamp = wall_ms());
+            }
+            SlaveAction::Close { reason } => return Err(reason.into()),
+        }
+    }
+    // The report is on its way before the queues are built.
+    if appended {
+        broker.dispatch();
+    }
+    Ok(())
+}

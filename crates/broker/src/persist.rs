@@ -1,0 +1,145 @@
+//! The JSON files under `config/`: read with their `.bak`, replaced so that a crash leaves an old or a new whole file.
+//! Source of the layout: `common/.../ConfigManager.java`; reference store 23. Knows no content.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use wire::json::{self, FromJson, ToJson};
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PersistError {
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// Neither the file nor its `.bak` can be read.
+    #[error("{path} and its .bak cannot be read ({cause}); put a good copy in place, or remove both to start empty")]
+    Unreadable {
+        /// File.
+        path: PathBuf,
+        /// What the reader said.
+        cause: String,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> PersistError + '_ {
+    move |source| PersistError::Io { path: path.to_owned(), source }
+}
+
+/// Reads `path`, or its `.bak` where the file is missing, empty or broken. A broken file is kept aside and named in a
+/// warning. `None` when neither exists.
+pub fn load<T: FromJson + Default>(path: &Path) -> Result<Option<T>, PersistError> {
+    match read(path)? {
+        Found::Good(value) => return Ok(Some(value)),
+        Found::Missing => {}
+        Found::Bad(cause) => set_aside(path, &cause)?,
+    }
+    let backup = with_suffix(path, ".bak");
+    match read(&backup)? {
+        Found::Good(value) => {
+            tracing::warn!("{} was not usable, {} is used", path.display(), backup.display());
+            Ok(Some(value))
+        }
+        Found::Missing => Ok(None),
+        Found::Bad(cause) => Err(PersistError::Unreadable { path: path.to_owned(), cause }),
+    }
+}
+
+enum Found<T> {
+    Good(T),
+    Missing,
+    Bad(String),
+}
+
+fn read<T: FromJson + Default>(path: &Path) -> Result<Found<T>, PersistError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
+        Err(error) => return Err(io_error(path)(error)),
+    };
+    if bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+        return Ok(if bytes.is_empty() { Found::Missing } else { Found::Bad("it holds only blanks".into()) });
+    }
+    Ok(match json::decode(&bytes) {
+        Ok(value) => Found::Good(value),
+        Err(error) => Found::Bad(error.to_string()),
+    })
+}
+
+fn set_aside(path: &Path, cause: &str) -> Result<(), PersistError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let aside = with_suffix(path, &format!(".broken-{now}"));
+    fs::rename(path, &aside).map_err(io_error(path))?;
+    tracing::warn!("{} is broken ({cause}); it is kept as {}", path.display(), aside.display());
+    Ok(())
+}
+
+/// Replaces `path` by `value`: written aside, fsynced, the former content kept as `.bak`, renamed, directory fsynced.
+/// At each moment the file or its `.bak` is whole.
+pub fn save(path: &Path, value: &impl ToJson) -> Result<(), PersistError> {
+    save_text(path, &json::pretty(value))
+}
+
+/// Same, for text that is ready.
+pub fn save_text(path: &Path, text: &str) -> Result<(), PersistError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(io_error(directory))?;
+    let aside = with_suffix(path, ".tmp");
+    let mut file = File::create(&aside).map_err(io_error(&aside))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error(&aside))?;
+    if path.exists() {
+        let backup = with_suffix(path, ".bak");
+        let link = with_suffix(path, ".bak.tmp");
+        let _ = fs::remove_file(&link);
+        fs::hard_link(path, &link).and_then(|()| fs::rename(&link, &backup)).map_err(io_error(&backup))?;
+    }
+    fs::rename(&aside, path).map_err(io_error(path))?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::body::ConsumerOffsetSerializeWrapper as Offsets;
+
+    fn offsets(value: i64) -> Offsets {
+        let mut offsets = Offsets::default();
+        offsets.offset_table.entry("T@G".into()).or_default().insert(0, value);
+        offsets
+    }
+
+    #[test]
+    fn f19_a_stale_tail_or_a_cut_file_falls_back_to_bak() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("consumerOffset.json");
+        save(&path, &offsets(1)).unwrap();
+        save(&path, &offsets(2)).unwrap();
+        assert_eq!(load::<Offsets>(&path).unwrap().unwrap(), offsets(2));
+        let good = fs::read_to_string(&path).unwrap();
+        for bad in [format!("{good}7}}}}}}"), good[..21].to_owned()] {
+            fs::write(&path, &bad).unwrap();
+            assert_eq!(load::<Offsets>(&path).unwrap().unwrap(), offsets(1), "{bad}");
+            let aside = fs::read_dir(dir.path()).unwrap().flatten().any(|e| {
+                e.file_name().to_string_lossy().contains(".broken-") && fs::read_to_string(e.path()).unwrap() == bad
+            });
+            assert!(aside, "the broken file is kept");
+        }
+        fs::write(dir.path().join("consumerOffset.json.bak"), "{").unwrap();
+        assert!(matches!(load::<Offsets>(&path), Err(PersistError::Unreadable { .. })));
+    }
+}

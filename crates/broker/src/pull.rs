@@ -1,0 +1,327 @@
+//! PULL_MESSAGE and LITE_PULL_MESSAGE: read, answer, or hold until something arrives.
+//! Source: `broker/.../processor/PullMessageProcessor.java`; reference broker 4. Records go out as they lie in the
+//! log, behind a header.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use remoting::Connection;
+use store::{GetResult, GetStatus};
+use tokio::time::{Duration, Instant};
+use wire::{
+    Command,
+    body::{SubscriptionGroupConfig, TopicConfig},
+    code::{request, response},
+    header::{PullMessageRequestHeader, PullMessageResponseHeader},
+    sys_flag, topic,
+};
+
+use crate::{
+    config::{BrokerConfig, BrokerRole},
+    context::{Broker, FAQ, now_ms},
+    filter::{TAG, TagFilter},
+    hold::Held,
+    stats::count,
+};
+
+/// A pull that passed its checks.
+pub struct Pull {
+    /// Who asks.
+    pub conn: Arc<Connection>,
+    /// The request, for its opaque and encoding.
+    pub command: Command,
+    /// Its header.
+    pub header: PullMessageRequestHeader,
+    /// Queue.
+    pub queue_id: i32,
+    /// First wanted offset.
+    pub offset: i64,
+    /// Which messages.
+    pub filter: Arc<TagFilter>,
+    group: Arc<SubscriptionGroupConfig>,
+    topic: Arc<TopicConfig>,
+}
+
+/// A refusal: code, `forbiddenType`, remark.
+struct Refused(i32, Option<i32>, String);
+
+/// Checks and executes one pull.
+pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: &Command) {
+    let config = broker.config();
+    match check(broker, &config, conn, command) {
+        Ok(pull) => first_execution(broker, &config, pull),
+        Err(Refused(code, forbidden_type, remark)) => {
+            let header = PullMessageResponseHeader { forbidden_type, ..PullMessageResponseHeader::default() };
+            crate::service::answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
+        }
+    }
+}
+
+fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
+    let outcome = read(broker, config, &pull);
+    let header = &pull.header;
+    if header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0 {
+        let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
+        let offset = header.commit_offset;
+        if reset.is_none() && crate::consumer_offset::credible(broker, &header.topic, pull.queue_id, offset) {
+            broker.offsets.commit(&header.topic, &header.consumer_group, pull.queue_id, offset, now_ms());
+        }
+    }
+    if outcome.code == response::PULL_NOT_FOUND && header.sys_flag & sys_flag::PULL_SUSPEND != 0 {
+        hold(broker, config, pull);
+        return;
+    }
+    answer(broker, config, &pull, outcome);
+}
+
+fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
+    let wait = match config.long_polling_enable {
+        true => Duration::from_millis(pull.header.suspend_timeout_millis.clamp(0, 600_000) as u64),
+        false => Duration::from_millis(config.short_polling_time_mills),
+    };
+    let (topic, queue_id, offset) = (pull.header.topic.clone(), pull.queue_id, pull.offset);
+    broker.holds.add(Held { pull, until: Instant::now() + wait });
+    // A message that arrived between the read and the hold has woken nobody.
+    if broker.store.max_offset(&topic, queue_id) > offset {
+        broker.holds.wake(broker, &topic, queue_id);
+    }
+}
+
+/// Executes a held pull for good: whatever is there now is the answer.
+pub fn again(broker: &Arc<Broker>, pull: &Pull) {
+    let config = broker.config();
+    let outcome = read(broker, &config, pull);
+    answer(broker, &config, pull, outcome);
+}
+
+fn check(broker: &Broker, config: &BrokerConfig, conn: &Arc<Connection>, command: &Command) -> Result<Pull, Refused> {
+    let header: PullMessageRequestHeader = command.header();
+    broker_allows(config, command)?;
+    let group = group_of(broker, config, &header)?;
+    let topic = topic_of(broker, &header)?;
+    let (Some(queue_id), Some(offset)) = (header.queue_id, header.queue_offset) else {
+        return Err(Refused(response::INVALID_PARAMETER, None, "queueId and queueOffset are needed".into()));
+    };
+    if queue_id < 0 || queue_id >= topic.read_queue_nums {
+        let remark = format!(
+            "queueId[{queue_id}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] consumer:[{}]",
+            header.topic,
+            topic.read_queue_nums,
+            conn.peer()
+        );
+        return Err(Refused(response::INVALID_PARAMETER, None, remark));
+    }
+    let filter = Arc::new(filter_of(broker, &group, &header)?);
+    let command = Command { body: Bytes::new(), ..command.clone() };
+    Ok(Pull { conn: conn.clone(), command, header, queue_id, offset, filter, group, topic })
+}
+
+fn broker_allows(config: &BrokerConfig, command: &Command) -> Result<(), Refused> {
+    if config.broker_role == BrokerRole::Slave && !config.slave_read_enable {
+        let remark = format!(
+            "[REJECTREQUEST]system busy, start flow control for a while: this broker is a slave that serves no reads \
+             (slaveReadEnable=false); set slaveReadEnable=true on {} to read from it",
+            config.broker_addr()
+        );
+        return Err(Refused(response::SYSTEM_BUSY, None, remark));
+    }
+    if !topic::perm::readable(config.broker_permission) {
+        let remark = format!("the broker[{}] pulling message is forbidden", config.broker_ip1);
+        return Err(Refused(response::NO_PERMISSION, Some(1), remark));
+    }
+    if command.code == request::LITE_PULL_MESSAGE && !config.lite_pull_message_enable {
+        let remark = format!("the broker[{}] for lite pull consumer is forbidden", config.broker_ip1);
+        return Err(Refused(response::NO_PERMISSION, Some(1), remark));
+    }
+    Ok(())
+}
+
+fn group_of(broker: &Broker, config: &BrokerConfig, header: &PullMessageRequestHeader) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
+    let name = &header.consumer_group;
+    let group = broker.groups.get_or_create(name, config.auto_create_subscription_group && config.is_master(), now_ms());
+    let group = group.or_else(|| slave_group(config, name)).ok_or_else(|| {
+        let remark = format!("subscription group [{name}] does not exist, {FAQ}");
+        Refused(response::SUBSCRIPTION_GROUP_NOT_EXIST, None, remark)
+    })?;
+    match group.consume_enable {
+        true => Ok(group),
+        false => Err(Refused(response::NO_PERMISSION, Some(2), format!("subscription group no permission, {name}"))),
+    }
+}
+
+/// A slave creates no group of its own, which would part it from its master; it serves an unknown one with defaults.
+fn slave_group(config: &BrokerConfig, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+    let allowed = !config.is_master() && config.auto_create_subscription_group && topic::validate_group(name).is_ok();
+    allowed.then(|| Arc::new(SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() }))
+}
+
+fn topic_of(broker: &Broker, header: &PullMessageRequestHeader) -> Result<Arc<TopicConfig>, Refused> {
+    let topic = broker.topics.get(&header.topic).ok_or_else(|| {
+        let remark = format!("topic[{}] not exist, apply first please! {FAQ}", header.topic);
+        Refused(response::TOPIC_NOT_EXIST, None, remark)
+    })?;
+    match topic::perm::readable(topic.perm) {
+        true => Ok(topic),
+        false => {
+            let remark = format!("the topic[{}] pulling message is forbidden", header.topic);
+            Err(Refused(response::NO_PERMISSION, Some(3), remark))
+        }
+    }
+}
+
+fn filter_of(broker: &Broker, group: &SubscriptionGroupConfig, header: &PullMessageRequestHeader) -> Result<TagFilter, Refused> {
+    let kind = header.expression_type.as_deref().unwrap_or(TAG);
+    if !kind.is_empty() && kind != TAG {
+        let remark = format!("The broker does not support consumer to filter message by {kind}");
+        return Err(Refused(response::SYSTEM_ERROR, None, remark));
+    }
+    if header.sys_flag & sys_flag::PULL_SUBSCRIPTION != 0 {
+        let expression = header.subscription.as_deref().unwrap_or_default();
+        return TagFilter::parse(expression).ok_or_else(|| {
+            Refused(response::SUBSCRIPTION_PARSE_FAILED, None, "parse the consumer's subscription failed".into())
+        });
+    }
+    registered_filter(broker, group, header)
+}
+
+fn registered_filter(broker: &Broker, group: &SubscriptionGroupConfig, header: &PullMessageRequestHeader) -> Result<TagFilter, Refused> {
+    let name = &header.consumer_group;
+    let found = broker.clients.with_group(name, |online| {
+        (online.is_broadcasting(), online.subscriptions.get(&header.topic).cloned())
+    });
+    let (broadcasting, subscription) = found.ok_or_else(|| {
+        Refused(response::SUBSCRIPTION_NOT_EXIST, None, format!("the consumer's group info not exist{FAQ}"))
+    })?;
+    if broadcasting && !group.consume_broadcast_enable {
+        let remark = format!("the consumer group[{name}] can not consume by broadcast way");
+        return Err(Refused(response::NO_PERMISSION, Some(4), remark));
+    }
+    if broker.groups.forbids_read(name, &header.topic) {
+        let remark = format!("the consumer group[{name}] is forbidden for topic[{}]", header.topic);
+        return Err(Refused(response::NO_PERMISSION, Some(5), remark));
+    }
+    let subscription = subscription.ok_or_else(|| {
+        Refused(response::SUBSCRIPTION_NOT_EXIST, None, format!("the consumer's subscription not exist{FAQ}"))
+    })?;
+    if subscription.sub_version < header.sub_version {
+        let remark = "the consumer's subscription not latest".to_owned();
+        return Err(Refused(response::SUBSCRIPTION_NOT_LATEST, None, remark));
+    }
+    Ok(TagFilter::of(&subscription))
+}
+
+/// What a read came to.
+struct Outcome {
+    code: i32,
+    remark: &'static str,
+    next: i64,
+    min: i64,
+    max: i64,
+    suggest_slave: bool,
+    messages: Bytes,
+}
+
+fn read(broker: &Broker, config: &BrokerConfig, pull: &Pull) -> Outcome {
+    let header = &pull.header;
+    if let Some(reset) = broker.offsets.take_reset(&header.topic, &header.consumer_group, pull.queue_id) {
+        return Outcome {
+            code: response::PULL_OFFSET_MOVED,
+            remark: "OFFSET_RESET",
+            next: reset,
+            min: broker.store.min_offset(&header.topic, pull.queue_id),
+            max: broker.store.max_offset(&header.topic, pull.queue_id),
+            suggest_slave: false,
+            messages: Bytes::new(),
+        };
+    }
+    let got = broker.store.get_messages(&header.topic, pull.queue_id, pull.offset, header.max_msg_nums, &*pull.filter);
+    broker.offsets.pulled(&header.topic, &header.consumer_group, pull.queue_id, got.next_begin_offset);
+    count_read(broker, config, pull, &got);
+    Outcome {
+        code: code_of(got.status, pull.offset),
+        remark: name_of(got.status),
+        next: got.next_begin_offset,
+        min: got.min_offset,
+        max: got.max_offset,
+        suggest_slave: got.suggest_pull_from_slave,
+        messages: got.messages,
+    }
+}
+
+fn count_read(broker: &Broker, config: &BrokerConfig, pull: &Pull, got: &GetResult) {
+    if got.status != GetStatus::Found {
+        count(&broker.stats.get_missed, 1);
+        return;
+    }
+    let found = got.count as i64;
+    count(&broker.stats.get_found, 1);
+    count(&broker.stats.transferred, found);
+    let key = format!("{}@{}", pull.topic.topic_name, pull.group.group_name);
+    broker.stats.add("GROUP_GET_NUMS", &key, found);
+    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, found);
+}
+
+fn code_of(status: GetStatus, offset: i64) -> i32 {
+    match status {
+        GetStatus::Found => response::SUCCESS,
+        GetStatus::MessageWasRemoving | GetStatus::NoMatchedMessage => response::PULL_RETRY_IMMEDIATELY,
+        GetStatus::NoMessageInQueue if offset != 0 => response::PULL_OFFSET_MOVED,
+        GetStatus::NoMessageInQueue => response::PULL_NOT_FOUND,
+        GetStatus::OffsetFoundNull | GetStatus::OffsetOverflowOne => response::PULL_NOT_FOUND,
+        GetStatus::OffsetOverflowBadly | GetStatus::OffsetTooSmall => response::PULL_OFFSET_MOVED,
+    }
+}
+
+/// The remark of an answer. Source: `GetMessageStatus.java`.
+fn name_of(status: GetStatus) -> &'static str {
+    match status {
+        GetStatus::Found => "FOUND",
+        GetStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",
+        GetStatus::MessageWasRemoving => "MESSAGE_WAS_REMOVING",
+        GetStatus::OffsetFoundNull => "OFFSET_FOUND_NULL",
+        GetStatus::OffsetOverflowBadly => "OFFSET_OVERFLOW_BADLY",
+        GetStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
+        GetStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
+        GetStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+    }
+}
+
+fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outcome) {
+    let suggest_which_broker_id = suggest(config, pull, &mut outcome);
+    let header = PullMessageResponseHeader {
+        suggest_which_broker_id,
+        next_begin_offset: outcome.next,
+        min_offset: outcome.min,
+        max_offset: outcome.max,
+        topic_sys_flag: Some(pull.topic.topic_sys_flag),
+        group_sys_flag: Some(pull.group.group_sys_flag),
+        ..PullMessageResponseHeader::default()
+    };
+    let mut answer = pull.command.error(outcome.code, outcome.remark).with_header(&header);
+    if outcome.code == response::SUCCESS {
+        answer.body = outcome.messages;
+    }
+    if !broker.is_stopping() || outcome.code == response::SUCCESS {
+        crate::service::answer_unless_oneway(&pull.conn, &pull.command, answer);
+    }
+}
+
+/// Which broker the client shall ask next, and what a slave makes of its answer (reference replication 4.8).
+fn suggest(config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
+    let slave = config.broker_role == BrokerRole::Slave;
+    if slave && outcome.code == response::PULL_OFFSET_MOVED && outcome.remark != "OFFSET_RESET" && !config.offset_check_in_slave {
+        outcome.code = response::PULL_RETRY_IMMEDIATELY;
+        return pull.group.broker_id;
+    }
+    match (config.slave_read_enable, outcome.suggest_slave) {
+        (false, _) => 0,
+        (true, true) => pull.group.which_broker_when_consume_slowly,
+        (true, false) if slave => {
+            if outcome.code != response::SUCCESS {
+                outcome.code = response::PULL_RETRY_IMMEDIATELY;
+            }
+            0
+        }
+        (true, false) => pull.group.broker_id,
+    }
+}

@@ -1,0 +1,41 @@
+//! QUERY_MESSAGE and VIEW_MESSAGE_BY_ID. Source: `broker/.../processor/QueryMessageProcessor.java`;
+//! reference broker 11.
+
+use wire::{
+    Command,
+    code::response,
+    header::{QueryMessageRequestHeader, QueryMessageResponseHeader, ViewMessageRequestHeader},
+};
+
+use crate::context::Broker;
+
+/// QUERY_MESSAGE: by key or by the client's message id.
+pub fn by_key(broker: &Broker, command: &Command) -> Command {
+    let header: QueryMessageRequestHeader = command.header();
+    let config = broker.config();
+    let unique = command.ext.get("_UNIQUE_KEY_QUERY").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let wanted = if unique { config.default_query_max_num } else { header.max_num };
+    let wanted = wanted.clamp(1, config.max_msgs_num_batch.max(1));
+    let found = broker.store.query(&header.topic, &header.key, wanted as usize, header.begin_timestamp, header.end_timestamp);
+    let answer_header = QueryMessageResponseHeader {
+        index_last_update_timestamp: found.index_last_update_timestamp,
+        index_last_update_phyoffset: found.index_last_update_phyoffset,
+    };
+    if found.messages.is_empty() {
+        let remark = "can not find message, maybe time range not correct";
+        return command.error(response::QUERY_NOT_FOUND, remark).with_header(&answer_header);
+    }
+    command.ok_body(found.messages).with_header(&answer_header)
+}
+
+/// VIEW_MESSAGE_BY_ID: by physical offset.
+pub fn by_offset(broker: &Broker, command: &Command) -> Command {
+    let header: ViewMessageRequestHeader = command.header();
+    match broker.store.read_record(header.offset) {
+        Some(record) => command.ok_body(record),
+        None => {
+            let remark = format!("can not find message by the offset, {}", header.offset);
+            command.error(response::SYSTEM_ERROR, remark)
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Registration at the name servers: at start, periodically, and soon after a topic changed.
+//! Source: `broker/.../BrokerController.java`, `out/BrokerOuterAPI.java`; reference broker 13.1.
+//!
+//! No request waits for a name server (F-10): a change only rings here. Each server is served on its own, so a dead
+//! one delays nobody.
+
+use std::{sync::Arc, time::Duration};
+
+use client::Registration;
+use parking_lot::RwLock;
+use tokio::{sync::Notify, time::Instant};
+use wire::{
+    body::{RegisterBrokerBody, TopicConfig},
+    topic::perm,
+};
+
+use crate::{config::BrokerConfig, context::Broker};
+
+const FIRST_LIMIT: Duration = Duration::from_secs(3);
+
+/// The name servers of this broker.
+pub struct Registrar {
+    list: RwLock<Vec<String>>,
+    bell: Notify,
+}
+
+impl Registrar {
+    /// From `namesrvAddr`.
+    pub fn new(config: &BrokerConfig) -> Self {
+        Self { list: RwLock::new(split(&config.namesrv_addr)), bell: Notify::new() }
+    }
+
+    /// Addresses of the name servers.
+    pub fn namesrv_list(&self) -> Vec<String> {
+        self.list.read().clone()
+    }
+
+    /// Takes a new list; answers the servers that are no longer in it.
+    pub fn set_list(&self, namesrv_addr: &str) -> Vec<String> {
+        let new = split(namesrv_addr);
+        let old = std::mem::replace(&mut *self.list.write(), new.clone());
+        self.topic_changed();
+        old.into_iter().filter(|server| !new.contains(server)).collect()
+    }
+
+    /// Something that clients see has changed: register soon.
+    pub fn topic_changed(&self) {
+        self.bell.notify_one();
+    }
+}
+
+fn split(list: &str) -> Vec<String> {
+    list.split(';').map(str::trim).filter(|server| !server.is_empty()).map(str::to_owned).collect()
+}
+
+/// Registers until the broker stops.
+pub async fn run(broker: Arc<Broker>) {
+    while !broker.is_stopping() {
+        let period = broker.config().register_name_server_period.clamp(10_000, 60_000);
+        let next = Instant::now() + Duration::from_millis(period);
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = broker.registrar.bell.notified() => {}
+        }
+        if !broker.is_stopping() {
+            register_all(&broker);
+        }
+    }
+}
+
+/// Starts one registration at every name server and waits for none.
+pub fn register_all(broker: &Arc<Broker>) {
+    for server in broker.registrar.namesrv_list() {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            let limit = Duration::from_millis(broker.config().register_broker_timeout_mills);
+            register_at(&broker, &server, limit).await;
+        });
+    }
+}
+
+/// The registration at start: waits until one server answered, or for 3 s.
+pub async fn register_first(broker: &Arc<Broker>) {
+    let servers = broker.registrar.namesrv_list();
+    if servers.is_empty() {
+        tracing::warn!("no name server is configured (namesrvAddr): clients will not find this broker");
+        return;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for server in servers {
+        let broker = broker.clone();
+        tasks.spawn(async move { register_at(&broker, &server, FIRST_LIMIT).await });
+    }
+    while let Some(done) = tasks.join_next().await {
+        if done.unwrap_or(false) {
+            break;
+        }
+    }
+    tasks.detach_all();
+}
+
+async fn register_at(broker: &Arc<Broker>, server: &str, limit: Duration) -> bool {
+    let config = broker.config();
+    let registration = registration(broker, &config);
+    match broker.api.register_broker(server, &registration, limit).await {
+        Ok(answer) => {
+            if !config.is_master() {
+                broker.sync.learned(&config, answer.master_addr, answer.ha_server_addr);
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!("registration at name server {server} failed, it is tried again: {error}");
+            false
+        }
+    }
+}
+
+fn registration(broker: &Broker, config: &BrokerConfig) -> Registration {
+    let mut wrapper = broker.topics.snapshot();
+    let restricted = config.broker_permission & perm::READ_WRITE != perm::READ_WRITE;
+    if restricted {
+        let limit = |topic: &mut TopicConfig| topic.perm &= config.broker_permission;
+        wrapper.topic_config_table.values_mut().for_each(limit);
+    }
+    Registration {
+        cluster_name: config.broker_cluster_name.clone(),
+        broker_name: config.broker_name.clone(),
+        broker_id: config.broker_id,
+        broker_addr: config.broker_addr(),
+        ha_server_addr: config.ha_addr(),
+        body: RegisterBrokerBody { topic_config_serialize_wrapper: wrapper, ..RegisterBrokerBody::default() },
+    }
+}
+
+/// Tells every name server that this broker goes.
+pub async fn unregister_all(broker: &Arc<Broker>) {
+    unregister(broker, broker.registrar.namesrv_list()).await;
+}
+
+/// Tells some name servers that this broker goes.
+pub async fn unregister(broker: &Arc<Broker>, servers: Vec<String>) {
+    let config = broker.config();
+    let mut tasks = tokio::task::JoinSet::new();
+    for server in servers {
+        let (broker, config) = (broker.clone(), config.clone());
+        tasks.spawn(async move {
+            let registration = registration(&broker, &config);
+            if let Err(error) = broker.api.unregister_broker(&server, &registration, FIRST_LIMIT).await {
+                tracing::warn!("name server {server} was not told that this broker goes: {error}");
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,51 @@
+//! How each group reads each topic (pull or pop), `messageRequestMode.json`. Carried for peers and clients.
+//! Source: `broker/.../loadbalance/MessageRequestModeManager.java`.
+
+use std::path::PathBuf;
+
+use parking_lot::RwLock;
+use wire::body::{MessageRequestModeSerializeWrapper as Wrapper, SetMessageRequestModeRequestBody as Mode};
+
+use crate::persist::{self, PersistError};
+
+/// All request modes.
+pub struct RequestModes {
+    table: RwLock<Wrapper>,
+    file: PathBuf,
+}
+
+impl RequestModes {
+    /// Loads `messageRequestMode.json`.
+    pub fn load(file: PathBuf) -> Result<Self, PersistError> {
+        let table = persist::load::<Wrapper>(&file)?.unwrap_or_default();
+        Ok(Self { table: RwLock::new(table), file })
+    }
+
+    /// The mode of a group on a topic.
+    pub fn get(&self, topic: &str, group: &str) -> Option<Mode> {
+        self.table.read().message_request_mode_map.get(topic)?.get(group).cloned()
+    }
+
+    /// Sets a mode.
+    pub fn put(&self, mode: Mode) -> Result<(), PersistError> {
+        let mut table = self.table.write();
+        let groups = table.message_request_mode_map.entry(mode.topic.clone()).or_default();
+        groups.insert(mode.consumer_group.clone(), mode);
+        persist::save(&self.file, &*table)
+    }
+
+    /// The whole table.
+    pub fn snapshot(&self) -> Wrapper {
+        self.table.read().clone()
+    }
+
+    /// Takes a master's table; writes only what differs.
+    pub fn adopt(&self, master: Wrapper) -> Result<(), PersistError> {
+        let mut table = self.table.write();
+        if *table == master {
+            return Ok(());
+        }
+        *table = master;
+        persist::save(&self.file, &*table)
+    }
+}

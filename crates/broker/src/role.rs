@@ -1,0 +1,108 @@
+//! Roles: what a broker does on becoming master or slave, and what its acknowledgement means.
+//! Reference replication 4.6; upstream has no role change in classic mode.
+
+use std::sync::Arc;
+
+use replica::{AckPolicy, FlushType, Role};
+use wire::topic;
+
+use crate::{
+    config::{BrokerConfig, BrokerRole, FlushDiskType},
+    context::{Broker, now_ms},
+    register, sync, tasks,
+};
+
+/// Makes progress fit the log before this broker serves as master: progress beyond a queue's end would skip what
+/// comes next (P-6, P-7), delay progress outside its queue would lose or repeat (F-24).
+pub fn prepare_master(broker: &Arc<Broker>) {
+    let store = &broker.store;
+    for (key, queue_id, was, end) in broker.offsets.clamp(|topic, queue| store.max_offset(topic, queue)) {
+        tracing::warn!("progress of {key} queue {queue_id} was {was}, beyond the end of the queue: it is {end} now");
+    }
+    broker.delays.correct(|queue| (store.min_offset(topic::SCHEDULE, queue), store.max_offset(topic::SCHEDULE, queue)));
+}
+
+/// Changes role or id at run time.
+///
+/// # Errors
+/// The text says why the change is refused; nothing has changed then.
+pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), String> {
+    new.finish().map_err(|error| error.to_string())?;
+    let old = broker.config();
+    let becomes_master = !old.is_master() && new.is_master();
+    let becomes_slave = old.is_master() && !new.is_master();
+    if becomes_master {
+        become_master(broker, new).await;
+    } else if becomes_slave {
+        become_slave(broker, new).await;
+    } else {
+        broker.set_config(new);
+    }
+    tracing::info!("role is {:?}, brokerId {}. {}", broker.config().broker_role, broker.config().broker_id, ack_meaning(broker));
+    register::register_all(broker);
+    Ok(())
+}
+
+/// A last round from the old master where it still answers, then no more bytes from it, then progress is made to fit.
+async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
+    sync::round(broker).await;
+    broker.sync.forget();
+    // Before the first append: the old master must not write into this log any more.
+    broker.replicas.end_following().await;
+    broker.dispatch();
+    broker.replicas.new_term();
+    prepare_master(broker);
+    broker.store.set_slave(false);
+    broker.set_config(new);
+    if let Err(error) = broker.topics.touch(now_ms()) {
+        tracing::error!("{error}");
+    }
+    tasks::save_all(broker);
+    broker.holds.wake_all(broker);
+}
+
+/// No more sends, held requests answered, slaves disconnected; then it follows the new master once a name server
+/// tells of it.
+async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
+    broker.set_config(new);
+    broker.store.set_slave(true);
+    broker.holds.wake_all(broker);
+    broker.replicas.disconnect_all();
+    broker.replicas.new_term();
+    tasks::save_all(broker);
+    broker.sync.forget();
+}
+
+/// What an acknowledgement means under this configuration, in one line.
+pub fn ack_meaning(broker: &Broker) -> String {
+    let config = broker.config();
+    let policy = AckPolicy {
+        role: match config.broker_role {
+            BrokerRole::AsyncMaster => Role::AsyncMaster,
+            BrokerRole::SyncMaster => Role::SyncMaster,
+            BrokerRole::Slave => Role::Slave,
+        },
+        flush: match config.flush_disk_type {
+            FlushDiskType::AsyncFlush => FlushType::Async,
+            FlushDiskType::SyncFlush => FlushType::Sync,
+        },
+        in_sync_replicas: config.in_sync_replicas as usize,
+        slave_timeout_ms: config.slave_timeout,
+        known_members: known_members(broker, &config),
+    };
+    let reads = match (config.broker_role, config.slave_read_enable) {
+        (BrokerRole::Slave, false) => {
+            ". Serves no reads (slaveReadEnable=false): consumers stop while the master is away"
+        }
+        (BrokerRole::Slave, true) => ". Serves reads (slaveReadEnable=true)",
+        _ => "",
+    };
+    format!("{policy}{reads}")
+}
+
+/// Brokers of the group as the configuration and the connections tell: slaves join after a start, so nobody is
+/// missed before `totalReplicas` says how many there shall be.
+fn known_members(broker: &Broker, config: &BrokerConfig) -> usize {
+    let expected = if config.total_replicas > 1 { config.total_replicas as usize } else { config.in_sync_replicas.min(2) as usize };
+    expected.max(1 + broker.replicas.connections())
+}

@@ -1,0 +1,417 @@
+//! SEND_MESSAGE, SEND_MESSAGE_V2 and SEND_BATCH_MESSAGE: all sends of one socket read become one append.
+//! Source: `broker/.../processor/SendMessageProcessor.java`; reference broker 2. Answers when the marks of the
+//! configuration are reached, never before the write returned.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use remoting::Connection;
+use store::{AppendError, Batch};
+use wire::{
+    Command,
+    body::TopicConfig,
+    code::{request, response},
+    header::SendMessageRequestHeader,
+    message_id, property,
+    record_encode::{MAX_PROPERTIES, NewRecord},
+    sys_flag, topic,
+};
+
+use crate::{
+    config::{BrokerConfig, BrokerRole},
+    context::{Broker, FAQ, Stored, now_ms},
+    service::answer_unless_oneway,
+    stats::count,
+};
+
+mod batch;
+mod properties;
+
+use properties::Properties;
+
+/// True for the codes of this family.
+pub fn is_send(code: i32) -> bool {
+    matches!(code, request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE)
+}
+
+/// A refusal: code and remark.
+pub struct Refused(pub i32, pub String);
+
+impl Refused {
+    fn new(code: i32, remark: impl Into<String>) -> Self {
+        Self(code, remark.into())
+    }
+}
+
+/// The sends of one socket read.
+pub struct Run<'a> {
+    broker: &'a Arc<Broker>,
+    conn: &'a Arc<Connection>,
+    config: Arc<BrokerConfig>,
+    batch: Batch,
+    waiting: Vec<Accepted>,
+}
+
+/// A send that is in the batch.
+struct Accepted {
+    reply: Command,
+    oneway: bool,
+    first: usize,
+    entries: usize,
+    queue_id: i32,
+    unique_id: String,
+    topic: Arc<TopicConfig>,
+    waits: bool,
+}
+
+/// What a send asks, after its checks.
+struct Checked {
+    header: SendMessageRequestHeader,
+    topic: Arc<TopicConfig>,
+    queue_id: i32,
+}
+
+impl<'a> Run<'a> {
+    /// An empty run.
+    pub fn new(broker: &'a Arc<Broker>, conn: &'a Arc<Connection>) -> Self {
+        Self { broker, conn, config: broker.config(), batch: Batch::default(), waiting: Vec::new() }
+    }
+
+    /// Checks one send and encodes it into the batch, or answers why not.
+    pub fn add(&mut self, command: Command) {
+        if let Err(Refused(code, remark)) = self.accept(&command) {
+            count(&self.broker.stats.put_failed, 1);
+            let mut answer = command.error(code, remark);
+            mark_region(&mut answer, &self.config);
+            answer_unless_oneway(self.conn, &command, answer);
+        }
+    }
+
+    fn accept(&mut self, command: &Command) -> Result<(), Refused> {
+        let checked = check(self.broker, &self.config, command, self.conn.peer())?;
+        let first = self.batch.entries().len();
+        let mut properties = Properties::prepare(checked.header.properties.as_deref(), self.broker, &self.config);
+        let (queue_id, waits) = if checked.header.batch.unwrap_or(false) {
+            let messages = batch::split(&command.body, checked.header.topic.len(), self.config.max_message_size)?;
+            self.push_batch(&checked, &messages)?;
+            (checked.queue_id, properties.waits())
+        } else {
+            self.push_single(&checked, &mut properties, &command.body)?;
+            (checked.queue_id, properties.waits())
+        };
+        self.waiting.push(Accepted {
+            reply: command.response(response::SUCCESS),
+            oneway: command.is_oneway(),
+            first,
+            entries: self.batch.entries().len() - first,
+            queue_id,
+            unique_id: properties.unique_id,
+            topic: checked.topic,
+            waits,
+        });
+        Ok(())
+    }
+
+    fn push_single(&mut self, checked: &Checked, properties: &mut Properties, body: &[u8]) -> Result<(), Refused> {
+        if body.len() as i64 > self.config.max_message_size.into() {
+            return Err(illegal(&self.config));
+        }
+        let place = place(self.broker, &self.config, checked, properties)?;
+        if properties.text.len() > MAX_PROPERTIES || (place.0.len() > topic::MAX_TOPIC && !topic::is_retry(&place.0)) {
+            return Err(illegal(&self.config));
+        }
+        let record = self.record(checked, &place.0, place.1, &properties.text, body);
+        self.batch.push(&record).map_err(|_| illegal(&self.config))?;
+        Ok(())
+    }
+
+    fn push_batch(&mut self, checked: &Checked, messages: &[batch::Message<'_>]) -> Result<(), Refused> {
+        if topic::is_retry(&checked.header.topic) {
+            let remark = format!("batch request does not support retry group {}", checked.header.topic);
+            return Err(Refused::new(response::MESSAGE_ILLEGAL, remark));
+        }
+        self.batch.begin_group();
+        for message in messages {
+            let mut record = self.record(checked, &checked.topic.topic_name, checked.queue_id, message.properties, message.body);
+            record.flag = message.flag;
+            record.reconsume_times = 0;
+            self.batch.push(&record).map_err(|_| illegal(&self.config))?;
+        }
+        self.batch.end_group();
+        Ok(())
+    }
+
+    fn record<'r>(&self, checked: &Checked, topic: &'r str, queue_id: i32, properties: &'r [u8], body: &'r [u8]) -> NewRecord<'r> {
+        let header = &checked.header;
+        NewRecord {
+            topic,
+            queue_id,
+            flag: header.flag,
+            sys_flag: header.sys_flag & !sys_flag::TRANSACTION_MASK,
+            born_timestamp: header.born_timestamp,
+            born_host: self.conn.peer(),
+            store_host: self.broker.store_host(),
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+            prepared_transaction_offset: 0,
+            properties,
+            body,
+        }
+    }
+
+    /// Appends what was accepted and answers it, now or when its marks are reached.
+    pub fn finish(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        match self.broker.store.append(&mut self.batch) {
+            Ok(()) => self.answer(waiting),
+            Err(error) => self.refuse(waiting, &error),
+        }
+        self.batch.clear();
+        self.broker.dispatch();
+    }
+
+    fn answer(&mut self, waiting: Vec<Accepted>) {
+        let must_wait = self.broker.must_wait(&self.config);
+        let mut later = Vec::new();
+        for accepted in waiting {
+            count_stored(self.broker, &accepted, &self.batch, &self.config);
+            let entries = &self.batch.entries()[accepted.first..accepted.first + accepted.entries];
+            let Some(last) = entries.last() else { continue };
+            let end = last.physical_offset + last.size as i64;
+            let answer = stored_answer(self.broker, &self.config, &accepted, entries);
+            if accepted.oneway {
+                continue;
+            }
+            match must_wait && accepted.waits {
+                true => later.push((end, answer)),
+                false => self.conn.reply(answer),
+            }
+        }
+        if !later.is_empty() {
+            self.answer_later(later);
+        }
+    }
+
+    /// One wait for the whole run: its messages were written together and become safe together.
+    fn answer_later(&self, mut later: Vec<(i64, Command)>) {
+        let (broker, conn, config) = (self.broker.clone(), self.conn.clone(), self.config.clone());
+        tokio::spawn(async move {
+            let end = later.iter().map(|(end, _)| *end).max().unwrap_or(0);
+            let stored = broker.wait_stored(end, &config).await;
+            for (end, answer) in &mut later {
+                answer.code = match stored {
+                    Stored::Ok => response::SUCCESS,
+                    // The run as a whole came too late, an early part of it may not have.
+                    late => code_of(&broker, &config, *end, late),
+                };
+            }
+            for (_, answer) in later {
+                conn.reply(answer);
+            }
+        });
+    }
+
+    fn refuse(&self, waiting: Vec<Accepted>, error: &AppendError) {
+        for accepted in waiting {
+            count(&self.broker.stats.put_failed, 1);
+            if !accepted.oneway {
+                let (code, remark) = append_failure(self.broker, error);
+                let mut answer = accepted.reply.clone();
+                (answer.code, answer.remark) = (code, Some(remark));
+                mark_region(&mut answer, &self.config);
+                self.conn.reply(answer);
+            }
+        }
+    }
+}
+
+fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, late: Stored) -> i32 {
+    let flushed = broker.store.marks().flushed.get() >= end;
+    let replicated = broker.replicas.replicated(config.in_sync_replicas as usize, broker.store.max_phys()) >= end;
+    match late {
+        Stored::FlushSlaveTimeout if !replicated => response::FLUSH_SLAVE_TIMEOUT,
+        Stored::FlushDiskTimeout | Stored::FlushSlaveTimeout if !flushed && config.flush_disk_type == crate::config::FlushDiskType::SyncFlush => {
+            response::FLUSH_DISK_TIMEOUT
+        }
+        _ => response::SUCCESS,
+    }
+}
+
+/// What a failed append is answered with.
+pub fn append_failure(broker: &Broker, error: &AppendError) -> (i32, String) {
+    if let Some(cause) = broker.store.failed() {
+        return (response::SERVICE_NOT_AVAILABLE, format!("service not available now. The store has failed: {cause}"));
+    }
+    (response::SERVICE_NOT_AVAILABLE, format!("service not available now. {error}"))
+}
+
+fn illegal(config: &BrokerConfig) -> Refused {
+    let remark = format!(
+        "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties length limit 32KB.",
+        config.max_message_size
+    );
+    Refused::new(response::MESSAGE_ILLEGAL, remark)
+}
+
+fn check(broker: &Broker, config: &BrokerConfig, command: &Command, peer: SocketAddr) -> Result<Checked, Refused> {
+    if config.broker_role == BrokerRole::Slave {
+        let remark = format!(
+            "[REJECTREQUEST]this broker {} is a slave, brokerId {}; send to its master",
+            config.broker_addr(),
+            config.broker_id
+        );
+        return Err(Refused::new(response::SYSTEM_BUSY, remark));
+    }
+    let header = SendMessageRequestHeader::from_command(command);
+    if now_ms() < config.start_accept_send_request_time_stamp {
+        let until = config.start_accept_send_request_time_stamp;
+        return Err(Refused::new(response::SYSTEM_ERROR, format!("broker unable to service, until {until}")));
+    }
+    topic::validate(&header.topic).map_err(|remark| Refused::new(response::INVALID_PARAMETER, remark))?;
+    if topic::forbids_send(&header.topic) {
+        let remark = format!("Sending message to topic[{}] is forbidden.", header.topic);
+        return Err(Refused::new(response::NO_PERMISSION, remark));
+    }
+    if command.body.is_empty() {
+        return Err(Refused::new(response::MESSAGE_ILLEGAL, "the request has no body"));
+    }
+    let topic = topic_of(broker, config, &header)?;
+    writable(config, &topic)?;
+    let queue_id = queue_of(&topic, header.queue_id, peer)?;
+    Ok(Checked { header, topic, queue_id })
+}
+
+fn writable(config: &BrokerConfig, topic: &TopicConfig) -> Result<(), Refused> {
+    if !topic::perm::writeable(config.broker_permission) && topic.order {
+        let remark = format!("the broker[{}] sending message is forbidden", config.broker_ip1);
+        return Err(Refused::new(response::NO_PERMISSION, remark));
+    }
+    Ok(())
+}
+
+fn topic_of(broker: &Broker, config: &BrokerConfig, header: &SendMessageRequestHeader) -> Result<Arc<TopicConfig>, Refused> {
+    if let Some(topic) = broker.topics.get(&header.topic) {
+        return Ok(topic);
+    }
+    let unit = i32::from(header.unit_mode.unwrap_or(false));
+    let sys_flag = if topic::is_retry(&header.topic) { unit << 1 } else { unit };
+    let (template, queues) = (&header.default_topic, header.default_topic_queue_nums);
+    let created = broker
+        .topics
+        .create_from(&header.topic, template, queues, sys_flag, now_ms(), config.auto_create_topic_enable)
+        .or_else(|| {
+            let retry = topic::is_retry(&header.topic);
+            retry.then(|| broker.topics.create_internal(&header.topic, 1, sys_flag, now_ms()))?.map(|(topic, _)| topic)
+        });
+    let topic = created.ok_or_else(|| {
+        let remark = format!("topic[{}] not exist, apply first please!{FAQ}", header.topic);
+        Refused::new(response::TOPIC_NOT_EXIST, remark)
+    })?;
+    broker.registrar.topic_changed();
+    Ok(topic)
+}
+
+fn queue_of(topic: &TopicConfig, queue_id: i32, peer: SocketAddr) -> Result<i32, Refused> {
+    if queue_id >= topic.write_queue_nums.max(topic.read_queue_nums) {
+        let remark = format!(
+            "request queueId[{queue_id}] is illegal, topic:[{}] readQueueNums:[{}] writeQueueNums:[{}] Producer: {peer}",
+            topic.topic_name, topic.read_queue_nums, topic.write_queue_nums
+        );
+        return Err(Refused::new(response::INVALID_PARAMETER, remark));
+    }
+    if queue_id >= 0 {
+        return Ok(queue_id);
+    }
+    if topic.write_queue_nums <= 0 {
+        let remark = format!("topic[{}] has no queue to write to", topic.topic_name);
+        return Err(Refused::new(response::SYSTEM_ERROR, remark));
+    }
+    Ok(any_queue(topic.write_queue_nums))
+}
+
+/// A queue of `0..queues`, evenly over many calls.
+pub fn any_queue(queues: i32) -> i32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    (NEXT.fetch_add(1, Ordering::Relaxed) % queues.max(1) as u32) as i32
+}
+
+/// Where a single message is stored: its topic, the dead letter topic, or the delay topic.
+fn place(broker: &Broker, config: &BrokerConfig, checked: &Checked, properties: &mut Properties) -> Result<(String, i32), Refused> {
+    let header = &checked.header;
+    if properties.transaction {
+        let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
+        return Err(Refused::new(response::NO_PERMISSION, remark));
+    }
+    if properties.timer && properties.delay <= 0 {
+        let remark = "accurate timer message is not enabled, timerWheelEnable is false";
+        return Err(Refused::new(response::SYSTEM_ERROR, remark));
+    }
+    if compacted(&checked.topic) && properties.get(property::KEYS).is_none() {
+        return Err(Refused::new(response::MESSAGE_ILLEGAL, "Required message key is missing"));
+    }
+    if let Some(dead) = dead_letter(broker, config, header)? {
+        properties.set(property::DELAY, "-1");
+        return Ok((dead, 0));
+    }
+    if properties.delay > 0 {
+        let level = broker.delays.clamp_level(properties.delay);
+        return Ok(properties.delay_to(&checked.topic.topic_name, checked.queue_id, level));
+    }
+    Ok((checked.topic.topic_name.clone(), checked.queue_id))
+}
+
+fn compacted(topic: &TopicConfig) -> bool {
+    topic.attributes.get("cleanup.policy").is_some_and(|policy| policy == "COMPACTION")
+}
+
+/// The dead letter topic, when a client's own send to a retry topic was tried too often (reference broker 2.4).
+fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendMessageRequestHeader) -> Result<Option<String>, Refused> {
+    let Some(group_name) = header.topic.strip_prefix(topic::RETRY_PREFIX) else { return Ok(None) };
+    let group = broker.groups.get_or_create(group_name, config.auto_create_subscription_group, now_ms());
+    let group = group.ok_or_else(|| {
+        let remark = format!("subscription group not exist, {group_name} {FAQ}");
+        Refused::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+    })?;
+    let limit = header.max_reconsume_times.unwrap_or(group.retry_max_times);
+    let orderly = broker.locks.any(group_name, tokio::time::Instant::now());
+    if header.reconsume_times.unwrap_or(0) <= limit && !orderly {
+        return Ok(None);
+    }
+    let name = topic::dead_letter(group_name);
+    let (_, created) = broker.topics.create_internal(&name, 1, 0, now_ms()).ok_or_else(|| {
+        Refused::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist"))
+    })?;
+    if created {
+        broker.registrar.topic_changed();
+    }
+    Ok(Some(name))
+}
+
+fn stored_answer(broker: &Broker, config: &BrokerConfig, accepted: &Accepted, entries: &[store::Entry]) -> Command {
+    let mut answer = accepted.reply.clone();
+    let host = broker.store_host();
+    let ids: Vec<String> = entries.iter().map(|entry| message_id::offset_id(host, entry.physical_offset)).collect();
+    answer.ext.push("msgId", &ids.join(","));
+    answer.ext.push_display("queueId", accepted.queue_id);
+    answer.ext.push_display("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
+    answer.ext.push("transactionId", &accepted.unique_id);
+    mark_region(&mut answer, config);
+    answer
+}
+
+/// Java producers take an answer without `extFields` for broken; upstream always sends these two.
+fn mark_region(answer: &mut Command, config: &BrokerConfig) {
+    answer.ext.push("MSG_REGION", &config.region_id);
+    answer.ext.push("TRACE_ON", if config.trace_on { "true" } else { "false" });
+}
+
+fn count_stored(broker: &Broker, accepted: &Accepted, batch: &Batch, config: &BrokerConfig) {
+    let entries = &batch.entries()[accepted.first..accepted.first + accepted.entries];
+    let bytes: i64 = entries.iter().map(|entry| entry.size as i64).sum();
+    count(&broker.stats.put, entries.len() as i64);
+    count(&broker.stats.put_bytes, bytes);
+    broker.stats.add("TOPIC_PUT_NUMS", &accepted.topic.topic_name, entries.len() as i64);
+    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, entries.len() as i64);
+}

@@ -1,0 +1,81 @@
+//! The front door: requests of one socket read, in order, to their families. Reads no header.
+//! Which code belongs where: reference remoting 10.
+
+use std::sync::Arc;
+
+use remoting::{Connection, Service};
+use wire::{Command, code::request};
+
+use crate::{admin, consumer_offset, context::Broker, heartbeat, lock, pull, query, send, send_back};
+
+/// One listener of a broker.
+pub struct Front {
+    /// The broker behind it.
+    pub broker: Arc<Broker>,
+    /// The fast listener serves no pulls.
+    pub fast: bool,
+}
+
+impl Service for Front {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+        let mut sends = send::Run::new(&self.broker, conn);
+        for command in requests.drain(..) {
+            if send::is_send(command.code) {
+                sends.add(command);
+                continue;
+            }
+            sends.finish();
+            self.handle(conn, command);
+        }
+        sends.finish();
+    }
+
+    fn on_close(&self, conn: &Arc<Connection>) {
+        for changed in self.broker.clients.connection_closed(conn.id()) {
+            self.broker.notify_change(Some(changed));
+        }
+        self.broker.holds.connection_closed(conn.id());
+    }
+}
+
+impl Front {
+    fn handle(&self, conn: &Arc<Connection>, command: Command) {
+        let broker = &self.broker;
+        let answer = match command.code {
+            request::PULL_MESSAGE | request::LITE_PULL_MESSAGE if !self.fast => {
+                pull::handle(broker, conn, &command);
+                return;
+            }
+            request::HEART_BEAT => heartbeat::heart_beat(broker, conn, &command),
+            request::UNREGISTER_CLIENT => heartbeat::unregister(broker, conn, &command),
+            request::CHECK_CLIENT_CONFIG => heartbeat::check_client(broker, &command),
+            request::GET_CONSUMER_LIST_BY_GROUP => heartbeat::consumer_list(broker, &command),
+            request::QUERY_CONSUMER_OFFSET => consumer_offset::query(broker, &command),
+            request::UPDATE_CONSUMER_OFFSET => consumer_offset::update(broker, &command),
+            request::GET_MAX_OFFSET => consumer_offset::max(broker, &command),
+            request::GET_MIN_OFFSET => consumer_offset::min(broker, &command),
+            request::SEARCH_OFFSET_BY_TIMESTAMP => consumer_offset::search(broker, &command),
+            request::GET_EARLIEST_MSG_STORETIME => consumer_offset::earliest_time(broker, &command),
+            request::LOCK_BATCH_MQ => lock::lock(broker, &command),
+            request::UNLOCK_BATCH_MQ => lock::unlock(broker, &command),
+            request::CONSUMER_SEND_MSG_BACK => {
+                send_back::handle(broker, conn, command);
+                return;
+            }
+            request::QUERY_MESSAGE => query::by_key(broker, &command),
+            request::VIEW_MESSAGE_BY_ID => query::by_offset(broker, &command),
+            _ => {
+                admin::handle(broker, conn, command);
+                return;
+            }
+        };
+        answer_unless_oneway(conn, &command, answer);
+    }
+}
+
+/// Sends an answer where one is wanted.
+pub fn answer_unless_oneway(conn: &Arc<Connection>, command: &Command, answer: Command) {
+    if !command.is_oneway() {
+        conn.reply(answer);
+    }
+}

@@ -1,0 +1,193 @@
+//! Start and stop of a broker, in the order that loses nothing. Reference broker 14.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use remoting::{Server, ServerConfig};
+use store::{Clock, RealDisk, Store, StoreConfig};
+
+use crate::{
+    config::{BrokerConfig, ConfigError, FlushDiskType},
+    context::{Broker, Parts, now_ms},
+    groups::Groups,
+    ha,
+    offsets::Offsets,
+    persist::PersistError,
+    register::{self, Registrar},
+    request_mode::RequestModes,
+    schedule::DelayOffsets,
+    service::Front,
+    tasks,
+    timer_files::TimerFiles,
+    topics::Topics,
+};
+
+/// Why a broker does not start. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A key or a value.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file under `config/`.
+    #[error(transparent)]
+    Persist(#[from] PersistError),
+    /// The store directory.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// A port.
+    #[error("cannot listen on {addr} ({key}): {source}; free the port or set another {key}")]
+    Listen {
+        /// Address.
+        addr: String,
+        /// The key that sets it.
+        key: &'static str,
+        /// Cause.
+        source: std::io::Error,
+    },
+}
+
+/// A broker that serves.
+pub struct RunningBroker {
+    /// Its state.
+    pub broker: Arc<Broker>,
+    servers: Vec<Server>,
+    ha: ha::master::Listener,
+    threads: tasks::Threads,
+}
+
+impl RunningBroker {
+    /// Loads, recovers, listens, registers. Call within a tokio runtime.
+    pub async fn start(mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
+        config.finish()?;
+        let broker = load(config, config_file)?;
+        let config = broker.config();
+        listen_to_arrivals(&broker);
+        broker.dispatch();
+        broker.store.set_slave(!config.is_master());
+        if config.is_master() {
+            crate::role::prepare_master(&broker);
+        }
+        let ha = ha::master::Listener::bind(&broker).await.map_err(|source| StartError::Listen {
+            addr: format!("{}:{}", config.bind_address, config.ha_listen_port),
+            key: "haListenPort",
+            source,
+        })?;
+        let servers = listen(&broker, &config).await?;
+        let threads = tasks::start(&broker);
+        ha::slave::start(&broker);
+        register::register_first(&broker).await;
+        tasks::start_async(&broker);
+        Ok(Self { broker, servers, ha, threads })
+    }
+
+    /// What an acknowledgement means here, in one line.
+    pub fn ack_meaning(&self) -> String {
+        crate::role::ack_meaning(&self.broker)
+    }
+
+    /// Stops in the order that loses nothing: leaves the name servers, answers what is held, closes the listeners,
+    /// writes progress, closes the store.
+    pub async fn shutdown(self) {
+        let Self { broker, servers, ha, threads } = self;
+        broker.stopping.store(true, Ordering::Release);
+        register::unregister_all(&broker).await;
+        broker.holds.wake_all(&broker);
+        for server in servers {
+            server.shutdown(Duration::from_secs(3)).await;
+        }
+        ha.shutdown().await;
+        broker.replicas.stop();
+        let closed = tokio::task::spawn_blocking(move || {
+            threads.join();
+            tasks::save_all(&broker);
+            broker.store.close()
+        });
+        match closed.await {
+            Ok(Ok(())) => tracing::info!("the store is closed, everything is on disk"),
+            Ok(Err(error)) => tracing::error!("the store did not close cleanly, the next start recovers it: {error}"),
+            Err(error) => tracing::error!("closing the store failed: {error}"),
+        }
+    }
+}
+
+fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Arc<Broker>, StartError> {
+    let root = PathBuf::from(&config.store_path_root_dir);
+    // The store takes the directory's lock first: nothing of another process's store is touched.
+    let store = Store::open(store_config(&config, &root)?, Arc::new(RealDisk), Arc::new(SystemClock))?;
+    let dir = root.join("config");
+    std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
+    let topics = Topics::load(&config, dir.join("topics.json"))?;
+    let groups = Groups::load(dir.join("subscriptionGroup.json"))?;
+    let offsets = Offsets::load(dir.join("consumerOffset.json"), config.consumer_offset_update_version_step)?;
+    let delays =
+        DelayOffsets::load(dir.join("delayOffset.json"), config.delay_levels_ms()?, config.delay_offset_update_version_step)?;
+    let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
+    let timers = TimerFiles::load(dir)?;
+    let registrar = Registrar::new(&config);
+    let api = client::BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    let parts =
+        Parts { config, config_file, store, topics, groups, offsets, delays, request_modes, timers, registrar, api };
+    Ok(Arc::new(Broker::new(parts)))
+}
+
+/// The wall clock, for the store.
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+}
+
+fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {
+    let commit_log_dir = Some(&config.store_path_commit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(StoreConfig {
+        root: root.to_owned(),
+        commit_log_dir,
+        segment_size: config.mapped_file_size_commit_log,
+        queue_segment_size: config.mapped_file_size_consume_queue,
+        index_enabled: config.message_index_enable,
+        sync_flush: config.flush_disk_type == FlushDiskType::SyncFlush,
+        delay_levels_ms: config.delay_levels_ms()?,
+        max_message_size: config.max_message_size.max(0) as u64,
+        max_hash_slots: config.max_hash_slot_num as u32,
+        max_index: config.max_index_num as u32,
+        max_transfer_bytes_in_memory: config.max_transfer_bytes_on_message_in_memory.max(1) as u64,
+        max_transfer_count_in_memory: config.max_transfer_count_on_message_in_memory.max(1) as u32,
+        max_transfer_bytes_on_disk: config.max_transfer_bytes_on_message_in_disk.max(1) as u64,
+        max_transfer_count_on_disk: config.max_transfer_count_on_message_in_disk.max(1) as u32,
+        access_message_in_memory_max_ratio: config.access_message_in_memory_max_ratio.clamp(0, 100) as u32,
+        max_filter_message_size: config.max_filter_message_size.max(20) as u64,
+        offset_check_in_slave: config.offset_check_in_slave,
+        ..StoreConfig::default()
+    })
+}
+
+/// The store tells of new messages; it must not keep the broker alive.
+fn listen_to_arrivals(broker: &Arc<Broker>) {
+    let weak: Weak<Broker> = Arc::downgrade(broker);
+    broker.store.set_arrival_listener(Box::new(move |arrivals| {
+        if let Some(broker) = weak.upgrade() {
+            broker.holds.arrived(&broker, arrivals);
+        }
+    }));
+}
+
+async fn listen(broker: &Arc<Broker>, config: &BrokerConfig) -> Result<Vec<Server>, StartError> {
+    let mut servers = Vec::new();
+    for (port, fast) in [(config.listen_port, false), (config.fast_port(), true)] {
+        let addr = format!("{}:{port}", config.bind_address);
+        let front = Front { broker: broker.clone(), fast };
+        let server_config = ServerConfig {
+            idle_timeout: Duration::from_secs(config.server_channel_max_idle_time_seconds),
+            ..ServerConfig::default()
+        };
+        let server = Server::bind(&addr, server_config, Arc::new(front)).await;
+        let key = if fast { "listenPort, less 2: the fast port" } else { "listenPort" };
+        servers.push(server.map_err(|source| StartError::Listen { addr, key, source })?);
+    }
+    Ok(servers)
+}

@@ -1,0 +1,233 @@
+//! Metadata from the master: topics, progress, delay progress, groups, request modes, timer state.
+//! Source: `broker/.../slave/SlaveSynchronize.java`; reference replication 4.1.
+//!
+//! Runs at start, at each role change and then every `slaveSyncInterval`. Each item is independent of the others, is
+//! applied as a difference and written only when it differs (W-23, F-34). Asks the master's listener first and its
+//! HA host with the same port second (F-07).
+
+use std::{
+    sync::Arc,
+    time::Duration,
+};
+
+use client::ClientError;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
+
+use crate::{
+    config::BrokerConfig,
+    context::Broker,
+    persist::PersistError,
+};
+
+/// What a slave knows of its master.
+#[derive(Default)]
+pub struct SyncState {
+    state: Mutex<State>,
+    bell: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    master_addr: Option<String>,
+    ha_addr: Option<String>,
+    last_success: Option<Instant>,
+    last_failure: Option<(String, Instant)>,
+    rounds: u64,
+    warned: Option<Instant>,
+}
+
+impl SyncState {
+    /// Takes what a name server answered. A configured `haMasterAddress` stays.
+    pub fn learned(&self, config: &BrokerConfig, master_addr: Option<String>, ha_addr: Option<String>) {
+        let own = config.broker_addr();
+        let mut state = self.state.lock();
+        let master_addr = master_addr.filter(|addr| !addr.is_empty() && *addr != own);
+        if master_addr.is_none() {
+            // The master is not registered at this server; what another one said may still be right.
+            return;
+        }
+        if state.master_addr != master_addr {
+            tracing::info!("the master of {} is {}", config.broker_name, master_addr.as_deref().unwrap_or("unknown"));
+            state.master_addr = master_addr;
+            self.bell.notify_one();
+        }
+        if config.ha_master_address.len() < 6 && ha_addr.is_some() {
+            state.ha_addr = ha_addr;
+        }
+    }
+
+    /// Forgets the master, at a role change.
+    pub fn forget(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// Address of the master's listener.
+    pub fn master_addr(&self) -> Option<String> {
+        self.state.lock().master_addr.clone()
+    }
+
+    /// Address of the master's replication port.
+    pub fn ha_addr(&self, config: &BrokerConfig) -> Option<String> {
+        if config.ha_master_address.len() >= 6 {
+            return Some(config.ha_master_address.clone());
+        }
+        self.state.lock().ha_addr.clone()
+    }
+
+    /// Time since the last complete round.
+    pub fn last_success_age(&self) -> Option<Duration> {
+        self.state.lock().last_success.map(|at| at.elapsed())
+    }
+
+    /// Complete rounds so far.
+    pub fn rounds(&self) -> u64 {
+        self.state.lock().rounds
+    }
+
+    /// What failed last, and how long ago.
+    pub fn last_failure(&self) -> Option<(String, Duration)> {
+        self.state.lock().last_failure.as_ref().map(|(text, at)| (text.clone(), at.elapsed()))
+    }
+
+    fn succeeded(&self) {
+        let mut state = self.state.lock();
+        state.last_success = Some(Instant::now());
+        state.rounds += 1;
+        if state.last_failure.take().is_some() {
+            tracing::info!("metadata sync from the master works again");
+        }
+        state.warned = None;
+    }
+
+    fn failed(&self, text: String) {
+        let mut state = self.state.lock();
+        let due = state.warned.is_none_or(|at| at.elapsed() >= Duration::from_secs(60));
+        if due {
+            let age = state.last_success.map_or("never".to_owned(), |at| format!("{} s ago", at.elapsed().as_secs()));
+            tracing::warn!("metadata sync failed ({text}); last success: {age}; it is tried again each round");
+            state.warned = Some(Instant::now());
+        }
+        state.last_failure = Some((text, Instant::now()));
+    }
+}
+
+/// Why one item was not taken.
+#[derive(Debug, thiserror::Error)]
+enum SyncError {
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    #[error(transparent)]
+    Persist(#[from] PersistError),
+}
+
+/// Syncs while this broker is a slave, until it stops.
+pub async fn run(broker: Arc<Broker>) {
+    while !broker.is_stopping() {
+        if !broker.config().is_master() {
+            round(&broker).await;
+        }
+        let wait = Duration::from_millis(broker.config().slave_sync_interval.max(100));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = broker.sync.bell.notified() => {}
+        }
+    }
+}
+
+/// One round of all items, from the address that answers.
+pub async fn round(broker: &Arc<Broker>) -> bool {
+    let Some(master) = broker.sync.master_addr() else { return false };
+    let mut failure = None;
+    for addr in addresses(broker, &master) {
+        match items(broker, &addr).await {
+            Ok(()) => {
+                broker.sync.succeeded();
+                return true;
+            }
+            Err(error) => failure = failure.or(Some(format!("{addr}: {error}"))),
+        }
+    }
+    broker.sync.failed(failure.unwrap_or_default());
+    false
+}
+
+/// The master's listener as the name server told it, then the HA host with the listener's port: one of the two
+/// networks may not lead there.
+fn addresses(broker: &Broker, master: &str) -> Vec<String> {
+    let mut all = vec![master.to_owned()];
+    let ha = broker.sync.ha_addr(&broker.config());
+    if let (Some(ha), Some((_, port))) = (ha, master.rsplit_once(':')) {
+        let second = ha.rsplit_once(':').map(|(host, _)| format!("{host}:{port}"));
+        all.extend(second.filter(|second| second != master));
+    }
+    all
+}
+
+/// All items; the first failure is the answer, the others are still tried.
+async fn items(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    let first = topics(broker, addr).await;
+    if matches!(&first, Err(SyncError::Call(error)) if error.is_unreachable()) {
+        return first;
+    }
+    let results = [
+        first,
+        offsets(broker, addr).await,
+        delays(broker, addr).await,
+        groups(broker, addr).await,
+        request_modes(broker, addr).await,
+        timers(broker, addr).await,
+    ];
+    results.into_iter().collect()
+}
+
+async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    let table = broker.api.get_all_topic_config(addr).await?;
+    for gone in broker.topics.adopt(table)? {
+        tracing::info!("topic {gone} is deleted at the master, its queues go here too");
+        broker.drop_topic_data(&gone);
+    }
+    Ok(())
+}
+
+async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    let table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
+    if broker.offsets.adopt(table) {
+        broker.offsets.save()?;
+    }
+    Ok(())
+}
+
+async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    let table: DelayOffsetSerializeWrapper = broker.api.get_all_delay_offset(addr).await?;
+    if broker.delays.adopt(table) {
+        broker.delays.save()?;
+    }
+    Ok(())
+}
+
+async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    let table = broker.api.get_all_subscription_group(addr).await?;
+    Ok(broker.groups.adopt(table)?)
+}
+
+async fn request_modes(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    let table = broker.api.get_all_message_request_mode(addr).await?;
+    Ok(broker.request_modes.adopt(table)?)
+}
+
+/// A master without a timer answers with an error, which is no failure of the sync.
+async fn timers(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    match broker.api.get_timer_metrics(addr).await {
+        Ok(text) => broker.timers.adopt_metrics(&text)?,
+        Err(error) if error.is_answer() => {}
+        Err(error) => return Err(error.into()),
+    }
+    match broker.api.get_timer_check_point(addr).await {
+        Ok(bytes) => broker.timers.adopt_check_point(&bytes)?,
+        Err(error) if error.is_answer() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}

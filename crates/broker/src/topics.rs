@@ -1,0 +1,272 @@
+//! Topic configuration: the table, its version, `topics.json`. Source: `broker/.../topic/TopicConfigManager.java`;
+//! reference broker 1.3. Talks to no peer: who changes a topic announces it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use parking_lot::{Mutex, RwLock};
+use wire::{
+    body::{DataVersion, TopicConfig, TopicConfigAndMappingSerializeWrapper as Wrapper},
+    topic::{self, perm},
+};
+
+use crate::{
+    config::BrokerConfig,
+    persist::{self, PersistError},
+};
+
+/// The topics of this broker.
+pub struct Topics {
+    state: RwLock<State>,
+    file: PathBuf,
+    /// Held while `topics.json` is written, so that an older table never replaces a newer one.
+    saving: Mutex<()>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    table: HashMap<String, Arc<TopicConfig>>,
+    version: DataVersion,
+    /// Names that clients may not change: system topics and this broker's own.
+    system: Vec<String>,
+    /// Parts of `topics.json` and of the sync answer that this broker only carries.
+    carried: Wrapper,
+}
+
+impl Topics {
+    /// Loads `topics.json` over the system topics of this configuration.
+    pub fn load(config: &BrokerConfig, file: PathBuf) -> Result<Self, PersistError> {
+        let mut state = State::default();
+        for topic in system_topics(config) {
+            state.system.push(topic.topic_name.clone());
+            state.table.insert(topic.topic_name.clone(), Arc::new(topic));
+        }
+        if let Some(stored) = persist::load::<Wrapper>(&file)? {
+            for (name, topic) in &stored.topic_config_table {
+                state.table.insert(name.clone(), Arc::new(topic.clone()));
+            }
+            state.version = stored.data_version.clone();
+            state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..stored };
+        }
+        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()) })
+    }
+
+    /// One topic.
+    pub fn get(&self, name: &str) -> Option<Arc<TopicConfig>> {
+        self.state.read().table.get(name).cloned()
+    }
+
+    /// True for system topics, this broker's and its cluster's names among them.
+    pub fn is_system(&self, name: &str) -> bool {
+        topic::is_system(name) || self.state.read().system.iter().any(|system| system == name)
+    }
+
+    /// Names of the system topics.
+    pub fn system_names(&self) -> Vec<String> {
+        self.state.read().system.clone()
+    }
+
+    /// The version of the table.
+    pub fn version(&self) -> DataVersion {
+        self.state.read().version.clone()
+    }
+
+    /// All names.
+    pub fn names(&self) -> Vec<String> {
+        self.state.read().table.keys().cloned().collect()
+    }
+
+    /// Table and version at one moment, as peers and `topics.json` have it.
+    pub fn snapshot(&self) -> Wrapper {
+        let state = self.state.read();
+        Wrapper {
+            topic_config_table: state.table.iter().map(|(k, v)| (k.clone(), (**v).clone())).collect(),
+            data_version: state.version.clone(),
+            ..state.carried.clone()
+        }
+    }
+
+    /// Puts one topic and raises the version; false when nothing changed.
+    pub fn put(&self, topic: TopicConfig, now_ms: i64) -> Result<bool, PersistError> {
+        {
+            let mut state = self.state.write();
+            if state.table.get(&topic.topic_name).is_some_and(|old| **old == topic) {
+                return Ok(false);
+            }
+            state.table.insert(topic.topic_name.clone(), Arc::new(topic));
+            state.version.next(now_ms);
+        }
+        self.save().map(|()| true)
+    }
+
+    /// Removes one topic; false when it was not there.
+    pub fn remove(&self, name: &str, now_ms: i64) -> Result<bool, PersistError> {
+        {
+            let mut state = self.state.write();
+            if state.table.remove(name).is_none() {
+                return Ok(false);
+            }
+            state.version.next(now_ms);
+        }
+        self.save().map(|()| true)
+    }
+
+    /// Raises the version without a change, so that peers look again.
+    pub fn touch(&self, now_ms: i64) -> Result<(), PersistError> {
+        self.state.write().version.next(now_ms);
+        self.save()
+    }
+
+    /// Creates a topic on first send after the template `template`, when that allows it.
+    pub fn create_from(&self, name: &str, template: &str, queues: i32, sys_flag: i32, now_ms: i64, auto: bool) -> Option<Arc<TopicConfig>> {
+        let template_config = self.get(template)?;
+        let mut inherited = template_config.perm;
+        if template == topic::AUTO_CREATE && !auto {
+            inherited = perm::READ_WRITE;
+        }
+        if inherited & perm::INHERIT == 0 {
+            return None;
+        }
+        let queues = queues.min(template_config.write_queue_nums).max(0);
+        let topic = TopicConfig {
+            topic_name: name.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: inherited & !perm::INHERIT,
+            topic_filter_type: template_config.topic_filter_type.clone(),
+            topic_sys_flag: sys_flag,
+            ..TopicConfig::default()
+        };
+        self.create(topic, now_ms)
+    }
+
+    /// Creates an internal topic (retry, dead letter) with `queues` queues, or answers the one that is there.
+    pub fn create_internal(&self, name: &str, queues: i32, sys_flag: i32, now_ms: i64) -> Option<(Arc<TopicConfig>, bool)> {
+        if let Some(topic) = self.get(name) {
+            return Some((topic, false));
+        }
+        let topic = TopicConfig {
+            topic_name: name.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: perm::READ_WRITE,
+            topic_sys_flag: sys_flag,
+            ..TopicConfig::default()
+        };
+        self.create(topic, now_ms).map(|topic| (topic, true))
+    }
+
+    fn create(&self, topic: TopicConfig, now_ms: i64) -> Option<Arc<TopicConfig>> {
+        let name = topic.topic_name.clone();
+        if let Some(there) = self.get(&name) {
+            return Some(there);
+        }
+        if let Err(error) = self.put(topic, now_ms) {
+            tracing::error!("topic {name} is not created: {error}");
+            return None;
+        }
+        self.get(&name)
+    }
+
+    /// Takes a master's table as differences: names absent there go, others are put, its version is kept (W-23).
+    /// Answers the names that went; an equal version changes nothing and writes nothing (F-34).
+    pub fn adopt(&self, master: Wrapper) -> Result<Vec<String>, PersistError> {
+        let mut gone = Vec::new();
+        {
+            let mut state = self.state.write();
+            if state.version == master.data_version {
+                return Ok(gone);
+            }
+            let names: Vec<String> = state.table.keys().cloned().collect();
+            for name in names {
+                if !master.topic_config_table.contains_key(&name) {
+                    state.table.remove(&name);
+                    gone.push(name);
+                }
+            }
+            for (name, topic) in &master.topic_config_table {
+                if state.table.get(name).is_none_or(|old| **old != *topic) {
+                    state.table.insert(name.clone(), Arc::new(topic.clone()));
+                }
+            }
+            state.version = master.data_version.clone();
+            state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..master };
+        }
+        self.save().map(|()| gone)
+    }
+
+    /// Puts several topics and writes the file once; answers how many changed.
+    pub fn put_all(&self, topics: Vec<TopicConfig>, now_ms: i64) -> Result<usize, PersistError> {
+        let mut changed = 0;
+        {
+            let mut state = self.state.write();
+            for topic in topics {
+                if state.table.get(&topic.topic_name).is_none_or(|old| **old != topic) {
+                    state.table.insert(topic.topic_name.clone(), Arc::new(topic));
+                    state.version.next(now_ms);
+                    changed += 1;
+                }
+            }
+        }
+        if changed > 0 {
+            self.save()?;
+        }
+        Ok(changed)
+    }
+
+    /// How a static topic's queues are mapped; carried for peers.
+    pub fn mapping_detail(&self, name: &str) -> Option<wire::json::Json> {
+        self.state.read().carried.topic_queue_mapping_detail_map.get(name).cloned()
+    }
+
+    /// Writes `topics.json`.
+    pub fn save(&self) -> Result<(), PersistError> {
+        let _one = self.saving.lock();
+        let snapshot = self.snapshot();
+        persist::save(&self.file, &wire::body::TopicConfigSerializeWrapper {
+            data_version: snapshot.data_version,
+            topic_config_table: snapshot.topic_config_table,
+        })
+    }
+}
+
+/// Topics that every broker has. Source: the constructor of `TopicConfigManager.java`.
+fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
+    let with = |enabled| if enabled { perm::INHERIT | perm::READ_WRITE } else { perm::INHERIT };
+    let cluster = &config.broker_cluster_name;
+    let broker = &config.broker_name;
+    let rw = perm::READ_WRITE;
+    let mut all = vec![
+        (topic::SELF_TEST.to_owned(), 1, rw),
+        (topic::BENCHMARK.to_owned(), 1024, rw),
+        (cluster.clone(), 16, with(config.cluster_topic_enable)),
+        (broker.clone(), 1, with(config.broker_topic_enable)),
+        (topic::OFFSET_MOVED.to_owned(), 1, rw),
+        (topic::SCHEDULE.to_owned(), 18, rw),
+        (format!("{cluster}_REPLY_TOPIC"), 1, rw),
+        (format!("rmq_sys_REVIVE_LOG_{cluster}"), config.revive_queue_num, rw),
+        (format!("{}{broker}", topic::SYNC_MEMBER_PREFIX), 1, perm::INHERIT),
+        (topic::TRANS_HALF.to_owned(), 1, rw),
+        (topic::TRANS_OP_HALF.to_owned(), 1, rw),
+    ];
+    if config.auto_create_topic_enable {
+        all.push((topic::AUTO_CREATE.to_owned(), config.default_topic_queue_nums, perm::INHERIT | rw));
+    }
+    if config.trace_topic_enable {
+        all.push((config.msg_trace_topic_name.clone(), 1, rw));
+    }
+    if config.timer_wheel_enable {
+        all.push((topic::TIMER.to_owned(), 1, rw));
+    }
+    let to_config = |(topic_name, queues, perm)| TopicConfig {
+        topic_name,
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm,
+        ..TopicConfig::default()
+    };
+    all.into_iter().map(to_config).collect()
+}

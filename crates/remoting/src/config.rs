@@ -1,0 +1,92 @@
+//! The limits of servers, clients and their connections.
+
+use std::time::Duration;
+
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+const OUTBOUND_HIGH_WATER: usize = 8 * 1024 * 1024;
+const READ_BUFFER: usize = 128 * 1024;
+
+/// Limits of a [`crate::Server`].
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Longest frame, its length word included, in bytes.
+    pub max_frame: usize,
+    /// A connection without a read and a write for this long is closed.
+    pub idle_timeout: Duration,
+    /// Further connections are closed as soon as they are accepted.
+    pub max_connections: usize,
+    /// While more outbound bytes than this are queued, nothing is read from the peer.
+    pub outbound_high_water: usize,
+    /// The most that one socket read takes, in bytes.
+    pub read_buffer: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            max_frame: wire::frame::MAX_FRAME,
+            idle_timeout: IDLE_TIMEOUT,
+            max_connections: 20_000,
+            outbound_high_water: OUTBOUND_HIGH_WATER,
+            read_buffer: READ_BUFFER,
+        }
+    }
+}
+
+/// Limits of a [`crate::Client`].
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// How long name resolution and TCP connect may take together.
+    pub connect_timeout: Duration,
+    /// Longest frame, its length word included, in bytes.
+    pub max_frame: usize,
+    /// A connection without a read and a write for this long is closed; the next use opens another.
+    pub idle_timeout: Duration,
+    /// While more outbound bytes than this are queued, nothing is read, and new requests are refused.
+    pub outbound_high_water: usize,
+    /// The most that one socket read takes, in bytes.
+    pub read_buffer: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            max_frame: wire::frame::MAX_FRAME,
+            idle_timeout: IDLE_TIMEOUT,
+            outbound_high_water: OUTBOUND_HIGH_WATER,
+            read_buffer: READ_BUFFER,
+        }
+    }
+}
+
+/// What a single connection must know of either.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub max_frame: usize,
+    pub idle_timeout: Duration,
+    pub outbound_high_water: usize,
+    pub read_buffer: usize,
+}
+
+impl From<&ServerConfig> for Limits {
+    fn from(config: &ServerConfig) -> Self {
+        Self {
+            max_frame: config.max_frame,
+            idle_timeout: config.idle_timeout,
+            outbound_high_water: config.outbound_high_water,
+            read_buffer: config.read_buffer,
+        }
+    }
+}
+
+impl From<&ClientConfig> for Limits {
+    fn from(config: &ClientConfig) -> Self {
+        Self {
+            max_frame: config.max_frame,
+            idle_timeout: config.idle_timeout,
+            outbound_high_water: config.outbound_high_water,
+            read_buffer: config.read_buffer,
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The task of one connection: it alone reads and writes the socket. Reads what is there, hands the requests on,
+//! writes what was answered meanwhile in one call, and sleeps until bytes, answers or the idle timer come.
+//!
+//! It never closes on a request it has read: the idle timer looks for unanswered requests and for bytes that the
+//! kernel holds already.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tracing::{debug, warn};
+use wire::{Command, frame::FrameError};
+
+use crate::{
+    Connection, Service,
+    config::Limits,
+    inbound::Inbound,
+    outbound::{self, Stage},
+    preface::{self, Preface},
+};
+
+/// A request without an answer keeps an idle connection open for this long, or for the idle time-out if that is more:
+/// longer than any long poll, short enough to be rid of peers that vanished.
+const ABANDONED: Duration = Duration::from_secs(600);
+
+/// How long a drained connection waits for its peer to close too, so that the last answers are not reset away.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// Commands decoded before what they were answered with is written, and looked at for the high-water mark: what a
+/// peer can have queued beyond that mark is bounded by this many answers.
+const MAX_BATCH: usize = 128;
+
+/// While this many requests of a peer have no answer, nothing more is read from it.
+const MAX_UNANSWERED: usize = 65_536;
+
+/// Which first bytes are possible.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// A PROXY header, TLS or frames.
+    Anything,
+    /// TLS or frames.
+    AfterProxy,
+    /// Frames.
+    Frames,
+}
+
+pub(crate) struct Driver {
+    stream: TcpStream,
+    conn: Arc<Connection>,
+    service: Option<Arc<dyn Service>>,
+    limits: Limits,
+    expect: Expect,
+    opened: bool,
+    inbound: Inbound,
+    requests: Vec<Command>,
+    /// Bytes are left that may hold whole frames.
+    has_backlog: bool,
+    writing: VecDeque<Bytes>,
+    last_activity: Instant,
+    idle: Pin<Box<Sleep>>,
+}
+
+enum Event {
+    Read(usize),
+    Backlog,
+    IdleCheck,
+    Finished,
+    Failed(io::Error),
+}
+
+/// Why the task ends.
+struct Ending {
+    why: String,
+    loud: bool,
+}
+
+impl Ending {
+    fn quiet(why: impl Into<String>) -> Self {
+        Self { why: why.into(), loud: false }
+    }
+
+    fn loud(why: impl Into<String>) -> Self {
+        Self { why: why.into(), loud: true }
+    }
+}
+
+impl From<FrameError> for Ending {
+    fn from(error: FrameError) -> Self {
+        Self::loud(format!("bad frame: {error}"))
+    }
+}
+
+impl Driver {
+    pub fn new(
+        stream: TcpStream,
+        conn: Arc<Connection>,
+        service: Option<Arc<dyn Service>>,
+        limits: Limits,
+        expect: Expect,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            conn,
+            service,
+            limits,
+            expect,
+            opened: false,
+            inbound: Inbound::new(limits.max_frame, limits.read_buffer),
+            requests: Vec::new(),
+            has_backlog: false,
+            writing: VecDeque::new(),
+            last_activity: now,
+            idle: Box::pin(sleep_until(now + limits.idle_timeout)),
+        }
+    }
+
+    /// Runs until the connection is gone.
+    pub async fn run(mut self) {
+        if self.expect == Expect::Frames {
+            self.open();
+        }
+        let ending = loop {
+            let event = poll_fn(|cx| self.poll_event(cx)).await;
+            self.conn.outbound.awake();
+            if let Err(ending) = self.on_event(event) {
+                break ending;
+            }
+        };
+        self.finish(ending).await;
+    }
+
+    fn open(&mut self) {
+        self.opened = true;
+        if let Some(service) = &self.service {
+            service.on_open(&self.conn);
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            // Before the queue is looked at: an answer is queued first and counted then.
+            let all_answered = self.conn.unanswered() == 0;
+            let stage = match self.poll_write(cx) {
+                Ok(stage) => stage,
+                Err(error) => return Poll::Ready(Event::Failed(error)),
+            };
+            if self.is_finished(stage, all_answered) {
+                return Poll::Ready(Event::Finished);
+            }
+            if self.may_read(stage)
+                && let Poll::Ready(event) = self.poll_input(cx)
+            {
+                return Poll::Ready(event);
+            }
+            if self.idle.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::IdleCheck);
+            }
+            if self.conn.outbound.sleep(cx.waker(), stage) {
+                self.inbound.relax();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn is_finished(&self, stage: Stage, all_answered: bool) -> bool {
+        match stage {
+            Stage::Open => false,
+            Stage::Draining => all_answered && self.writing.is_empty(),
+            Stage::Closing | Stage::Closed => true,
+        }
+    }
+
+    fn may_read(&self, stage: Stage) -> bool {
+        stage == Stage::Open
+            && self.conn.queued_bytes() <= self.limits.outbound_high_water
+            && self.conn.unanswered() < MAX_UNANSWERED
+    }
+
+    /// Writes until nothing is left or the socket is full.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Stage> {
+        loop {
+            let stage = self.conn.outbound.take(&mut self.writing);
+            if self.writing.is_empty() {
+                return Ok(stage);
+            }
+            let mut slices = outbound::empty_slices();
+            let count = outbound::slices(&self.writing, &mut slices);
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count]) {
+                Poll::Pending => return Ok(stage),
+                Poll::Ready(written) => self.wrote(written?)?,
+            }
+        }
+    }
+
+    fn wrote(&mut self, written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        outbound::consume(&mut self.writing, written);
+        self.conn.outbound.written(written);
+        self.last_activity = Instant::now();
+        Ok(())
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.has_backlog { Poll::Ready(Event::Backlog) } else { self.poll_read(cx) }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // Asked first, so that a connection without bytes needs no buffer.
+        match self.stream.poll_read_ready(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let mut room = bytes::BufMut::limit(&mut *self.inbound.room(), self.limits.read_buffer);
+        let read = pin!(self.stream.read_buf(&mut room)).poll(cx);
+        read.map(|read| read.map_or_else(Event::Failed, Event::Read))
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Ending> {
+        match event {
+            Event::Read(0) => Err(Ending::quiet("closed by the peer")),
+            Event::Read(count) => self.on_read(count),
+            Event::Backlog => self.process(),
+            Event::IdleCheck => self.on_idle_check(),
+            Event::Finished => Err(Ending::quiet("closed here")),
+            Event::Failed(error) => Err(Ending::quiet(error.to_string())),
+        }
+    }
+
+    fn on_read(&mut self, count: usize) -> Result<(), Ending> {
+        self.last_activity = Instant::now();
+        self.inbound.adapt(count);
+        while self.expect != Expect::Frames {
+            if !self.pass_preface()? {
+                return Ok(());
+            }
+        }
+        self.process()
+    }
+
+    fn process(&mut self) -> Result<(), Ending> {
+        let outcome = self.decode();
+        // What was read before a bad frame is served all the same.
+        self.serve();
+        outcome
+    }
+
+    /// Takes one step through the first bytes; false when more are needed.
+    fn pass_preface(&mut self) -> Result<bool, Ending> {
+        let bytes = self.inbound.bytes();
+        let found = if self.expect == Expect::Anything { preface::look(bytes) } else { preface::after_proxy(bytes) };
+        match found {
+            Preface::More => return Ok(false),
+            Preface::Tls => return Err(Ending::loud("TLS is not served yet")),
+            Preface::Bad(why) => return Err(Ending::loud(why)),
+            Preface::Proxy { length, source } => {
+                self.inbound.skip(length);
+                self.expect = Expect::AfterProxy;
+                source.into_iter().for_each(|source| self.conn.set_proxied(source));
+            }
+            Preface::Plain => {
+                self.expect = Expect::Frames;
+                self.open();
+            }
+        }
+        Ok(true)
+    }
+
+    fn decode(&mut self) -> Result<(), Ending> {
+        self.has_backlog = false;
+        for _ in 0..MAX_BATCH {
+            let Some(command) = self.inbound.next()? else { return Ok(()) };
+            if !command.is_response() {
+                self.requests.push(command);
+            } else if !self.conn.pending.complete(command) {
+                debug!(peer = %self.conn.display_peer(), "an answer that nobody waits for");
+            }
+        }
+        self.has_backlog = true;
+        Ok(())
+    }
+
+    fn serve(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        if let Some(service) = &self.service {
+            self.conn.received(self.requests.iter().filter(|request| !request.is_oneway()).count());
+            service.on_requests(&self.conn, &mut self.requests);
+        }
+        self.requests.clear();
+    }
+
+    fn on_idle_check(&mut self) -> Result<(), Ending> {
+        let now = Instant::now();
+        let due = self.last_activity + self.limits.idle_timeout;
+        if now < due {
+            self.idle.as_mut().reset(due);
+            return Ok(());
+        }
+        self.inbound.rest();
+        if !self.writing.is_empty() {
+            return Err(Ending::loud(format!("takes no bytes, {} are queued", self.conn.queued_bytes())));
+        }
+        let is_busy = self.conn.unanswered() > 0 || self.conn.pending.len() > 0;
+        let is_abandoned = now >= self.last_activity + ABANDONED.max(self.limits.idle_timeout);
+        if (is_busy && !is_abandoned) || self.holds_unread_bytes() {
+            self.idle.as_mut().reset(now + self.limits.idle_timeout);
+            return Ok(());
+        }
+        Err(Ending::quiet("idle"))
+    }
+
+    /// Asks the kernel itself: the reactor may not have told yet.
+    fn holds_unread_bytes(&self) -> bool {
+        let mut byte = [MaybeUninit::<u8>::uninit()];
+        matches!(SockRef::from(&self.stream).peek(&mut byte), Ok(count) if count > 0)
+    }
+
+    async fn finish(mut self, ending: Ending) {
+        self.conn.set_close_reason(&ending.why);
+        let peer = self.conn.display_peer();
+        if ending.loud {
+            warn!(%peer, "closing the connection: {}", ending.why);
+        } else {
+            debug!(%peer, "closing the connection: {}", self.conn.close_reason().unwrap_or_default());
+        }
+        let is_drained = self.conn.outbound.stage() == Stage::Draining;
+        self.conn.outbound.advance(Stage::Closing);
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_write(cx))).await;
+        if is_drained {
+            self.linger().await;
+        }
+    }
+
+    /// Says that nothing more comes, and lets the peer close first.
+    async fn linger(&mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut waste = [0; 4096];
+        let until_closed = async { while matches!(self.stream.read(&mut waste).await, Ok(1..)) {} };
+        let _ = timeout(LINGER, until_closed).await;
+    }
+}
+
+/// Also when the service panicked: whoever waits must hear of it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.conn.set_close_reason("the connection's task ended");
+        self.conn.outbound.advance(Stage::Closed);
+        self.conn.pending.close();
+        if self.opened
+            && let Some(service) = &self.service
+        {
+            service.on_close(&self.conn);
+        }
+    }
+}

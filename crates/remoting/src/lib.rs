@@ -1,0 +1,41 @@
+//! Async server and client for remoting frames: many requests in flight on one connection, in both directions, with
+//! back-pressure, idle close and a graceful stop.
+//!
+//! This crate knows no request code and no header field. It moves [`wire::Command`]s: what they ask and what is
+//! answered is decided by a [`Service`]. It never blocks a thread, never reads the wall clock, and never holds more
+//! for a peer than its configuration says.
+
+mod client;
+mod config;
+mod connection;
+mod driver;
+mod error;
+mod inbound;
+mod outbound;
+mod pending;
+mod preface;
+mod server;
+
+use std::sync::Arc;
+
+use wire::Command;
+
+pub use client::Client;
+pub use config::{ClientConfig, ServerConfig};
+pub use connection::Connection;
+pub use error::RemotingError;
+pub use server::Server;
+
+/// What answers requests: the broker, the name server, or the part of a client that its server may call.
+pub trait Service: Send + Sync + 'static {
+    /// The requests decoded from one socket read, in order; a read that brought very many comes in parts. Runs on the
+    /// connection's task and must not block. Answers go through [`Connection::reply`], now or later, from anywhere;
+    /// each request that is not one-way must get one. What is left in `requests` is dropped.
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>);
+
+    /// A connection is there. On a server it is called once the first bytes showed what the peer speaks.
+    fn on_open(&self, _conn: &Arc<Connection>) {}
+
+    /// A connection is gone; called once for each [`Service::on_open`].
+    fn on_close(&self, _conn: &Arc<Connection>) {}
+}

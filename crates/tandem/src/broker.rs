@@ -1,0 +1,69 @@
+//! `tandem broker`: one broker, with upstream's flags and keys.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use broker::{BrokerConfig, RunningBroker};
+use clap::Args;
+
+use crate::signals::{HangUp, Signals};
+
+/// Flags of `tandem broker`.
+#[derive(Args)]
+pub struct BrokerArgs {
+    /// Configuration file, Java properties (`broker.conf`).
+    #[arg(short = 'c', long = "configFile")]
+    config_file: Option<PathBuf>,
+    /// Name servers, `address:port`, separated by `;`. Replaces `namesrvAddr`.
+    #[arg(short = 'n', long = "namesrvAddr")]
+    namesrv_addr: Option<String>,
+    /// Print the configuration in force and end.
+    #[arg(short = 'p', long = "printConfigItem")]
+    print: bool,
+}
+
+/// Runs until a signal.
+pub async fn run(args: BrokerArgs) -> Result<()> {
+    let config = read(&args)?;
+    if args.print {
+        for (key, value) in config.entries() {
+            println!("{key}={value}");
+        }
+        return Ok(());
+    }
+    let mut signals = Signals::new()?;
+    let running = RunningBroker::start(config, args.config_file).await?;
+    announce(&running);
+    signals.end(HangUp::Ignored).await;
+    tracing::info!("stopping");
+    running.shutdown().await;
+    Ok(())
+}
+
+fn read(args: &BrokerArgs) -> Result<BrokerConfig> {
+    let mut config = BrokerConfig::default();
+    if let Some(path) = &args.config_file {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let text = String::from_utf8_lossy(&bytes);
+        for key in config.apply(&text).with_context(|| path.display().to_string())? {
+            tracing::warn!("configuration key {key} in {} is unknown, it changes nothing", path.display());
+        }
+        config.other.insert("brokerConfigPath".into(), path.display().to_string());
+    }
+    if let Some(list) = &args.namesrv_addr {
+        config.namesrv_addr.clone_from(list);
+    }
+    config.finish()?;
+    Ok(config)
+}
+
+/// The line that scripts wait for, and what an acknowledgement means.
+pub fn announce(running: &RunningBroker) {
+    let config = running.broker.config();
+    tracing::info!("{}", running.ack_meaning());
+    let servers = match config.namesrv_addr.is_empty() {
+        true => String::new(),
+        false => format!(" and name server is {}", config.namesrv_addr),
+    };
+    println!("The broker[{}, {}] boot success. serializeType=JSON{servers}", config.broker_name, config.broker_addr());
+}

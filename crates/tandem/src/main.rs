@@ -1,0 +1,65 @@
+//! The one binary: `up`, `broker`, `namesrv`, `bench`. Reads the command line, starts the parts, waits for a signal.
+//! Decides nothing that a part should decide.
+
+mod bench;
+mod broker;
+mod namesrv;
+mod signals;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A message broker that speaks RocketMQ 5 on the wire, on the disk and in the replica group.
+#[derive(Parser)]
+#[command(name = "tandem", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a name server, a master and a slave on this machine.
+    Up(up::UpArgs),
+    /// Start a broker.
+    Broker(broker::BrokerArgs),
+    /// Start a name server.
+    Namesrv(namesrv::NamesrvArgs),
+    /// Measure a broker, this one or any other.
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::run(args).await,
+            Command::Broker(args) => broker::run(args).await,
+            Command::Namesrv(args) => namesrv::run(args).await,
+            Command::Bench(args) => bench::run(args).await,
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("tandem: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Log lines go to standard error; `RUST_LOG` sets what is said.
+fn init_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,42 @@
+//! `tandem namesrv`: one name server, with upstream's flags and keys.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ::namesrv::{NameServer, NamesrvConfig};
+use clap::Args;
+
+use crate::signals::{HangUp, Signals};
+
+/// Flags of `tandem namesrv`.
+#[derive(Args)]
+pub struct NamesrvArgs {
+    /// Configuration file, Java properties (`namesrv.conf`).
+    #[arg(short = 'c', long = "configFile")]
+    config_file: Option<PathBuf>,
+    /// Print the configuration in force and end.
+    #[arg(short = 'p', long = "printConfigItem")]
+    print: bool,
+}
+
+/// Runs until a signal.
+pub async fn run(args: NamesrvArgs) -> Result<()> {
+    let config = match &args.config_file {
+        Some(path) => NamesrvConfig::from_file(path)?,
+        None => NamesrvConfig::default(),
+    };
+    for key in config.unknown_keys() {
+        tracing::warn!("configuration key {key} is unknown, it changes nothing");
+    }
+    if args.print {
+        print!("{}", config.to_text());
+        return Ok(());
+    }
+    let mut signals = Signals::new()?;
+    let server = NameServer::start(config).await?;
+    println!("The Name Server boot success. serializeType=JSON, address {}", server.local_addr());
+    signals.end(HangUp::Ignored).await;
+    tracing::info!("stopping");
+    server.shutdown().await;
+    Ok(())
+}

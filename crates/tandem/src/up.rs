@@ -1,0 +1,130 @@
+//! `tandem up`: a name server, a master and a slave in one process, to try it and to develop against.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use broker::{BrokerConfig, RunningBroker};
+use clap::Args;
+use ::namesrv::NameServer;
+
+use crate::signals::{HangUp, Signals};
+
+/// Flags of `tandem up`.
+#[derive(Args)]
+pub struct UpArgs {
+    /// Directory for all data.
+    #[arg(long, default_value = "./tandem-data")]
+    data: PathBuf,
+    /// Address that clients are told; another machine needs one that leads here.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Port of the name server.
+    #[arg(long, default_value_t = 9876)]
+    namesrv_port: u16,
+    /// Port of the master; the fast port is 2 below, replication 1 above.
+    #[arg(long, default_value_t = 10911)]
+    master_port: u16,
+    /// Port of the slave; the fast port is 2 below, replication 1 above.
+    #[arg(long, default_value_t = 10921)]
+    slave_port: u16,
+    /// Further broker keys for both, `KEY=VALUE`; may be given several times.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Runs until a signal; Ctrl-C stops all cleanly.
+pub async fn run(args: UpArgs) -> Result<()> {
+    let data = writable(&args.data)?;
+    let mut signals = Signals::new()?;
+    let name_server = start_namesrv(&args, &data).await?;
+    let master = start_broker(&args, &data, "master").await;
+    let slave = match &master {
+        Ok(_) => Some(start_broker(&args, &data, "slave").await),
+        Err(_) => None,
+    };
+    let result = match (&master, &slave) {
+        (Ok(master), Some(Ok(slave))) => {
+            welcome(&args, &data, master, slave);
+            signals.end(HangUp::Ends).await;
+            println!("stopping …");
+            Ok(())
+        }
+        (Err(error), _) | (_, Some(Err(error))) => Err(anyhow::anyhow!("{error:#}")),
+        (Ok(_), None) => Ok(()),
+    };
+    for running in [slave.and_then(Result::ok), master.ok()].into_iter().flatten() {
+        running.shutdown().await;
+    }
+    name_server.shutdown().await;
+    result
+}
+
+/// The data directory, made and tried: a full or unwritable one is said before anything starts.
+fn writable(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create the data directory {}", path.display()))?;
+    let probe = path.join(".writable");
+    std::fs::write(&probe, [0u8; 4096])
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| format!("cannot write to the data directory {}; choose another with --data", path.display()))?;
+    path.canonicalize().with_context(|| path.display().to_string())
+}
+
+async fn start_namesrv(args: &UpArgs, data: &Path) -> Result<NameServer> {
+    let in_data = |name: &str| data.join("namesrv").join(name).display().to_string();
+    let config = ::namesrv::NamesrvConfig {
+        listen_port: args.namesrv_port,
+        kv_config_path: in_data("kvConfig.json"),
+        config_store_path: in_data("namesrv.properties"),
+        ..::namesrv::NamesrvConfig::default()
+    };
+    Ok(NameServer::start(config).await?)
+}
+
+fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig> {
+    let mut config = BrokerConfig::default();
+    let (id, port, broker_role) = match role {
+        "master" => ("0", args.master_port, "SYNC_MASTER"),
+        _ => ("1", args.slave_port, "SLAVE"),
+    };
+    let entries = [
+        ("brokerName", "broker-a".to_owned()),
+        ("brokerId", id.to_owned()),
+        ("brokerRole", broker_role.to_owned()),
+        ("listenPort", port.to_string()),
+        ("brokerIP1", args.host.clone()),
+        ("brokerIP2", args.host.clone()),
+        ("namesrvAddr", format!("127.0.0.1:{}", args.namesrv_port)),
+        ("inSyncReplicas", "2".to_owned()),
+        ("slaveReadEnable", "true".to_owned()),
+        ("storePathRootDir", data.join(role).display().to_string()),
+    ];
+    for (key, value) in &entries {
+        config.set(key, value)?;
+    }
+    for entry in &args.set {
+        let Some((key, value)) = entry.split_once('=') else { bail!("-D {entry}: KEY=VALUE is expected") };
+        if config.set(key, value)? == broker::config::Known::Unknown {
+            tracing::warn!("configuration key {key} is unknown, it changes nothing");
+        }
+    }
+    Ok(config)
+}
+
+async fn start_broker(args: &UpArgs, data: &Path, role: &str) -> Result<RunningBroker> {
+    let config = broker_config(args, data, role)?;
+    RunningBroker::start(config, None).await.with_context(|| format!("the {role} does not start"))
+}
+
+fn welcome(args: &UpArgs, data: &Path, master: &RunningBroker, slave: &RunningBroker) {
+    let addresses = |running: &RunningBroker| {
+        let config = running.broker.config();
+        format!("{}   replication {}   fast port {}", config.broker_addr(), config.ha_addr(), config.fast_port())
+    };
+    println!("name server   {}:{}", args.host, args.namesrv_port);
+    println!("master        {}", addresses(master));
+    println!("slave         {}", addresses(slave));
+    println!("data          {}", data.display());
+    println!("{}", master.ack_meaning());
+    println!("try it        tandem bench produce --namesrv {}:{} --topic Try --duration 5", args.host, args.namesrv_port);
+    println!("boot success, Ctrl-C stops all");
+}
