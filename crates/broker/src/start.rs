@@ -113,7 +113,8 @@ impl RunningBroker {
     }
 }
 
-fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Arc<Broker>, StartError> {
+/// Everything but listeners, threads and tasks.
+pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Arc<Broker>, StartError> {
     let root = PathBuf::from(&config.store_path_root_dir);
     // The store takes the directory's lock first: nothing of another process's store is touched.
     let store = Store::open(store_config(&config, &root)?, Arc::new(RealDisk), Arc::new(SystemClock))?;

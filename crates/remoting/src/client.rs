@@ -1,11 +1,7 @@
 //! One connection for each address, made on first use and again after it closed. Callers of one address wait for one
 //! connect, and share its failure; an address that does not answer delays no other.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{

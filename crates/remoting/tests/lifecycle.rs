@@ -60,7 +60,8 @@ async fn f_29_idle_close_never_swallows_a_request() {
         });
     }
     let results = peers.join_all().await;
-    let read: HashSet<i32> = work.seen.lock().iter().filter(|request| request.code == LATER).map(|r| r.opaque).collect();
+    let read: HashSet<i32> =
+        work.seen.lock().iter().filter(|request| request.code == LATER).map(|r| r.opaque).collect();
     for (opaque, is_answered) in results {
         assert_eq!(is_answered, read.contains(&opaque), "request {opaque}");
     }

@@ -1,0 +1,128 @@
+//! Consume queues and segments: look into a queue, clean what is no longer needed.
+//! Source: `AdminBrokerProcessor.java`, `DefaultMessageStore.java`; reference broker 12.1.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use wire::{Command, body::SubscriptionData, header::QueryConsumeQueueRequestHeader, json, topic::LMQ_PREFIX};
+
+use super::{Answer, Needs, Refused, parse};
+use crate::{
+    context::{Broker, now_ms},
+    tasks,
+};
+
+/// Units of one answer.
+const MAX_UNITS: i32 = 10_000;
+
+wire::json_object! {
+    /// Answer to code 321.
+    pub struct QueryConsumeQueueResponseBody {
+        /// Text for people.
+        "filterData" filter_data: Option<String>,
+        "maxQueueIndex" max_queue_index: i64,
+        "minQueueIndex" min_queue_index: i64,
+        "queueData" queue_data: Vec<ConsumeQueueData>,
+        "subscriptionData" subscription_data: Option<SubscriptionData>,
+    }
+
+    /// One unit of a queue.
+    pub struct ConsumeQueueData {
+        "bitMap" bit_map: Option<String>,
+        "eval" eval: bool,
+        "extendDataJson" extend_data_json: Option<String>,
+        "msg" msg: Option<String>,
+        "physicOffset" physic_offset: i64,
+        "physicSize" physic_size: i32,
+        "tagsCode" tags_code: i64,
+    }
+}
+
+/// QUERY_CONSUME_QUEUE.
+pub fn query(broker: &Arc<Broker>, command: &Command) -> Answer {
+    let needs =
+        Needs { fields: &["topic", "queueId", "index", "count"], ints: &["queueId", "count"], longs: &["index"] };
+    let header: QueryConsumeQueueRequestHeader = parse(command, &needs)?;
+    let (topic, queue_id, index) = (&header.topic, header.queue_id, header.index);
+    let max_queue_index = broker.store.max_offset(topic, queue_id);
+    if broker.topics.get(topic).is_none() && max_queue_index == 0 {
+        return Err(Refused::error(format!("{queue_id}@{topic} is not exist!")));
+    }
+    let min_queue_index = broker.store.min_offset(topic, queue_id);
+    if index < min_queue_index || index >= max_queue_index {
+        let remark = format!("Index {index} of {queue_id}@{topic} is not exist!");
+        return Ok(Command { remark: Some(remark), ..command.ok() });
+    }
+    let subscription_data = subscription(broker, &header);
+    let body = QueryConsumeQueueResponseBody {
+        filter_data: filter_data(&header, subscription_data.is_some()),
+        max_queue_index,
+        min_queue_index,
+        queue_data: units(broker, &header),
+        subscription_data,
+    };
+    Ok(command.ok_body(json::encode(&body)))
+}
+
+fn subscription(broker: &Broker, header: &QueryConsumeQueueRequestHeader) -> Option<SubscriptionData> {
+    let group = header.consumer_group.as_deref()?;
+    let found = broker.clients.with_group(group, |group| group.subscriptions.get(&header.topic).cloned());
+    found.flatten().map(|subscription| (*subscription).clone())
+}
+
+/// Filters by SQL are not kept here, which upstream prints as `null`.
+fn filter_data(header: &QueryConsumeQueueRequestHeader, online: bool) -> Option<String> {
+    let group = header.consumer_group.as_deref()?;
+    Some(if online { "null".into() } else { format!("{group}@{} is not online!", header.topic) })
+}
+
+/// A unit of a batch queue stands for several offsets.
+fn units(broker: &Broker, header: &QueryConsumeQueueRequestHeader) -> Vec<ConsumeQueueData> {
+    let end = header.index.saturating_add(header.count.clamp(0, MAX_UNITS).into());
+    let mut next = header.index;
+    let mut found = Vec::new();
+    while next < end {
+        let Some(unit) = broker.store.queue_unit(&header.topic, header.queue_id, next) else { break };
+        found.push(ConsumeQueueData {
+            physic_offset: unit.physical_offset,
+            physic_size: unit.size,
+            tags_code: unit.tags_code,
+            ..ConsumeQueueData::default()
+        });
+        next = (unit.queue_offset + i64::from(unit.count)).max(next + 1);
+    }
+    found
+}
+
+/// CLEAN_UNUSED_TOPIC: queues whose topic is not configured go, except those of system and light message topics.
+pub fn clean_unused(broker: &Arc<Broker>, command: &Command) -> Answer {
+    let stored: BTreeSet<Arc<str>> = broker.store.queues().into_iter().map(|(topic, _)| topic).collect();
+    for name in stored.iter().filter(|name| is_unused(broker, name)) {
+        tracing::info!("topic {name} is not configured: its queues are removed");
+        broker.drop_topic_data(name);
+    }
+    Ok(command.ok())
+}
+
+fn is_unused(broker: &Broker, topic: &str) -> bool {
+    broker.topics.get(topic).is_none() && !broker.topics.is_system(topic) && !topic.starts_with(LMQ_PREFIX)
+}
+
+/// CLEAN_EXPIRED_CONSUMEQUEUE: what points before the log goes with the segments it points to.
+pub fn clean_expired(broker: &Arc<Broker>, command: &Command) -> Answer {
+    tasks::clean(broker, false);
+    Ok(command.ok())
+}
+
+/// DELETE_EXPIRED_COMMITLOG: deletes what is expired now, whatever `deleteWhen` says.
+pub fn delete_expired(broker: &Arc<Broker>, command: &Command) -> Answer {
+    let retention = store::Retention {
+        now_ms: now_ms(),
+        reserved_ms: broker.config().file_reserved_time.max(0).saturating_mul(3_600_000),
+        regardless_of_age: false,
+        max_segments: usize::MAX,
+    };
+    let deleted = broker.store.delete_expired(retention);
+    let deleted = deleted.map_err(|error| Refused::error(format!("old segments cannot be deleted: {error}")))?;
+    tracing::info!("deleteExpiredCommitLog: {deleted} segment(s) deleted");
+    Ok(command.ok())
+}

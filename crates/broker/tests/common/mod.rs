@@ -1,0 +1,226 @@
+//! A name server, a master and a slave inside the test process, on free ports and a temporary directory.
+#![allow(dead_code)]
+
+use std::{
+    future::Future,
+    net::TcpListener,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::{BrokerConfig, RunningBroker};
+use client::{BrokerApi, OutgoingMessage, Sent};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use wire::{
+    body::TopicConfig,
+    header::SendMessageRequestHeaderV2,
+    property,
+    topic::AUTO_CREATE,
+};
+
+/// Nothing here takes longer, on the slowest machine.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Three free ports in a row: fast, main + 2, replication + 3.
+pub fn ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 24_000 + (std::process::id() % 900) as u16 * 20;
+    loop {
+        let port = base.wrapping_add(NEXT.fetch_add(5, Ordering::Relaxed)).max(1100) + 2;
+        let free = [port - 2, port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        if free {
+            return port;
+        }
+    }
+}
+
+/// A client of its own.
+pub fn api() -> BrokerApi {
+    let client = remoting::Client::new(remoting::ClientConfig::default(), None);
+    BrokerApi::new(Arc::new(client)).with_limit(Duration::from_secs(10))
+}
+
+/// One broker and its directory.
+pub struct Node {
+    pub running: Option<RunningBroker>,
+    pub addr: String,
+    pub port: u16,
+    pub root: PathBuf,
+    pub keys: Vec<(String, String)>,
+}
+
+impl Node {
+    pub async fn start(dir: &TempDir, name: &str, keys: &[(&str, &str)]) -> Self {
+        let port = ports();
+        let root = dir.path().join(name);
+        let mut all: Vec<(String, String)> = [
+            ("brokerName", "broker-a".to_owned()),
+            ("brokerIP1", "127.0.0.1".into()),
+            ("brokerIP2", "127.0.0.1".into()),
+            ("bindAddress", "127.0.0.1".into()),
+            ("listenPort", port.to_string()),
+            ("storePathRootDir", root.display().to_string()),
+            ("mappedFileSizeCommitLog", "1048576".into()),
+            ("mappedFileSizeConsumeQueue", "6000".into()),
+            ("maxHashSlotNum", "2000".into()),
+            ("maxIndexNum", "6000".into()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+        all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let mut node = Self { running: None, addr: format!("127.0.0.1:{port}"), port, root, keys: all };
+        node.again().await;
+        node
+    }
+
+    pub fn config(&self) -> BrokerConfig {
+        let mut config = BrokerConfig::default();
+        for (key, value) in &self.keys {
+            config.set(key, value).unwrap();
+        }
+        config
+    }
+
+    /// Starts it again with the same keys.
+    pub async fn again(&mut self) {
+        self.running = Some(RunningBroker::start(self.config(), None).await.unwrap());
+    }
+
+    pub async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.shutdown().await;
+        }
+    }
+
+    pub fn broker(&self) -> &Arc<broker::context::Broker> {
+        &self.running.as_ref().unwrap().broker
+    }
+}
+
+/// A whole pair.
+pub struct Pair {
+    pub name_server: namesrv::NameServer,
+    pub namesrv_addr: String,
+    pub master: Node,
+    pub slave: Node,
+    pub dir: TempDir,
+    pub api: BrokerApi,
+}
+
+pub async fn name_server(dir: &TempDir) -> (namesrv::NameServer, String) {
+    let config = namesrv::NamesrvConfig {
+        listen_port: 0,
+        bind_address: "127.0.0.1".into(),
+        kv_config_path: dir.path().join("kv.json").display().to_string(),
+        ..namesrv::NamesrvConfig::default()
+    };
+    let server = namesrv::NameServer::start(config).await.unwrap();
+    let addr = server.local_addr().to_string();
+    (server, addr)
+}
+
+impl Pair {
+    /// SYNC_MASTER with two copies, and further keys.
+    pub async fn start(master_keys: &[(&str, &str)], slave_keys: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (name_server, namesrv_addr) = name_server(&dir).await;
+        let mut keys =
+            vec![("brokerRole", "SYNC_MASTER"), ("inSyncReplicas", "2"), ("namesrvAddr", namesrv_addr.as_str())];
+        keys.extend(master_keys);
+        let master = Node::start(&dir, "master", &keys).await;
+        let mut keys = vec![
+            ("brokerRole", "SLAVE"),
+            ("brokerId", "1"),
+            ("slaveReadEnable", "true"),
+            ("slaveSyncInterval", "100"),
+            ("namesrvAddr", namesrv_addr.as_str()),
+        ];
+        keys.extend(slave_keys);
+        let slave = Node::start(&dir, "slave", &keys).await;
+        let pair = Self { name_server, namesrv_addr, master, slave, dir, api: api() };
+        until("the slave follows", || async { pair.master.broker().replicas.connections() == 1 }).await;
+        pair
+    }
+
+    pub async fn stop(mut self) {
+        self.slave.stop().await;
+        self.master.stop().await;
+        self.name_server.shutdown().await;
+    }
+
+    /// Waits until the slave holds what the master holds, and has built its queues.
+    pub async fn equal(&self) {
+        until("the slave holds everything", || async {
+            let (master, slave) = (&self.master.broker().store, &self.slave.broker().store);
+            master.max_phys() == slave.max_phys() && slave.marks().dispatched.get() == slave.max_phys()
+        })
+        .await;
+    }
+}
+
+/// Polls a condition until it holds, or fails the test by its name.
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let end = Instant::now() + LIMIT;
+    while !condition().await {
+        assert!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Creates a topic with that many queues.
+pub async fn topic(api: &BrokerApi, addr: &str, name: &str, queues: i32) {
+    let config = TopicConfig {
+        topic_name: name.into(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        ..TopicConfig::default()
+    };
+    api.update_topic(addr, &config).await.unwrap();
+}
+
+/// Header of a send with property pairs.
+pub fn header(topic: &str, queue_id: i32, properties: &[(&str, &str)]) -> SendMessageRequestHeaderV2 {
+    let mut text = Vec::new();
+    for (name, value) in properties {
+        property::push(&mut text, name, value);
+    }
+    SendMessageRequestHeaderV2 {
+        producer_group: "P".into(),
+        topic: topic.into(),
+        default_topic: AUTO_CREATE.into(),
+        default_topic_queue_nums: 4,
+        queue_id,
+        properties: Some(String::from_utf8(text).unwrap()),
+        ..SendMessageRequestHeaderV2::default()
+    }
+}
+
+/// Sends one message and expects it to be stored.
+pub async fn send(api: &BrokerApi, addr: &str, topic: &str, queue_id: i32, properties: &[(&str, &str)], body: &[u8]) -> Sent {
+    api.send(addr, &header(topic, queue_id, properties), body.to_vec(), Duration::from_secs(10)).await.unwrap()
+}
+
+/// A message for a batch.
+pub fn message(body: &str) -> OutgoingMessage {
+    OutgoingMessage::new(body.as_bytes().to_vec())
+}
+
+/// All bodies of a queue from `offset` on.
+pub async fn drain(api: &BrokerApi, addr: &str, topic: &str, queue_id: i32, mut offset: i64) -> Vec<Vec<u8>> {
+    let puller = client::Puller::new(api.clone(), addr, "G");
+    let mut bodies = Vec::new();
+    loop {
+        let pulled = puller.pull(topic, queue_id, offset, 32).await.unwrap();
+        bodies.extend(pulled.records().map(|record| record.body().to_vec()));
+        if pulled.code != wire::code::response::SUCCESS {
+            return bodies;
+        }
+        offset = pulled.header.next_begin_offset;
+    }
+}

@@ -1,0 +1,278 @@
+//! The write path: a batch becomes a few positioned writes under one short lock. Source: `CommitLog.java`; reference
+//! store 3.5, 8 and 9; replication 2.6. Nothing of a batch counts before all of it is written.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::{
+    batch::Batch,
+    error::{AppendError, StoreError},
+    store::Store,
+};
+
+/// The append lock's content.
+#[derive(Default)]
+pub(crate) struct Tail {
+    /// End of the log; equals the mark `appended` except within an append.
+    pub(crate) end: i64,
+    writes: Vec<Write>,
+}
+
+/// A piece of a batch that is written at once.
+#[derive(Clone, Copy)]
+enum Write {
+    Records { at: i64, from: usize, to: usize },
+    Blank { at: i64 },
+}
+
+impl Store {
+    /// Stores all records of a batch, or none. On return they are written (not yet durable), readable by physical
+    /// offset, and each entry has its placement. Wait for [`crate::Marks`] to reach [`crate::Entry::end`].
+    pub fn append(&self, batch: &mut Batch) -> Result<(), AppendError> {
+        batch.end_group();
+        self.check_sizes(batch)?;
+        for number in 0..batch.entries.len() {
+            if batch.entries[number].step > 0 {
+                let queue = self.queues.get_or_make(batch.topic(number), batch.entries[number].queue_id);
+                batch.entries[number].queue = Some(queue);
+            }
+        }
+        let mut tail = self.tail.lock();
+        self.check_appendable(&tail)?;
+        self.place(&mut tail, batch);
+        let end = self.write_batch(&mut tail, batch)?;
+        // Under the lock, so that no truncation comes between.
+        self.marks.appended.advance(end);
+        Ok(())
+    }
+
+    fn check_sizes(&self, batch: &Batch) -> Result<(), AppendError> {
+        let segment_size = self.log.segment_size();
+        let record_limit = self.config.record_limit(segment_size);
+        let group_limit = (segment_size - wire::record::BLANK_HEAD as i64) as u64;
+        for (number, entry) in batch.entries.iter().enumerate() {
+            let group: usize = batch.entries[number..number + entry.group].iter().map(|entry| entry.size).sum();
+            for (size, limit) in [(entry.size as u64, record_limit), (group as u64, group_limit)] {
+                if size > limit {
+                    return Err(AppendError::TooLarge { size, limit });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_appendable(&self, tail: &Tail) -> Result<(), AppendError> {
+        if let Some(reason) = self.failed() {
+            return Err(AppendError::Failed(reason.to_owned()));
+        }
+        if self.is_closed() {
+            return Err(AppendError::Closed);
+        }
+        let dispatched = self.marks.dispatched.get();
+        if dispatched < self.raw_end.load(SeqCst) {
+            return Err(AppendError::NotDispatched { dispatched, end: tail.end });
+        }
+        Ok(())
+    }
+
+    /// Decides where each record goes and patches that into it. Queue counters move; [`Store::take_back`] undoes it.
+    fn place(&self, tail: &mut Tail, batch: &mut Batch) {
+        let now = self.clock.now_ms();
+        let mut at = tail.end;
+        tail.writes.clear();
+        for number in 0..batch.entries.len() {
+            let group = batch.entries[number].group;
+            let length: usize = batch.entries[number..number + group].iter().map(|entry| entry.size).sum();
+            if at % self.log.segment_size() != 0 && at + length as i64 + 8 > self.log.next_base(at) {
+                tail.writes.push(Write::Blank { at });
+                at = self.log.next_base(at);
+            }
+            self.renew_queue(batch, number);
+            let entry = &mut batch.entries[number];
+            entry.physical_offset = at;
+            entry.store_timestamp = now;
+            entry.queue_offset = entry.queue.as_ref().map_or(0, |queue| queue.next_offset.fetch_add(entry.step, SeqCst));
+            let (from, to) = (entry.at, entry.at + entry.size);
+            match tail.writes.last_mut() {
+                Some(Write::Records { to: end, .. }) => *end = to,
+                _ => tail.writes.push(Write::Records { at, from, to }),
+            }
+            at += entry.size as i64;
+            batch.patch(number);
+        }
+    }
+
+    /// A topic that was deleted since the queue was looked up begins again at offset 0.
+    fn renew_queue(&self, batch: &mut Batch, number: usize) {
+        if batch.entries[number].queue.as_ref().is_some_and(|queue| queue.deleted.load(SeqCst)) {
+            let queue = self.queues.get_or_make(batch.topic(number), batch.entries[number].queue_id);
+            batch.entries[number].queue = Some(queue);
+        }
+    }
+
+    fn write_batch(&self, tail: &mut Tail, batch: &Batch) -> Result<i64, AppendError> {
+        let mut end = tail.end;
+        for write in &tail.writes {
+            let (result, after) = match *write {
+                Write::Blank { at } => (self.log.write_blank(at), self.log.next_base(at)),
+                Write::Records { at, from, to } => (self.log.write(at, &batch.buf[from..to]), at + (to - from) as i64),
+            };
+            if let Err(error) = result {
+                return Err(self.take_back(tail.end, batch, error));
+            }
+            end = after;
+        }
+        tail.end = end;
+        Ok(end)
+    }
+
+    /// A batch could not be written: what was written of it goes, the counters go back. Lack of space is survived.
+    fn take_back(&self, end: i64, batch: &Batch, error: StoreError) -> AppendError {
+        for entry in batch.entries.iter().rev() {
+            if let Some(queue) = &entry.queue {
+                queue.next_offset.store(entry.queue_offset, SeqCst);
+            }
+        }
+        if error.is_disk_full()
+            && let Ok(()) = self.log.cut(end)
+        {
+            return AppendError::DiskFull { dir: self.log.dir().to_path_buf() };
+        }
+        self.fail(&error);
+        AppendError::Failed(error.to_string())
+    }
+
+    /// Appends bytes of a master's log at `offset`, which must be the end of this log; into an empty log, the start of a
+    /// segment. They may span segments and need not end with a record. Returns the new end. Content is not looked at.
+    pub fn append_raw(&self, offset: i64, bytes: &[u8]) -> Result<i64, StoreError> {
+        let mut tail = self.tail.lock();
+        self.check_usable()?;
+        self.check_raw_place(&tail, offset)?;
+        if self.log.min().is_none() {
+            self.begin_marks_at(offset);
+        }
+        let end = self.write_raw(offset, bytes)?;
+        self.raw_end.store(end, SeqCst);
+        tail.end = end;
+        self.marks.appended.advance(end);
+        Ok(end)
+    }
+
+    fn check_raw_place(&self, tail: &Tail, offset: i64) -> Result<(), StoreError> {
+        let segment_size = self.log.segment_size();
+        match self.log.min() {
+            None if offset < 0 || offset % segment_size != 0 => Err(StoreError::Misaligned { offset, segment_size }),
+            Some(_) if offset != tail.end => Err(StoreError::NotAtEnd { offset, end: tail.end }),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_raw(&self, offset: i64, bytes: &[u8]) -> Result<i64, StoreError> {
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let room = (self.log.next_base(at) - at) as usize;
+            let (now, later) = rest.split_at(rest.len().min(room));
+            if let Err(error) = self.log.write(at, now) {
+                let survived = error.is_disk_full() && self.log.cut(offset).is_ok();
+                if !survived {
+                    self.fail(&error);
+                }
+                return Err(error);
+            }
+            at += now.len() as i64;
+            rest = later;
+        }
+        Ok(at)
+    }
+
+    /// The log of a new replica begins later than 0: nothing before it is missing.
+    fn begin_marks_at(&self, offset: i64) {
+        self.marks.appended.reset(offset);
+        self.marks.flushed.reset(offset);
+        self.marks.dispatched.reset(offset);
+    }
+
+    /// Makes the log durable up to what is written when the call begins, and returns that end. A failure is final: it
+    /// is never tried again.
+    pub fn flush(&self) -> Result<i64, StoreError> {
+        self.check_usable()?;
+        self.flush_log()
+    }
+
+    pub(crate) fn flush_log(&self) -> Result<i64, StoreError> {
+        let _flushing = self.flushing.lock();
+        let (from, to) = (self.marks.flushed.get(), self.marks.appended.get());
+        if let Some(reason) = self.failed() {
+            return Err(StoreError::Failed(reason.to_owned()));
+        }
+        if from < to {
+            self.log.sync(from, to).inspect_err(|error| self.fail(error))?;
+            self.marks.flushed.advance(to);
+        }
+        Ok(to.max(from))
+    }
+
+    /// Makes durable what was dispatched: consume queues and index.
+    pub fn flush_queues(&self) -> Result<(), StoreError> {
+        self.check_usable()?;
+        self.flush_views()
+    }
+
+    pub(crate) fn flush_views(&self) -> Result<(), StoreError> {
+        let last = self.dispatcher.last();
+        let full_index = match self.sync_views() {
+            Ok(full_index) => full_index,
+            Err(error) if error.is_disk_full() => return Err(error),
+            Err(error) => {
+                self.fail(&error);
+                return Err(error);
+            }
+        };
+        let mut checkpoint = self.checkpoint.lock();
+        if let Some(last) = last {
+            checkpoint.logics_msg_timestamp = last.store_timestamp;
+            checkpoint.logics_physical_offset = last.start;
+        }
+        checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
+        Ok(())
+    }
+
+    fn sync_views(&self) -> Result<i64, StoreError> {
+        self.queues.flush()?;
+        self.index.as_ref().map_or(Ok(0), crate::index::Index::flush)
+    }
+
+    /// Writes the checkpoint: what the last [`Store::flush_queues`] proved, with the log made durable first.
+    pub fn persist_checkpoint(&self) -> Result<(), StoreError> {
+        self.check_usable()?;
+        self.store_checkpoint()
+    }
+
+    pub(crate) fn store_checkpoint(&self) -> Result<(), StoreError> {
+        let (proven, flushed) = {
+            let checkpoint = self.checkpoint.lock();
+            (checkpoint.logics_physical_offset, self.marks.flushed.get())
+        };
+        if flushed <= proven {
+            self.flush_log()?;
+        }
+        let mut checkpoint = self.checkpoint.lock();
+        checkpoint.physic_msg_timestamp = checkpoint.logics_msg_timestamp;
+        checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| self.fail(error))
+    }
+
+    /// Values that go into the checkpoint for brokers: what the master flushed, and the confirm offset.
+    pub fn set_checkpoint_offsets(&self, master_flushed_offset: Option<i64>, confirm_phy_offset: Option<i64>) {
+        let mut checkpoint = self.checkpoint.lock();
+        if let Some(offset) = master_flushed_offset {
+            checkpoint.master_flushed_offset = offset;
+        }
+        if let Some(offset) = confirm_phy_offset {
+            checkpoint.confirm_phy_offset = offset;
+        }
+    }
+
+    /// The checkpoint as it would be written now.
+    pub fn checkpoint(&self) -> crate::checkpoint::Checkpoint {
+        *self.checkpoint.lock()
+    }
+}

@@ -1,0 +1,283 @@
+//! Messages on their way into the log: encoded back to back, then placed by the append. A batch is reused, so that a
+//! steady load allocates nothing.
+
+use std::sync::Arc;
+
+use wire::{
+    property,
+    record_encode::{EncodeError, NewRecord, encode},
+    sys_flag,
+};
+
+use crate::queue::Queue;
+
+/// Digits that an inner batch reserves for its base offset.
+const BASE_DIGITS: usize = 19;
+
+/// Records to append together.
+#[derive(Default)]
+pub struct Batch {
+    pub(crate) buf: Vec<u8>,
+    pub(crate) entries: Vec<Entry>,
+    open_group: Option<usize>,
+    scratch: Vec<u8>,
+}
+
+/// One record of a batch. The placement is known when the append has returned.
+pub struct Entry {
+    /// The message's number in its queue; 0 for prepared and rolled back messages.
+    pub queue_offset: i64,
+    /// Byte position in the log.
+    pub physical_offset: i64,
+    /// Bytes of the record.
+    pub size: usize,
+    /// Milliseconds since the epoch, taken under the append lock.
+    pub store_timestamp: i64,
+    pub(crate) at: usize,
+    /// Records that must lie in one segment, this one included; 0 inside a group.
+    pub(crate) group: usize,
+    /// How far the queue's counter moves.
+    pub(crate) step: i64,
+    pub(crate) queue: Option<Arc<Queue>>,
+    pub(crate) queue_id: i32,
+    topic: (usize, usize),
+    inner_base_at: Option<usize>,
+}
+
+impl Entry {
+    /// First byte after the record: its message is safe when a mark has reached this.
+    pub fn end(&self) -> i64 {
+        self.physical_offset + self.size as i64
+    }
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.entries.clear();
+        self.open_group = None;
+    }
+
+    /// Encodes one more record and returns its number in the batch. On an error the batch is as before.
+    pub fn push(&mut self, message: &NewRecord<'_>) -> Result<usize, EncodeError> {
+        let at = self.buf.len();
+        let inner = message.sys_flag & sys_flag::INNER_BATCH != 0;
+        let size = if inner { self.encode_inner(message)? } else { encode(message, &mut self.buf)? };
+        let number = self.entries.len();
+        let topic_at = at + size - message_tail(message, size, at, &self.buf);
+        self.entries.push(Entry {
+            queue_offset: 0,
+            physical_offset: 0,
+            size,
+            store_timestamp: 0,
+            at,
+            group: usize::from(self.open_group.is_none()),
+            step: step_of(message),
+            queue: None,
+            queue_id: message.queue_id,
+            topic: (topic_at, message.topic.len()),
+            inner_base_at: inner.then(|| at + size - 1 - BASE_DIGITS),
+        });
+        Ok(number)
+    }
+
+    /// What is pushed from here to [`Batch::end_group`] lies in one segment: a client's batch.
+    pub fn begin_group(&mut self) {
+        self.end_group();
+        self.open_group = Some(self.entries.len());
+    }
+
+    /// Ends the group.
+    pub fn end_group(&mut self) {
+        if let Some(start) = self.open_group.take()
+            && start < self.entries.len()
+        {
+            self.entries[start].group = self.entries.len() - start;
+        }
+    }
+
+    /// Drops what was pushed since [`Batch::begin_group`].
+    pub fn abort_group(&mut self) {
+        if let Some(start) = self.open_group.take() {
+            self.truncate(start);
+        }
+    }
+
+    /// Pushes a whole client batch, or nothing of it.
+    pub fn push_group<'a>(&mut self, messages: impl IntoIterator<Item = NewRecord<'a>>) -> Result<usize, EncodeError> {
+        self.begin_group();
+        let first = self.entries.len();
+        for message in messages {
+            if let Err(error) = self.push(&message) {
+                self.abort_group();
+                return Err(error);
+            }
+        }
+        self.end_group();
+        Ok(first)
+    }
+
+    /// Keeps the first `count` records.
+    pub fn truncate(&mut self, count: usize) {
+        if let Some(entry) = self.entries.get(count) {
+            self.buf.truncate(entry.at);
+            self.entries.truncate(count);
+        }
+    }
+
+    /// Its records in the order of pushing.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True without records.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of all records.
+    pub fn size(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// One record as stored; complete after the append.
+    pub fn record(&self, number: usize) -> &[u8] {
+        let entry = &self.entries[number];
+        &self.buf[entry.at..entry.at + entry.size]
+    }
+
+    pub(crate) fn topic(&self, number: usize) -> &str {
+        let (at, len) = self.entries[number].topic;
+        std::str::from_utf8(&self.buf[at..at + len]).unwrap_or("")
+    }
+
+    /// Writes the placement of one entry into its record.
+    pub(crate) fn patch(&mut self, number: usize) {
+        let entry = &self.entries[number];
+        let record = &mut self.buf[entry.at..entry.at + entry.size];
+        wire::record_encode::patch(record, entry.queue_offset, entry.physical_offset, entry.store_timestamp);
+        if let Some(at) = entry.inner_base_at {
+            let digits = &mut self.buf[at..at + BASE_DIGITS];
+            let mut left = entry.queue_offset;
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (left % 10) as u8;
+                left /= 10;
+            }
+        }
+    }
+
+    /// An inner batch carries its base offset as a property; room for it comes last.
+    fn encode_inner(&mut self, message: &NewRecord<'_>) -> Result<usize, EncodeError> {
+        let mut properties = std::mem::take(&mut self.scratch);
+        properties.clear();
+        properties.extend_from_slice(message.properties);
+        if property::find(&properties, property::INNER_BASE).is_some() {
+            properties = property::without(&properties, &[property::INNER_BASE]);
+        }
+        property::push(&mut properties, property::INNER_BASE, &"0".repeat(BASE_DIGITS));
+        let size = encode(&NewRecord { properties: &properties, ..*message }, &mut self.buf);
+        self.scratch = properties;
+        size
+    }
+}
+
+/// Bytes from the topic to the end of the record.
+fn message_tail(message: &NewRecord<'_>, size: usize, at: usize, buf: &[u8]) -> usize {
+    let flag = i32::from_be_bytes([buf[at + 36], buf[at + 37], buf[at + 38], buf[at + 39]]);
+    let topic_length_bytes = if message.topic.len() > i8::MAX as usize { 2 } else { 1 };
+    size - 88 - wire::record::host_extra(flag) - message.body.len() - topic_length_bytes
+}
+
+fn step_of(message: &NewRecord<'_>) -> i64 {
+    if !sys_flag::is_queued(message.sys_flag) {
+        return 0;
+    }
+    if message.sys_flag & sys_flag::INNER_BATCH == 0 {
+        return 1;
+    }
+    let count = property::find(message.properties, property::INNER_NUM).and_then(|count| count.parse().ok());
+    count.filter(|count| (1..=i64::from(i16::MAX)).contains(count)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::record::{Check, check};
+
+    use super::*;
+
+    fn message<'a>(topic: &'a str, properties: &'a [u8], sys_flag: i32) -> NewRecord<'a> {
+        NewRecord {
+            topic,
+            queue_id: 2,
+            flag: 0,
+            sys_flag,
+            born_timestamp: 1,
+            born_host: "[::1]:1".parse().unwrap(),
+            store_host: "127.0.0.1:2".parse().unwrap(),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            properties,
+            body: b"body",
+        }
+    }
+
+    #[test]
+    fn knows_where_the_topic_is() {
+        let long = wire::topic::retry(&"g".repeat(140));
+        let mut batch = Batch::new();
+        batch.push(&message("T", b"a\x01b\x02", 0)).unwrap();
+        batch.push(&message(&long, b"", 0)).unwrap();
+        assert_eq!((batch.topic(0), batch.topic(1)), ("T", &long[..]));
+    }
+
+    #[test]
+    fn groups_are_whole_or_absent() {
+        let mut batch = Batch::new();
+        batch.push(&message("T", b"", 0)).unwrap();
+        let too_long = vec![b'x'; 40_000];
+        let bad = [message("T", b"", 0), message("T", &too_long, 0)];
+        assert!(batch.push_group(bad).is_err());
+        assert_eq!(batch.len(), 1);
+        assert_eq!(batch.push_group([message("T", b"", 0), message("U", b"", 0)]).unwrap(), 1);
+        let groups: Vec<usize> = batch.entries().iter().map(|entry| entry.group).collect();
+        assert_eq!(groups, [1, 2, 0]);
+    }
+
+    #[test]
+    fn counters_move_by_what_a_record_holds() {
+        let steps = [
+            (0, &b""[..], 1),
+            (sys_flag::TRANSACTION_PREPARED, b"", 0),
+            (sys_flag::TRANSACTION_COMMIT, b"", 1),
+            (sys_flag::TRANSACTION_ROLLBACK, b"", 0),
+            (sys_flag::INNER_BATCH, b"INNER_NUM\x0132\x02", 32),
+            (sys_flag::INNER_BATCH, b"INNER_NUM\x01-1\x02", 1),
+        ];
+        for (flag, properties, step) in steps {
+            assert_eq!(step_of(&message("T", properties, flag)), step, "{flag} {properties:?}");
+        }
+    }
+
+    #[test]
+    fn an_inner_batch_gets_its_base() {
+        let mut batch = Batch::new();
+        let properties = b"INNER_BASE\x017\x02INNER_NUM\x013\x02";
+        batch.push(&message("T", properties, sys_flag::INNER_BATCH)).unwrap();
+        batch.entries[0].queue_offset = 1234;
+        batch.patch(0);
+        let Check::Record(view) = check(batch.record(0), true) else { panic!("no record") };
+        assert_eq!(view.property("INNER_BASE").unwrap().parse(), Ok(1234));
+        assert_eq!((view.property("INNER_NUM"), view.topic()), (Some("3"), "T"));
+    }
+}

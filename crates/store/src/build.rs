@@ -1,0 +1,249 @@
+//! From records to views: consume queue units, index entries and arrivals. Units of one queue are gathered and written
+//! in runs. Source: `DefaultMessageStore.java` (dispatchers), `CommitLog.java` (tags code); reference store 3.6 and 11.
+
+use std::{collections::HashMap, sync::Arc};
+
+use wire::{hash::tags_code, property, record::RecordView, sys_flag, topic};
+
+use crate::{
+    config::StoreConfig,
+    deleted::Deleted,
+    error::StoreError,
+    index::{Index, Keys},
+    queue::{self, Kind, Queue, Unit},
+    queues::Queues,
+};
+
+/// A message became readable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Queue id.
+    pub queue_id: i32,
+    /// Queue offset after the message.
+    pub next_offset: i64,
+    /// Tags code of its unit.
+    pub tags_code: i64,
+    /// Store time in milliseconds.
+    pub store_timestamp: i64,
+    /// Byte position in the log.
+    pub physical_offset: i64,
+}
+
+/// What building needs of the store.
+pub(crate) struct Views<'a> {
+    pub(crate) config: &'a StoreConfig,
+    pub(crate) queues: &'a Queues,
+    pub(crate) index: Option<&'a Index>,
+    pub(crate) deleted: &'a Deleted,
+    pub(crate) now_ms: i64,
+}
+
+/// Gathers units until they are committed. Reused, so that it allocates nothing in steady state.
+#[derive(Default)]
+pub(crate) struct Builder {
+    runs: Vec<Run>,
+    used: usize,
+    by_queue: HashMap<u64, usize>,
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Start, end and store time of the last record that was added.
+    pub(crate) last: Option<Last>,
+}
+
+/// Place and time of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    pub(crate) store_timestamp: i64,
+}
+
+/// Units of one queue that follow each other.
+struct Run {
+    queue: Arc<Queue>,
+    first: Unit,
+    last: Unit,
+    bytes: Vec<u8>,
+}
+
+impl Builder {
+    /// Takes one record in.
+    pub(crate) fn add(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+        self.last = Some(Last {
+            start: record.physical_offset(),
+            end: record.physical_offset() + record.size() as i64,
+            store_timestamp: record.store_timestamp(),
+        });
+        let topic = record.topic();
+        if !is_directory_name(topic) {
+            tracing::error!(offset = record.physical_offset(), topic = ?record.topic_bytes(), "a record's topic cannot be a directory name: the message is not readable by queue");
+            return Ok(());
+        }
+        if views.deleted.hides(topic, record.physical_offset()) {
+            return Ok(());
+        }
+        if sys_flag::is_queued(record.sys_flag()) {
+            self.add_unit(views, record)?;
+        }
+        match views.index {
+            Some(index) => put_keys(index, views, record),
+            None => Ok(()),
+        }
+    }
+
+    fn add_unit(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+        let queue = views.queues.get_or_make(record.topic(), record.queue_id());
+        let unit = unit_of(views.config, queue.kind(), record);
+        self.arrivals.push(Arrival {
+            topic: queue.topic().clone(),
+            queue_id: queue.queue_id(),
+            next_offset: unit.queue_offset + i64::from(unit.count),
+            tags_code: unit.tags_code,
+            store_timestamp: record.store_timestamp(),
+            physical_offset: unit.physical_offset,
+        });
+        let place = self.run_of(views, queue, unit)?;
+        let run = &mut self.runs[place];
+        if run.bytes.is_empty() {
+            run.first = unit;
+        }
+        run.last = unit;
+        queue::encode(run.queue.kind(), &unit, &mut run.bytes);
+        Ok(())
+    }
+
+    /// The run that `unit` continues; one that it does not continue is written first.
+    fn run_of(&mut self, views: &Views<'_>, queue: Arc<Queue>, unit: Unit) -> Result<usize, StoreError> {
+        if let Some(place) = self.by_queue.get(&queue.id()).copied() {
+            let run = &mut self.runs[place];
+            if run.last.queue_offset + i64::from(run.last.count) != unit.queue_offset {
+                run.commit(views.queues)?;
+            }
+            return Ok(place);
+        }
+        let place = self.used;
+        self.by_queue.insert(queue.id(), place);
+        self.used += 1;
+        match self.runs.get_mut(place) {
+            Some(run) => run.queue = queue,
+            None => self.runs.push(Run { queue, first: unit, last: unit, bytes: Vec::new() }),
+        }
+        Ok(place)
+    }
+
+    /// Writes all units and index entries.
+    pub(crate) fn commit(&mut self, views: &Views<'_>) -> Result<(), StoreError> {
+        let result = self.runs[..self.used].iter_mut().try_for_each(|run| run.commit(views.queues));
+        self.forget_units();
+        result?;
+        views.index.map_or(Ok(()), Index::write_pending)
+    }
+
+    /// Drops what was gathered and not written.
+    pub(crate) fn forget_units(&mut self) {
+        self.runs[..self.used].iter_mut().for_each(|run| run.bytes.clear());
+        self.used = 0;
+        self.by_queue.clear();
+    }
+}
+
+impl Run {
+    fn commit(&mut self, queues: &Queues) -> Result<(), StoreError> {
+        if !self.bytes.is_empty() {
+            self.queue.put(&self.first, &self.last, &self.bytes)?;
+            queues.mark_dirty(&self.queue);
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Topics become directories: nothing that leaves its parent, and short enough for a file name.
+fn is_directory_name(topic: &str) -> bool {
+    let forbidden = |byte: u8| byte == b'/' || byte == 0;
+    !topic.is_empty() && topic.len() <= 255 && topic != "." && topic != ".." && !topic.bytes().any(forbidden)
+}
+
+fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>) -> Unit {
+    let (queue_offset, count) = match kind {
+        Kind::Simple => (record.queue_offset(), 1),
+        Kind::Batch => inner_batch(record),
+    };
+    Unit {
+        queue_offset,
+        count,
+        physical_offset: record.physical_offset(),
+        size: record.size() as i32,
+        tags_code: code_of(config, record),
+        store_timestamp: record.store_timestamp(),
+    }
+}
+
+/// Base offset and count of an inner batch; a plain message counts as a batch of one.
+fn inner_batch(record: &RecordView<'_>) -> (i64, i32) {
+    let number = |name| record.property(name).and_then(|text| text.parse::<i64>().ok());
+    match (number(property::INNER_BASE), number(property::INNER_NUM)) {
+        (Some(base), Some(count)) if base >= 0 && (1..=i64::from(i16::MAX)).contains(&count) => (base, count as i32),
+        _ => (record.queue_offset(), 1),
+    }
+}
+
+/// Hash of the tags, or the time of delivery of a message with a delay level.
+pub(crate) fn code_of(config: &StoreConfig, record: &RecordView<'_>) -> i64 {
+    if record.topic() == topic::SCHEDULE
+        && let Some(level) = record.property(property::DELAY).and_then(|level| level.parse::<i64>().ok())
+        && level > 0
+    {
+        return record.store_timestamp() + delay_ms(&config.delay_levels_ms, level);
+    }
+    tags_code(record.property(property::TAGS))
+}
+
+fn delay_ms(levels: &[i64], level: i64) -> i64 {
+    let level = level.min(levels.len() as i64) - 1;
+    usize::try_from(level).ok().and_then(|level| levels.get(level)).copied().unwrap_or(1000)
+}
+
+fn put_keys(index: &Index, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+    if record.sys_flag() & sys_flag::TRANSACTION_MASK == sys_flag::TRANSACTION_ROLLBACK {
+        return Ok(());
+    }
+    let mut keys = Keys {
+        topic: record.topic(),
+        unique: None,
+        keys: None,
+        tags: None,
+        physical_offset: record.physical_offset(),
+        store_timestamp: record.store_timestamp(),
+    };
+    for (name, value) in property::iter(record.properties()) {
+        match name {
+            property::UNIQ_KEY => keys.unique = Some(value),
+            property::KEYS => keys.keys = Some(value),
+            property::TAGS if views.config.index_tags => keys.tags = Some(value),
+            _ => {}
+        }
+    }
+    index.put(&keys, views.now_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays() {
+        let levels = StoreConfig::default().delay_levels_ms;
+        assert_eq!([1, 2, 18, 19].map(|level| delay_ms(&levels, level)), [1000, 5000, 7_200_000, 7_200_000]);
+        assert_eq!(delay_ms(&[], 1), 1000);
+    }
+
+    #[test]
+    fn topics_that_are_no_directory() {
+        assert!(is_directory_name("%RETRY%g") && is_directory_name("..."));
+        for bad in ["", ".", "..", "../x", "a/b", "a\0b"] {
+            assert!(!is_directory_name(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What a store is told at its start. Defaults are those of `MessageStoreConfig.java`; reference store 30.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::error::StoreError;
+
+/// Says whether a topic's queues are batch consume queues (attribute `queue.type=BatchCQ`).
+pub type BatchQueueTopics = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Configuration of a store. Sizes in bytes, times in milliseconds.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `storePathRootDir`.
+    pub root: PathBuf,
+    /// `storePathCommitLog`; `None` = `root/commitlog`.
+    pub commit_log_dir: Option<PathBuf>,
+    /// `mappedFileSizeCommitLog`.
+    pub segment_size: u64,
+    /// `mappedFileSizeConsumeQueue`, rounded up to whole units of 20 bytes.
+    pub queue_segment_size: u64,
+    /// `mapperFileSizeBatchConsumeQueue`, rounded up to whole units of 46 bytes.
+    pub batch_queue_segment_size: u64,
+    /// `maxMessageSize`: of a body; a record may have 64 KiB more.
+    pub max_message_size: u64,
+    /// `messageIndexEnable`.
+    pub index_enabled: bool,
+    /// Adds an index entry for tags as Java 5.4 and later do. Older brokers ignore it.
+    pub index_tags: bool,
+    /// `maxHashSlotNum`.
+    pub max_hash_slots: u32,
+    /// `maxIndexNum`.
+    pub max_index: u32,
+    /// `flushDiskType=SYNC_FLUSH`: nothing is dispatched before it is durable.
+    pub sync_flush: bool,
+    /// `maxTransferBytesOnMessageInMemory`.
+    pub max_transfer_bytes_in_memory: u64,
+    /// `maxTransferCountOnMessageInMemory`.
+    pub max_transfer_count_in_memory: u32,
+    /// `maxTransferBytesOnMessageInDisk`.
+    pub max_transfer_bytes_on_disk: u64,
+    /// `maxTransferCountOnMessageInDisk`.
+    pub max_transfer_count_on_disk: u32,
+    /// `accessMessageInMemoryMaxRatio`, percent of `total_memory`.
+    pub access_message_in_memory_max_ratio: u32,
+    /// Physical memory of the host.
+    pub total_memory: u64,
+    /// `maxFilterMessageSize`: bytes of queue units one pull looks at.
+    pub max_filter_message_size: u64,
+    /// `travelCqFileNumWhenGetMessage`.
+    pub max_queue_files_per_get: u32,
+    /// `offsetCheckInSlave`.
+    pub offset_check_in_slave: bool,
+    /// `maxMsgsNumBatch`: hits of one index query.
+    pub max_query_count: u32,
+    /// `messageDelayLevel`; level n is at n - 1.
+    pub delay_levels_ms: Vec<i64>,
+    /// Which topics have batch consume queues; `None` = none but those found on disk.
+    pub batch_queue_topics: Option<BatchQueueTopics>,
+    /// Descriptors that consume queues may hold open.
+    pub max_open_queue_files: usize,
+}
+
+const KIB: u64 = 1024;
+const DELAY_LEVELS_S: [i64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("store"),
+            commit_log_dir: None,
+            segment_size: 1024 * 1024 * KIB,
+            queue_segment_size: 6_000_000,
+            batch_queue_segment_size: 13_800_000,
+            max_message_size: 4096 * KIB,
+            index_enabled: true,
+            index_tags: false,
+            max_hash_slots: 5_000_000,
+            max_index: 20_000_000,
+            sync_flush: false,
+            max_transfer_bytes_in_memory: 256 * KIB,
+            max_transfer_count_in_memory: 32,
+            max_transfer_bytes_on_disk: 64 * KIB,
+            max_transfer_count_on_disk: 8,
+            access_message_in_memory_max_ratio: 40,
+            total_memory: 8 * 1024 * 1024 * KIB,
+            max_filter_message_size: 16_000,
+            max_queue_files_per_get: 1,
+            offset_check_in_slave: false,
+            max_query_count: 64,
+            delay_levels_ms: DELAY_LEVELS_S.map(|seconds| seconds * 1000).to_vec(),
+            batch_queue_topics: None,
+            max_open_queue_files: 1024,
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreConfig")
+            .field("root", &self.root)
+            .field("segment_size", &self.segment_size)
+            .field("sync_flush", &self.sync_flush)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreConfig {
+    /// Directory of the commit log.
+    pub fn commit_log_path(&self) -> PathBuf {
+        self.commit_log_dir.clone().unwrap_or_else(|| self.root.join("commitlog"))
+    }
+
+    /// Longest record or client batch, in bytes.
+    pub(crate) fn record_limit(&self, segment_size: i64) -> u64 {
+        let segment = segment_size as u64 - wire::record::BLANK_HEAD as u64;
+        segment.min(self.max_message_size.saturating_add(64 * KIB))
+    }
+
+    /// Bytes of the log's end that count as in memory.
+    pub(crate) fn memory_window(&self) -> i64 {
+        let window = u128::from(self.total_memory) * u128::from(self.access_message_in_memory_max_ratio) / 100;
+        i64::try_from(window).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let bad = |key, value: u64, why| Err(StoreError::Config { key, value: value.to_string(), why });
+        if self.segment_size < 1024 || self.segment_size > i32::MAX as u64 {
+            return bad("mappedFileSizeCommitLog", self.segment_size, "use 1024 to 2147483647");
+        }
+        if self.queue_segment_size == 0 || self.queue_segment_size > i32::MAX as u64 {
+            return bad("mappedFileSizeConsumeQueue", self.queue_segment_size, "use 20 to 2147483647");
+        }
+        if self.batch_queue_segment_size == 0 || self.batch_queue_segment_size > i32::MAX as u64 {
+            return bad("mapperFileSizeBatchConsumeQueue", self.batch_queue_segment_size, "use 46 to 2147483647");
+        }
+        if self.max_hash_slots == 0 || self.max_hash_slots > i32::MAX as u32 / 4 {
+            return bad("maxHashSlotNum", self.max_hash_slots.into(), "use 1 to 536870911");
+        }
+        if self.max_index < 2 || self.max_index > i32::MAX as u32 / 2 {
+            return bad("maxIndexNum", self.max_index.into(), "use 2 to 1073741823");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Topics that were deleted while records of theirs are still in the log: dispatching those again must not bring the
+//! topic back. Kept in `ROOT/deletedTopics`, a line `offset topic` each; a Java broker does not look at the file.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    disk::Disk,
+    error::{IoContext, StoreError},
+};
+
+/// Deleted topics and the end of the log when that happened.
+pub(crate) struct Deleted {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    topics: Mutex<BTreeMap<String, i64>>,
+    any: AtomicBool,
+}
+
+impl Deleted {
+    pub(crate) fn load(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StoreError> {
+        let path = root.join("deletedTopics");
+        let mut topics = BTreeMap::new();
+        if disk.exists(&path) {
+            let file = disk.open(&path, false).at("open", &path)?;
+            let mut bytes = vec![0; file.len().at("size", &path)? as usize];
+            file.read_exact_at(0, &mut bytes).at("read", &path)?;
+            topics = String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect();
+        }
+        let any = AtomicBool::new(!topics.is_empty());
+        Ok(Self { disk, root: root.to_path_buf(), topics: Mutex::new(topics), any })
+    }
+
+    /// True when a record of `topic` at `physical` belongs to a deleted topic.
+    pub(crate) fn hides(&self, topic: &str, physical: i64) -> bool {
+        self.any.load(SeqCst) && self.topics.lock().get(topic).is_some_and(|end| physical < *end)
+    }
+
+    /// Hides everything of `topic` below `end`; durable when it returns.
+    pub(crate) fn add(&self, topic: &str, end: i64) -> Result<(), StoreError> {
+        self.change(|topics| topics.insert(topic.to_owned(), end) != Some(end))
+    }
+
+    /// Forgets topics whose records are all below `min`, and lowers the others to `max`, the log's end.
+    pub(crate) fn fit(&self, min: i64, max: i64) -> Result<(), StoreError> {
+        self.change(|topics| {
+            let before = topics.clone();
+            topics.values_mut().for_each(|end| *end = (*end).min(max));
+            topics.retain(|_, end| *end > min);
+            *topics != before
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, i64>) -> bool) -> Result<(), StoreError> {
+        let mut topics = self.topics.lock();
+        if change(&mut topics) {
+            self.any.store(!topics.is_empty(), SeqCst);
+            self.store(&topics)?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, topics: &BTreeMap<String, i64>) -> Result<(), StoreError> {
+        let (path, aside) = (self.root.join("deletedTopics"), self.root.join("deletedTopics.new"));
+        let text: String = topics.iter().map(|(topic, end)| format!("{end} {topic}\n")).collect();
+        let file = self.disk.open(&aside, true).at("create", &aside)?;
+        file.set_len(0).at("size", &aside)?;
+        file.write_all_at(0, text.as_bytes()).at("write", &aside)?;
+        file.sync().at("sync", &aside)?;
+        self.disk.rename(&aside, &path).at("replace", &path)?;
+        self.disk.sync_dir(&self.root).at("sync", &self.root)
+    }
+}
+
+fn parse(line: &str) -> Option<(String, i64)> {
+    let (end, topic) = line.split_once(' ')?;
+    Some((topic.to_owned(), end.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    #[test]
+    fn remembers_across_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = || Deleted::load(Arc::new(RealDisk), dir.path()).unwrap();
+        let deleted = load();
+        assert!(!deleted.hides("A", 0));
+        deleted.add("A", 100).unwrap();
+        deleted.add("B", 300).unwrap();
+        let deleted = load();
+        assert_eq!((deleted.hides("A", 99), deleted.hides("A", 100), deleted.hides("C", 0)), (true, false, false));
+        deleted.fit(100, 200).unwrap();
+        let deleted = load();
+        assert_eq!((deleted.hides("A", 0), deleted.hides("B", 199), deleted.hides("B", 200)), (false, true, false));
+    }
+}

@@ -1,0 +1,181 @@
+//! Builds the views from what was appended. Any thread may call; one works at a time and nobody waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    build::{Arrival, Builder, Last},
+    error::StoreError,
+    log::Log,
+    store::Store,
+    walk::{Stop, walk},
+};
+
+/// Bytes of the log that are built at once.
+const CHUNK: usize = 1 << 20;
+
+/// Called with the messages that have become readable, in log order.
+pub type ArrivalListener = Box<dyn Fn(&[Arrival]) + Send + Sync>;
+
+/// Who dispatches, and what it reuses.
+#[derive(Default)]
+pub(crate) struct Dispatcher {
+    wanted: AtomicBool,
+    state: Mutex<DispatchState>,
+}
+
+/// Held by the one who dispatches.
+#[derive(Default)]
+pub(crate) struct DispatchState {
+    builder: Builder,
+    buf: Vec<u8>,
+    /// Where it cannot go on, to say it once.
+    stuck_at: Option<i64>,
+    /// The last record whose views were written.
+    pub(crate) last: Option<Last>,
+}
+
+impl Dispatcher {
+    /// Keeps dispatch out while queues are changed otherwise. Call [`Store::dispatch`] after dropping it.
+    pub(crate) fn pause(&self) -> MutexGuard<'_, DispatchState> {
+        self.state.lock()
+    }
+
+    pub(crate) fn last(&self) -> Option<Last> {
+        self.state.lock().last
+    }
+}
+
+/// Reads on from `offset` up to `limit` into `buf`; false where there is nothing.
+pub(crate) fn read_chunk(
+    log: &Log,
+    offset: i64,
+    limit: i64,
+    at_least: usize,
+    buf: &mut Vec<u8>,
+) -> Result<bool, StoreError> {
+    let wanted = (limit - offset).clamp(0, CHUNK.max(at_least) as i64) as usize;
+    buf.resize(wanted, 0);
+    let read = log.read(offset, buf)?.unwrap_or(0);
+    buf.truncate(read);
+    Ok(read > 0)
+}
+
+impl Store {
+    /// Builds queues and index from the `dispatched` mark on, to the end of the log, or to `flushed` with SYNC_FLUSH.
+    /// Returns how many records it took. When another thread is at it, that one goes on and this call returns 0.
+    pub fn dispatch(&self) -> usize {
+        self.dispatcher.wanted.store(true, SeqCst);
+        let mut total = 0;
+        while self.dispatcher.wanted.load(SeqCst) {
+            let Some(mut state) = self.dispatcher.state.try_lock() else { break };
+            while self.dispatcher.wanted.swap(false, SeqCst) {
+                total += self.dispatch_all(&mut state);
+            }
+        }
+        total
+    }
+
+    fn dispatch_all(&self, state: &mut DispatchState) -> usize {
+        let mut total = 0;
+        loop {
+            let from = self.marks.dispatched.get();
+            let limit = self.dispatch_limit();
+            if from >= limit || self.failed().is_some() {
+                return total;
+            }
+            match self.dispatch_chunk(state, from, limit) {
+                Ok(0) => return total,
+                Ok(records) => total += records,
+                Err(error) => {
+                    self.dispatch_failed(state, from, error);
+                    return total;
+                }
+            }
+        }
+    }
+
+    fn dispatch_limit(&self) -> i64 {
+        let appended = self.marks.appended.get();
+        if self.config.sync_flush { appended.min(self.marks.flushed.get()) } else { appended }
+    }
+
+    /// One chunk; returns the records taken, counting a step to the next segment as one, or 0 when it cannot go on.
+    fn dispatch_chunk(&self, state: &mut DispatchState, from: i64, limit: i64) -> Result<usize, StoreError> {
+        let mut at_least = 0;
+        let (at, records, stop) = loop {
+            if !read_chunk(&self.log, from, limit, at_least, &mut state.buf)? {
+                return Ok(0);
+            }
+            let (at, records, stop) = self.build_chunk(state, from)?;
+            match stop {
+                Stop::Short(needed) if records == 0 && needed > state.buf.len() && needed > at_least => {
+                    at_least = needed;
+                }
+                stop => break (at, records, stop),
+            }
+        };
+        state.builder.commit(&self.views())?;
+        state.last = state.builder.last.or(state.last);
+        let (next, stepped) = match stop {
+            Stop::Blank if self.log.next_base(at) <= limit => (self.log.next_base(at), 1),
+            Stop::Short(needed) if at + needed as i64 > self.log.next_base(at) => {
+                self.report_stuck(state, at, "a record would reach beyond its segment");
+                (at, 0)
+            }
+            Stop::Blank | Stop::Short(_) => (at, 0),
+            Stop::Invalid(reason) => {
+                self.report_stuck(state, at, &reason);
+                (at, 0)
+            }
+        };
+        self.marks.dispatched.advance(next);
+        self.announce(&mut state.builder.arrivals);
+        Ok(records + stepped)
+    }
+
+    fn build_chunk(&self, state: &mut DispatchState, from: i64) -> Result<(i64, usize, Stop), StoreError> {
+        let (views, builder) = (self.views(), &mut state.builder);
+        let (mut records, mut result) = (0, Ok(()));
+        builder.arrivals.clear();
+        let (at, stop) = walk(&state.buf, from, false, |record| {
+            if result.is_ok() {
+                result = builder.add(&views, record);
+                records += 1;
+            }
+        });
+        result.map(|()| (at, records, stop))
+    }
+
+    fn announce(&self, arrivals: &mut Vec<Arrival>) {
+        if !arrivals.is_empty()
+            && let Some(listener) = &*self.listener.read()
+        {
+            listener(arrivals);
+        }
+        arrivals.clear();
+    }
+
+    fn report_stuck(&self, state: &mut DispatchState, at: i64, reason: &str) {
+        if state.stuck_at.replace(at) != Some(at) {
+            tracing::error!(offset = at, reason, end = self.marks.appended.get(), "no record here: messages from here on are not readable; compare the log with another replica and truncate it here");
+        }
+    }
+
+    /// Without space it is tried again with the next call; anything else is final.
+    fn dispatch_failed(&self, state: &mut DispatchState, from: i64, error: StoreError) {
+        state.builder.forget_units();
+        state.builder.arrivals.clear();
+        if !error.is_disk_full() {
+            self.fail(&error);
+        } else if state.stuck_at.replace(from) != Some(from) {
+            tracing::error!(offset = from, %error, "no space to build queues: new messages are not readable until space is freed; then it goes on by itself");
+        }
+    }
+
+    /// Sets who is told of new messages; the former one is not called any more.
+    pub fn set_arrival_listener(&self, listener: ArrivalListener) {
+        *self.listener.write() = Some(listener);
+    }
+}

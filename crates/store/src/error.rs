@@ -1,0 +1,136 @@
+//! What goes wrong in a store, with the path, the cause and what the operator can do.
+
+use std::{io, path::PathBuf};
+
+/// Why the store cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the directory.
+    #[error("{} is in use by another broker (it holds the lock on {}/lock): stop that broker, or set another storePathRootDir", .root.display(), .root.display())]
+    Locked {
+        /// Root of the store.
+        root: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {what} {}: {source}; check space, permissions and the device, then start again", .path.display())]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// File or directory.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A file is not as long as it must be.
+    #[error("{} has {found} bytes, {expected} are configured: set {key} to the size the store was made with, or remove the file if it is foreign", .path.display())]
+    SegmentSize {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        found: u64,
+        /// The size of all such files, in bytes.
+        expected: u64,
+        /// Configuration key.
+        key: &'static str,
+    },
+    /// Segments do not follow each other.
+    #[error("{} is missing but later segments exist: restore it, or move the segments below it away", .path.display())]
+    MissingSegment {
+        /// The file that should be there.
+        path: PathBuf,
+    },
+    /// A raw append does not continue the log.
+    #[error("bytes for offset {offset} do not continue the log, which ends at {end}")]
+    NotAtEnd {
+        /// Offset of the bytes.
+        offset: i64,
+        /// End of the log.
+        end: i64,
+    },
+    /// The first bytes of an empty log must begin a segment.
+    #[error("an empty log cannot begin at offset {offset}: segments have {segment_size} bytes; both brokers need the same mappedFileSizeCommitLog")]
+    Misaligned {
+        /// Offset of the bytes.
+        offset: i64,
+        /// Bytes a segment.
+        segment_size: i64,
+    },
+    /// A truncation outside the log.
+    #[error("offset {offset} is outside the log, which goes from {min} to {max}")]
+    OutsideLog {
+        /// Where it was to be cut.
+        offset: i64,
+        /// First byte.
+        min: i64,
+        /// End.
+        max: i64,
+    },
+    /// Configuration that cannot work.
+    #[error("{key} = {value}: {why}")]
+    Config {
+        /// Configuration key.
+        key: &'static str,
+        /// What was set.
+        value: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// An earlier write or fsync failed; nothing is acknowledged any more.
+    #[error("the store has failed and must be restarted: {0}")]
+    Failed(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why nothing of a batch was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// A record, or a client batch, is longer than allowed.
+    #[error("{size} bytes do not fit: a record or client batch may have {limit}")]
+    TooLarge {
+        /// Bytes.
+        size: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// No space; the store stays usable.
+    #[error("no space left in {}: free some, or let the retention delete older segments", .dir.display())]
+    DiskFull {
+        /// Commit log directory.
+        dir: PathBuf,
+    },
+    /// Raw appended bytes are not dispatched yet, so queue offsets are not known.
+    #[error("bytes from {dispatched} to {end} came from a master and are not dispatched: dispatch or truncate them first")]
+    NotDispatched {
+        /// Dispatched up to here.
+        dispatched: i64,
+        /// End of the raw bytes.
+        end: i64,
+    },
+    /// An earlier write or fsync failed; nothing is acknowledged any more.
+    #[error("the store has failed and must be restarted: {0}")]
+    Failed(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Names path and action where an I/O error is passed on.
+pub(crate) trait IoContext<T> {
+    fn at(self, what: &'static str, path: impl Into<PathBuf>) -> Result<T, StoreError>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, what: &'static str, path: impl Into<PathBuf>) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Io { what, path: path.into(), source })
+    }
+}
+
+impl StoreError {
+    /// True when it only lacks space.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}

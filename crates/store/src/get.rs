@@ -1,0 +1,362 @@
+//! Messages of one queue from an offset on. Source: `DefaultMessageStore.java` (getMessage, isTheBatchFull,
+//! nextOffsetCorrection); reference store 15. Never hands out a record beyond the `dispatched` mark.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use bytes::{Bytes, BytesMut};
+use wire::record::RecordView;
+
+use crate::{
+    error::StoreError,
+    queue::{Queue, Unit, decode},
+    read::is_record_at,
+    store::Store,
+};
+
+/// Units that are read from a queue file at once.
+const UNITS_AT_ONCE: usize = 128;
+const MAX_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Chooses messages. Both calls must say yes.
+pub trait MessageFilter {
+    /// By the code in the queue unit; `None` when it does not tell the tags.
+    fn matches_tags_code(&self, tags_code: Option<i64>) -> bool;
+    /// By the record.
+    fn matches_record(&self, record: &RecordView<'_>) -> bool;
+}
+
+/// Chooses everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EveryMessage;
+
+impl MessageFilter for EveryMessage {
+    fn matches_tags_code(&self, _: Option<i64>) -> bool {
+        true
+    }
+
+    fn matches_record(&self, _: &RecordView<'_>) -> bool {
+        true
+    }
+}
+
+/// How a get went. Source: `GetMessageStatus.java`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetStatus {
+    /// At least one message.
+    Found,
+    /// All were filtered out.
+    NoMatchedMessage,
+    /// The records are gone from the log.
+    MessageWasRemoving,
+    /// A file of the queue is missing.
+    OffsetFoundNull,
+    /// Far beyond the end.
+    OffsetOverflowBadly,
+    /// Exactly at the end.
+    OffsetOverflowOne,
+    /// Before the first message.
+    OffsetTooSmall,
+    /// The queue has never had a message.
+    NoMessageInQueue,
+}
+
+/// Answer of [`Store::get_messages`].
+#[derive(Clone, Debug)]
+pub struct GetResult {
+    /// How it went.
+    pub status: GetStatus,
+    /// Where to go on.
+    pub next_begin_offset: i64,
+    /// First offset of the queue.
+    pub min_offset: i64,
+    /// Offset after the last message of the queue.
+    pub max_offset: i64,
+    /// Records back to back.
+    pub messages: Bytes,
+    /// Messages in them; an inner batch counts as all it holds.
+    pub count: u32,
+    /// Where each record of `messages` begins, with the queue offset of its first message.
+    pub places: Vec<(usize, i64)>,
+    /// What is read is no longer in this broker's memory.
+    pub suggest_pull_from_slave: bool,
+}
+
+/// A get in progress.
+struct Get<'a> {
+    store: &'a Store,
+    queue: &'a Queue,
+    filter: &'a dyn MessageFilter,
+    from: i64,
+    max_count: u32,
+    max_bytes: u64,
+    /// Units beyond this many bytes from `from` are not looked at.
+    max_unit_bytes: i64,
+    status: GetStatus,
+    next: i64,
+    messages: BytesMut,
+    count: u32,
+    places: Vec<(usize, i64)>,
+    /// Records below this are gone: a record was missing before.
+    gone_below: Option<i64>,
+    last_physical: i64,
+    /// Bytes at the end of the log that count as in memory.
+    window: i64,
+    log_end: i64,
+}
+
+impl Store {
+    /// Up to `max_num` messages from `offset` on that `filter` lets through.
+    pub fn get_messages(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        offset: i64,
+        max_num: i32,
+        filter: &dyn MessageFilter,
+    ) -> GetResult {
+        self.get_messages_within(topic, queue_id, offset, max_num, MAX_BYTES, filter)
+    }
+
+    /// As [`Store::get_messages`], with a bound on the bytes, which the first message may exceed.
+    pub fn get_messages_within(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        offset: i64,
+        max_num: i32,
+        max_bytes: u64,
+        filter: &dyn MessageFilter,
+    ) -> GetResult {
+        let Some(queue) = self.queues.get(topic, queue_id) else {
+            return self.nothing(GetStatus::NoMessageInQueue, offset, 0, (0, 0));
+        };
+        let (min, max) = (queue.min(), queue.max());
+        let outside = match () {
+            () if max == 0 => Some((GetStatus::NoMessageInQueue, 0)),
+            () if offset < min => Some((GetStatus::OffsetTooSmall, min)),
+            () if offset == max => Some((GetStatus::OffsetOverflowOne, offset)),
+            () if offset > max => Some((GetStatus::OffsetOverflowBadly, max)),
+            () => None,
+        };
+        if let Some((status, next)) = outside {
+            return self.nothing(status, offset, next, (min, max));
+        }
+        let mut get = Get::new(self, &queue, offset, max_num, max_bytes, filter);
+        if self.told(get.run(max)).is_none() {
+            get.status = GetStatus::OffsetFoundNull;
+            get.next = self.corrected(offset, queue.units().segment_start(offset) + queue.units().per_segment());
+        }
+        get.result(min, max)
+    }
+
+    fn nothing(&self, status: GetStatus, asked: i64, next: i64, (min_offset, max_offset): (i64, i64)) -> GetResult {
+        GetResult {
+            status,
+            next_begin_offset: self.corrected(asked, next),
+            min_offset,
+            max_offset,
+            messages: Bytes::new(),
+            count: 0,
+            places: Vec::new(),
+            suggest_pull_from_slave: false,
+        }
+    }
+
+    /// A slave may be behind: it sends nobody elsewhere.
+    fn corrected(&self, asked: i64, next: i64) -> i64 {
+        if self.is_slave.load(SeqCst) && !self.config.offset_check_in_slave { asked } else { next }
+    }
+}
+
+impl<'a> Get<'a> {
+    fn new(
+        store: &'a Store,
+        queue: &'a Queue,
+        from: i64,
+        max_num: i32,
+        max_bytes: u64,
+        filter: &'a dyn MessageFilter,
+    ) -> Self {
+        let max_count = max_num.max(0) as u32;
+        let wanted = u64::from(max_count) * queue.kind().unit_size() as u64;
+        Self {
+            store,
+            queue,
+            filter,
+            from,
+            max_count,
+            max_bytes: max_bytes.clamp(100, MAX_BYTES),
+            max_unit_bytes: store.config.max_filter_message_size.max(wanted) as i64,
+            status: GetStatus::NoMatchedMessage,
+            next: from,
+            messages: BytesMut::new(),
+            count: 0,
+            places: Vec::new(),
+            gone_below: None,
+            last_physical: 0,
+            window: store.config.memory_window(),
+            log_end: store.max_phys(),
+        }
+    }
+
+    fn run(&mut self, max: i64) -> Result<(), StoreError> {
+        let mut files = 0;
+        while self.messages.is_empty() && self.next < max && files < self.store.config.max_queue_files_per_get {
+            files += 1;
+            self.gone_below = None;
+            self.one_file(max)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at units to the end of a queue file.
+    fn one_file(&mut self, max: i64) -> Result<(), StoreError> {
+        let Some(mut place) = self.queue.place_of(self.next)? else { return Ok(()) };
+        let file_end = self.queue.units().segment_start(place) + self.queue.units().per_segment();
+        let (kind, size) = (self.queue.kind(), self.queue.kind().unit_size());
+        let mut bytes = Vec::new();
+        while place < file_end && self.next < max {
+            let read = self.queue.units().read(place, UNITS_AT_ONCE.min((file_end - place) as usize), &mut bytes)?;
+            if read == 0 {
+                return Ok(());
+            }
+            let units = bytes.chunks_exact(size).zip(place..).map(|(bytes, number)| decode(kind, number, bytes));
+            let units: Vec<Unit> = units.collect();
+            if !self.take(&units) {
+                return Ok(());
+            }
+            place += read as i64;
+        }
+        Ok(())
+    }
+
+    /// Takes units in; false when it has enough.
+    fn take(&mut self, units: &[Unit]) -> bool {
+        let mut ahead = Ahead::default();
+        for (number, unit) in units.iter().enumerate() {
+            let looked_at = (unit.queue_offset - self.from) * self.queue.kind().unit_size() as i64;
+            if looked_at >= self.max_unit_bytes || self.is_full(unit) {
+                return false;
+            }
+            self.next = unit.queue_offset + i64::from(unit.count);
+            if unit.is_filler() {
+                continue;
+            }
+            self.last_physical = unit.physical_offset;
+            if self.gone_below.is_some_and(|end| unit.physical_offset < end) {
+                continue;
+            }
+            if !self.filter.matches_tags_code(Some(unit.tags_code)) {
+                self.missed(GetStatus::NoMatchedMessage);
+                continue;
+            }
+            self.record(unit, &units[number..], &mut ahead);
+        }
+        true
+    }
+
+    fn record(&mut self, unit: &Unit, following: &[Unit], ahead: &mut Ahead) {
+        let Some(record) = ahead.record(self, unit, following) else {
+            self.missed(GetStatus::MessageWasRemoving);
+            self.gone_below = Some(self.store.log.next_base(unit.physical_offset.max(0)));
+            return;
+        };
+        if !RecordView::layout(record).is_some_and(|record| self.filter.matches_record(&record)) {
+            self.missed(GetStatus::NoMatchedMessage);
+            return;
+        }
+        self.places.push((self.messages.len(), unit.queue_offset));
+        self.messages.extend_from_slice(record);
+        self.count += unit.count.max(1) as u32;
+        self.status = GetStatus::Found;
+        self.gone_below = None;
+    }
+
+    fn missed(&mut self, status: GetStatus) {
+        if self.messages.is_empty() {
+            self.status = status;
+        }
+    }
+
+    fn is_full(&self, unit: &Unit) -> bool {
+        if self.messages.is_empty() {
+            return false;
+        }
+        let (bytes, count) = self.transfer_limits(unit.physical_offset);
+        let after = self.messages.len() as u64 + unit.size.max(0) as u64;
+        self.count + unit.count.max(1) as u32 > self.max_count
+            || after > self.max_bytes
+            || after > bytes
+            || self.count + 1 > count
+    }
+
+    /// Bytes and messages of one answer: fewer when they must come from the disk.
+    fn transfer_limits(&self, physical: i64) -> (u64, u32) {
+        let config = &self.store.config;
+        if self.log_end - physical <= self.window {
+            (config.max_transfer_bytes_in_memory, config.max_transfer_count_in_memory)
+        } else {
+            (config.max_transfer_bytes_on_disk, config.max_transfer_count_on_disk)
+        }
+    }
+
+    fn result(self, min_offset: i64, max_offset: i64) -> GetResult {
+        GetResult {
+            status: self.status,
+            next_begin_offset: self.next,
+            min_offset,
+            max_offset,
+            messages: self.messages.freeze(),
+            count: self.count,
+            places: self.places,
+            suggest_pull_from_slave: self.log_end - self.last_physical > self.window,
+        }
+    }
+}
+
+/// Records that lie one after the other in the log are read at once.
+#[derive(Default)]
+struct Ahead {
+    at: i64,
+    bytes: Vec<u8>,
+}
+
+impl Ahead {
+    /// The record of `unit`, which is the first of `following`.
+    fn record<'b>(&'b mut self, get: &Get<'_>, unit: &Unit, following: &[Unit]) -> Option<&'b [u8]> {
+        let size = usize::try_from(unit.size).ok()?;
+        if !self.holds(unit.physical_offset, size) {
+            self.fill(get, unit, following)?;
+        }
+        let from = (unit.physical_offset - self.at) as usize;
+        let record = self.bytes.get(from..from + size)?;
+        is_record_at(record, unit.physical_offset).then_some(record)
+    }
+
+    fn holds(&self, physical: i64, size: usize) -> bool {
+        physical >= self.at && physical + size as i64 <= self.at + self.bytes.len() as i64
+    }
+
+    fn fill(&mut self, get: &Get<'_>, unit: &Unit, following: &[Unit]) -> Option<()> {
+        let (limit, max_records) = get.transfer_limits(unit.physical_offset);
+        let left = max_records.min(get.max_count).saturating_sub(get.count).max(1) as usize;
+        let segment_end = get.store.log.next_base(unit.physical_offset);
+        let mut end = unit.end();
+        for next in following.iter().take(left).skip(1) {
+            let fits = next.end() - unit.physical_offset <= limit as i64 && next.end() <= segment_end;
+            if next.physical_offset != end || !fits {
+                break;
+            }
+            end = next.end();
+        }
+        if unit.physical_offset < get.store.min_phys().max(0) || end > get.log_end || end > segment_end {
+            return None;
+        }
+        self.at = unit.physical_offset;
+        self.bytes.clear();
+        self.bytes.resize((end - unit.physical_offset) as usize, 0);
+        let read = get.store.told(get.store.log.read(self.at, &mut self.bytes))??;
+        self.bytes.truncate(read);
+        Some(())
+    }
+}

@@ -1,0 +1,318 @@
+//! The index: finds messages by key and time. A row of [`IndexFile`]s, oldest first; the last one is being filled.
+//! Source: `IndexService.java`; reference store 17. A hit only says that a hash is equal: callers compare the key.
+
+use std::{path::PathBuf, sync::Arc};
+
+use parking_lot::Mutex;
+use wire::hash::java_hash;
+
+use crate::{
+    disk::{Disk, list_sorted},
+    error::{IoContext, StoreError},
+    index_file::{Geometry, Header, IndexFile},
+};
+
+/// What is indexed of a record.
+pub(crate) struct Keys<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) unique: Option<&'a str>,
+    /// Separated by blanks.
+    pub(crate) keys: Option<&'a str>,
+    /// Only if tags are indexed.
+    pub(crate) tags: Option<&'a str>,
+    pub(crate) physical_offset: i64,
+    pub(crate) store_timestamp: i64,
+}
+
+/// All index files.
+pub(crate) struct Index {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    geometry: Geometry,
+    /// The directory did not exist: nothing was ever indexed.
+    fresh: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    files: Vec<IndexFile>,
+    names_changed: bool,
+    /// End time of the last full file that is durable.
+    full_timestamp: i64,
+    /// Place of the last record whose keys were put.
+    last_physical: Option<i64>,
+    scratch: String,
+}
+
+/// Hits of a look-up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hits {
+    /// Physical offsets, newest first.
+    pub(crate) offsets: Vec<i64>,
+    pub(crate) last_update_timestamp: i64,
+    pub(crate) last_update_physical: i64,
+}
+
+impl Index {
+    /// Opens the files in `dir`.
+    pub(crate) fn load(disk: Arc<dyn Disk>, dir: PathBuf, geometry: Geometry) -> Result<Self, StoreError> {
+        let fresh = !disk.exists(&dir);
+        disk.create_dir_all(&dir).at("create", &dir)?;
+        let mut files = Vec::new();
+        for entry in list_sorted(&*disk, &dir).at("list", &dir)?.into_iter().filter(|entry| !entry.is_dir) {
+            if entry.name.parse::<u64>().is_err() {
+                tracing::warn!(file = %dir.join(&entry.name).display(), "no index file by its name: ignored");
+                continue;
+            }
+            files.push(IndexFile::open(&*disk, &dir.join(&entry.name), geometry)?);
+        }
+        let last_physical = files.iter().rfind(|file| !file.is_empty()).map(|file| file.header().end_physical);
+        let state = State { files, last_physical, ..State::default() };
+        Ok(Self { disk, dir, geometry, fresh, state: Mutex::new(state) })
+    }
+
+    /// True when there was no index at all.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// After an unclean stop: repairs the newest file from its entries; returns the place up to which (exclusive) all
+    /// records are indexed for sure, `None` without any entry.
+    pub(crate) fn recover(&self, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<Option<i64>, StoreError> {
+        let mut state = self.state.lock();
+        while let Some(file) = state.files.last_mut() {
+            let before = file.header().next_entry;
+            file.rebuild(end, store_time)?;
+            file.flush()?;
+            tracing::info!(file = %file.path().display(), header = before - 1, found = file.header().next_entry - 1, "index file checked after an unclean stop");
+            if !file.is_empty() {
+                break;
+            }
+            let path = state.files.pop().expect("just seen").path().to_path_buf();
+            self.disk.remove(&path).at("delete", &path)?;
+        }
+        state.last_physical = state.files.last().map(|file| file.header().end_physical);
+        Ok(state.last_physical.map(|last| last + 1))
+    }
+
+    /// Puts the keys of a record, unless its place was indexed before.
+    pub(crate) fn put(&self, keys: &Keys<'_>, now_ms: i64) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let seen = state.last_physical.is_some_and(|last| keys.physical_offset <= last);
+        if seen || (keys.unique.is_none() && keys.keys.is_none() && keys.tags.is_none()) {
+            return Ok(());
+        }
+        if let Some(unique) = keys.unique {
+            self.put_key(&mut state, keys, [unique, ""], now_ms)?;
+        }
+        for key in keys.keys.unwrap_or_default().split(' ').filter(|key| !key.is_empty()) {
+            self.put_key(&mut state, keys, [key, ""], now_ms)?;
+        }
+        if let Some(tags) = keys.tags {
+            self.put_key(&mut state, keys, ["T#", tags], now_ms)?;
+        }
+        state.last_physical = Some(keys.physical_offset);
+        Ok(())
+    }
+
+    fn put_key(&self, state: &mut State, keys: &Keys<'_>, key: [&str; 2], now_ms: i64) -> Result<(), StoreError> {
+        let mut text = std::mem::take(&mut state.scratch);
+        text.clear();
+        text.extend([keys.topic, "#", key[0], key[1]]);
+        let hash = key_hash(&text);
+        state.scratch = text;
+        if state.files.last().is_none_or(IndexFile::is_full) {
+            self.add_file(state, now_ms)?;
+        }
+        let file = state.files.last_mut().expect("just made");
+        file.load_slots()?;
+        file.put(hash, keys.physical_offset, keys.store_timestamp);
+        Ok(())
+    }
+
+    fn add_file(&self, state: &mut State, now_ms: i64) -> Result<(), StoreError> {
+        let mut before: Option<Header> = None;
+        let mut name = time_name(now_ms);
+        if let Some(full) = state.files.last_mut() {
+            full.flush()?;
+            full.release_slots();
+            before = Some(*full.header());
+            state.full_timestamp = full.header().end_timestamp;
+            name = name.max(number_of(full) + 1);
+        }
+        let path = self.dir.join(format!("{name:017}"));
+        state.files.push(IndexFile::create(&*self.disk, &path, self.geometry, before.as_ref())?);
+        state.names_changed = true;
+        Ok(())
+    }
+
+    /// Hands all entries to the operating system.
+    pub(crate) fn write_pending(&self) -> Result<(), StoreError> {
+        self.state.lock().files.last_mut().map_or(Ok(()), IndexFile::write_pending)
+    }
+
+    /// Makes all files durable; returns the end time of the last full one, 0 if none filled up since the start.
+    pub(crate) fn flush(&self) -> Result<i64, StoreError> {
+        let mut state = self.state.lock();
+        state.files.iter_mut().try_for_each(IndexFile::flush)?;
+        if std::mem::take(&mut state.names_changed) {
+            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        Ok(state.full_timestamp)
+    }
+
+    /// Physical offsets of records that may have `key`, stored in [`begin`, `end`].
+    pub(crate) fn find(&self, topic: &str, key: &str, max: usize, begin: i64, end: i64) -> Result<Hits, StoreError> {
+        let hash = key_hash(&format!("{topic}#{key}"));
+        let state = self.state.lock();
+        let mut hits = Hits::default();
+        if let Some(last) = state.files.last() {
+            hits.last_update_timestamp = last.header().end_timestamp;
+            hits.last_update_physical = last.header().end_physical;
+        }
+        for file in state.files.iter().rev() {
+            if file.matches_time(begin, end) {
+                file.select(hash, begin, end, max, &mut hits.offsets)?;
+            }
+            if file.header().begin_timestamp < begin || hits.offsets.len() >= max {
+                break;
+            }
+        }
+        Ok(hits)
+    }
+
+    /// Forgets records at and beyond `physical`.
+    pub(crate) fn truncate(&self, physical: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        while let Some(file) = state.files.last_mut() {
+            if !file.is_empty() && file.header().end_physical < physical {
+                break;
+            }
+            file.drop_from(physical, store_time)?;
+            file.flush()?;
+            if !file.is_empty() {
+                break;
+            }
+            let path = state.files.pop().expect("just seen").path().to_path_buf();
+            self.disk.remove(&path).at("delete", &path)?;
+        }
+        state.last_physical = state.files.last().map(|file| file.header().end_physical);
+        Ok(())
+    }
+
+    /// Deletes files, never the last, whose records are all below `min_physical`.
+    pub(crate) fn expire(&self, min_physical: i64) -> Result<usize, StoreError> {
+        let mut state = self.state.lock();
+        let mut dropped = 0;
+        while state.files.len() > 1 && state.files[0].header().end_physical < min_physical {
+            let path = state.files.remove(0).path().to_path_buf();
+            self.disk.remove(&path).at("delete", &path)?;
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+}
+
+/// Java's `Math.abs(hashCode)`, with the one value that has no absolute mapped to 0.
+fn key_hash(text: &str) -> i32 {
+    java_hash(text).checked_abs().unwrap_or(0)
+}
+
+fn number_of(file: &IndexFile) -> u64 {
+    file.path().file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
+}
+
+/// `yyyyMMddHHmmssSSS` as a number, in UTC: Java takes the local zone, but only the order of names counts, and the
+/// caller keeps that.
+fn time_name(now_ms: i64) -> u64 {
+    let (days, in_day) = (now_ms.div_euclid(86_400_000), now_ms.rem_euclid(86_400_000) as u64);
+    let (year, month, day) = civil(days);
+    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+    let date = (year.max(0) as u64 * 100 + month) * 100 + day;
+    ((date * 100 + hour) * 100 + minute) * 100_000 + in_day % 60_000
+}
+
+/// Year, month and day of a number of days since 1970-01-01 (Howard Hinnant's `civil_from_days`).
+fn civil(days: i64) -> (i64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month as u64, day as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    #[test]
+    fn names() {
+        assert_eq!(time_name(0), 19_700_101_000_000_000);
+        assert_eq!(time_name(1_700_000_000_123), 20_231_114_221_320_123);
+        assert_eq!(time_name(1_709_210_096_789), 20_240_229_123_456_789);
+        assert_eq!((key_hash("polygenelubricants"), key_hash("TopicTest#KEY1")), (0, 1_656_969_516));
+    }
+
+    fn put(index: &Index, number: i64) {
+        let (unique, keys) = (format!("u{number}"), format!("a  k{} ", number % 3));
+        let keys = Keys {
+            topic: "T",
+            unique: Some(&unique),
+            keys: Some(&keys),
+            tags: None,
+            physical_offset: number * 10,
+            store_timestamp: 1_000_000 + number,
+        };
+        index.put(&keys, 5).unwrap();
+    }
+
+    fn find(index: &Index, key: &str) -> Vec<i64> {
+        index.find("T", key, 1000, 0, i64::MAX).unwrap().offsets
+    }
+
+    #[test]
+    fn many_files_truncation_expiry() {
+        let dir = tempfile::tempdir().unwrap();
+        let geometry = Geometry { slots: 5, max_index: 8 };
+        let load = || Index::load(Arc::new(RealDisk), dir.path().to_path_buf(), geometry).unwrap();
+        let index = load();
+        (0..20).for_each(|number| put(&index, number));
+        (15..20).for_each(|number| put(&index, number));
+        assert_eq!(find(&index, "k1"), [190, 160, 130, 100, 70, 40, 10]);
+        assert_eq!(find(&index, "u0"), [0]);
+        index.flush().unwrap();
+        drop(index);
+        let index = load();
+        assert_eq!(find(&index, "a").len(), 20);
+        index.truncate(100, &|physical| 1_000_000 + physical / 10).unwrap();
+        assert_eq!(find(&index, "k1"), [70, 40, 10]);
+        (10..12).for_each(|number| put(&index, number));
+        assert_eq!(find(&index, "k1"), [100, 70, 40, 10]);
+        let files = index.state.lock().files.len();
+        let dropped = index.expire(100).unwrap();
+        assert!(dropped > 0 && dropped < files);
+        assert_eq!(find(&index, "u11"), [110]);
+    }
+
+    #[test]
+    fn an_unclean_stop_loses_no_old_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let geometry = Geometry { slots: 5, max_index: 100 };
+        let load = || Index::load(Arc::new(RealDisk), dir.path().to_path_buf(), geometry).unwrap();
+        let index = load();
+        (0..20).for_each(|number| put(&index, number));
+        index.write_pending().unwrap();
+        drop(index);
+        let index = load();
+        let proven = index.recover(1000, &|physical| 1_000_000 + physical / 10).unwrap();
+        assert_eq!(proven, Some(181));
+        (18..21).for_each(|number| put(&index, number));
+        assert_eq!((find(&index, "u0"), find(&index, "u19"), find(&index, "a").len()), (vec![0], vec![190], 21));
+    }
+}

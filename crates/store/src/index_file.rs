@@ -1,0 +1,463 @@
+//! One index file: a hash table of message keys. Slots and header of the file being filled live in memory and reach the
+//! disk at a flush; entries are written as they come. Source: `IndexFile.java`, `IndexHeader.java`; reference store 17.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    disk::{Disk, File},
+    error::{IoContext, StoreError},
+    queue::{get_i32, get_i64},
+};
+
+const HEADER: u64 = 40;
+const ENTRY: usize = 20;
+const SLOT: usize = 4;
+/// Slots are written back in pieces of this many bytes.
+const PAGE: usize = 4096;
+
+/// Head of an index file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) begin_timestamp: i64,
+    pub(crate) end_timestamp: i64,
+    pub(crate) begin_physical: i64,
+    pub(crate) end_physical: i64,
+    pub(crate) used_slots: i32,
+    /// Number of the next entry; the first is 1.
+    pub(crate) next_entry: i32,
+}
+
+impl Header {
+    fn decode(bytes: &[u8]) -> Self {
+        Self {
+            begin_timestamp: get_i64(bytes, 0),
+            end_timestamp: get_i64(bytes, 8),
+            begin_physical: get_i64(bytes, 16),
+            end_physical: get_i64(bytes, 24),
+            used_slots: get_i32(bytes, 32),
+            next_entry: get_i32(bytes, 36).max(1),
+        }
+    }
+
+    fn encode(&self) -> [u8; HEADER as usize] {
+        let mut bytes = [0; HEADER as usize];
+        let words = [self.begin_timestamp, self.end_timestamp, self.begin_physical, self.end_physical];
+        for (number, word) in words.into_iter().enumerate() {
+            bytes[number * 8..number * 8 + 8].copy_from_slice(&word.to_be_bytes());
+        }
+        bytes[32..36].copy_from_slice(&self.used_slots.to_be_bytes());
+        bytes[36..].copy_from_slice(&self.next_entry.to_be_bytes());
+        bytes
+    }
+}
+
+/// One entry: a key of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct IndexEntry {
+    hash: i32,
+    physical: i64,
+    seconds: i32,
+    previous: i32,
+}
+
+impl IndexEntry {
+    fn decode(bytes: &[u8]) -> Self {
+        Self {
+            hash: get_i32(bytes, 0),
+            physical: get_i64(bytes, 4),
+            seconds: get_i32(bytes, 12),
+            previous: get_i32(bytes, 16),
+        }
+    }
+
+    fn encode(&self) -> [u8; ENTRY] {
+        let mut bytes = [0; ENTRY];
+        bytes[..4].copy_from_slice(&self.hash.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.physical.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.seconds.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.previous.to_be_bytes());
+        bytes
+    }
+}
+
+/// Sizes that all files of a store share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    pub(crate) slots: u32,
+    pub(crate) max_index: u32,
+}
+
+impl Geometry {
+    fn entry_at(self, number: i32) -> u64 {
+        HEADER + u64::from(self.slots) * SLOT as u64 + number as u64 * ENTRY as u64
+    }
+
+    /// Bytes of a file.
+    pub(crate) fn file_size(self) -> u64 {
+        HEADER + u64::from(self.slots) * SLOT as u64 + u64::from(self.max_index) * ENTRY as u64
+    }
+}
+
+/// An index file. The caller serialises writers.
+pub(crate) struct IndexFile {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    geometry: Geometry,
+    header: Header,
+    /// All slots while the file is being filled, else empty.
+    slots: Vec<i32>,
+    dirty_pages: Vec<bool>,
+    /// Entries not written yet, from `written` on.
+    pending: Vec<u8>,
+    written: i32,
+    dirty: bool,
+}
+
+impl IndexFile {
+    /// Makes a file that goes on where `before` ended.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        geometry: Geometry,
+        before: Option<&Header>,
+    ) -> Result<Self, StoreError> {
+        let file = disk.open(path, true).at("create", path)?;
+        file.set_len(0).at("size", path)?;
+        file.set_len(geometry.file_size()).at("size", path)?;
+        let (end_timestamp, end_physical) = before.map_or((0, 0), |header| (header.end_timestamp, header.end_physical));
+        let header = Header {
+            begin_timestamp: end_timestamp,
+            end_timestamp,
+            begin_physical: end_physical,
+            end_physical,
+            used_slots: 0,
+            next_entry: 1,
+        };
+        let mut index = Self::over(path, file, geometry, header);
+        index.slots = vec![0; geometry.slots as usize];
+        index.dirty_pages = vec![false; (geometry.slots as usize * SLOT).div_ceil(PAGE)];
+        index.dirty = true;
+        Ok(index)
+    }
+
+    /// Opens a file; a shorter one is extended with zeros, as Java's mapping does.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, geometry: Geometry) -> Result<Self, StoreError> {
+        let file = disk.open(path, false).at("open", path)?;
+        if file.len().at("size", path)? < geometry.file_size() {
+            file.set_len(geometry.file_size()).at("extend", path)?;
+        }
+        let mut head = [0; HEADER as usize];
+        file.read_exact_at(0, &mut head).at("read", path)?;
+        let mut header = Header::decode(&head);
+        header.next_entry = header.next_entry.min(geometry.max_index as i32);
+        Ok(Self::over(path, file, geometry, header))
+    }
+
+    fn over(path: &Path, file: Arc<dyn File>, geometry: Geometry, header: Header) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            file,
+            geometry,
+            header,
+            slots: Vec::new(),
+            dirty_pages: Vec::new(),
+            pending: Vec::new(),
+            written: header.next_entry,
+            dirty: false,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.header.next_entry >= self.geometry.max_index as i32
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.header.next_entry <= 1
+    }
+
+    /// Reads the slots into memory, to fill the file further.
+    pub(crate) fn load_slots(&mut self) -> Result<(), StoreError> {
+        if !self.slots.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = vec![0; self.geometry.slots as usize * SLOT];
+        self.file.read_exact_at(HEADER, &mut bytes).at("read", &self.path)?;
+        self.slots = bytes.chunks_exact(SLOT).map(|slot| get_i32(slot, 0)).collect();
+        self.dirty_pages = vec![false; bytes.len().div_ceil(PAGE)];
+        Ok(())
+    }
+
+    /// Makes slots and header anew from the entries, after an unclean stop. What does not fit together, lies at or
+    /// beyond `end` in the log, or belongs to the last record (it may lack keys) is dropped.
+    pub(crate) fn rebuild(&mut self, end: i64, store_time: impl Fn(i64) -> i64) -> Result<(), StoreError> {
+        let old = self.header;
+        self.slots = vec![0; self.geometry.slots as usize];
+        self.dirty_pages = vec![true; (self.geometry.slots as usize * SLOT).div_ceil(PAGE)];
+        let mut rebuilt = Header { next_entry: 1, ..Header::default() };
+        let mut chunk = vec![0; ENTRY * 4096];
+        'file: while rebuilt.next_entry < self.geometry.max_index as i32 {
+            let left = (self.geometry.max_index as i32 - rebuilt.next_entry) as usize;
+            let bytes = &mut chunk[..left.min(4096) * ENTRY];
+            self.file.read_exact_at(self.geometry.entry_at(rebuilt.next_entry), bytes).at("read", &self.path)?;
+            for entry in bytes.chunks_exact(ENTRY).map(IndexEntry::decode) {
+                if !self.take_entry(&mut rebuilt, &entry, end) {
+                    break 'file;
+                }
+            }
+        }
+        self.header = rebuilt;
+        self.written = rebuilt.next_entry;
+        self.dirty = true;
+        self.drop_from(rebuilt.end_physical, &store_time)?;
+        self.header.begin_timestamp = match self.entry(1)? {
+            Some(first) if first.physical == old.begin_physical && old.begin_timestamp > 0 => old.begin_timestamp,
+            Some(first) => store_time(first.physical),
+            None => 0,
+        };
+        Ok(())
+    }
+
+    fn take_entry(&mut self, rebuilt: &mut Header, entry: &IndexEntry, end: i64) -> bool {
+        if entry.hash < 0 || entry.physical < rebuilt.end_physical || entry.physical >= end {
+            return false;
+        }
+        let slot = &mut self.slots[entry.hash as usize % self.geometry.slots as usize];
+        // A zero entry fits an unused slot 0 only at the log's first byte.
+        let zero = entry.hash == 0 && entry.physical == 0 && rebuilt.next_entry > 1;
+        if *slot != entry.previous || zero {
+            return false;
+        }
+        rebuilt.used_slots += i32::from(*slot == 0);
+        *slot = rebuilt.next_entry;
+        if rebuilt.next_entry == 1 {
+            rebuilt.begin_physical = entry.physical;
+        }
+        rebuilt.end_physical = entry.physical;
+        rebuilt.next_entry += 1;
+        true
+    }
+
+    /// Takes the newest entries out again while their records lie at or beyond `physical`.
+    pub(crate) fn drop_from(&mut self, physical: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
+        self.load_slots()?;
+        self.write_pending()?;
+        while let Some(entry) = self.entry(self.header.next_entry - 1)? {
+            if entry.physical < physical {
+                self.header.end_physical = entry.physical;
+                self.header.end_timestamp = store_time(entry.physical);
+                break;
+            }
+            self.set_slot(entry.hash, entry.previous);
+            self.header.used_slots -= i32::from(entry.previous == 0);
+            self.header.next_entry -= 1;
+            self.header.end_physical = self.header.begin_physical;
+            self.file
+                .write_all_at(self.geometry.entry_at(self.header.next_entry), &[0; ENTRY])
+                .at("write", &self.path)?;
+        }
+        self.written = self.header.next_entry;
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn set_slot(&mut self, hash: i32, value: i32) {
+        let slot = hash as usize % self.geometry.slots as usize;
+        self.slots[slot] = value;
+        self.dirty_pages[slot * SLOT / PAGE] = true;
+    }
+
+    /// Adds a key. The file must not be full and its slots loaded.
+    pub(crate) fn put(&mut self, hash: i32, physical: i64, store_timestamp: i64) {
+        let number = self.header.next_entry;
+        if number <= 1 {
+            self.header.begin_timestamp = store_timestamp;
+            self.header.begin_physical = physical;
+        }
+        let seconds = (store_timestamp - self.header.begin_timestamp) / 1000;
+        let previous = self.slots[hash as usize % self.geometry.slots as usize];
+        let previous = if (1..number).contains(&previous) { previous } else { 0 };
+        let entry = IndexEntry { hash, physical, seconds: seconds.clamp(0, i32::MAX.into()) as i32, previous };
+        self.pending.extend_from_slice(&entry.encode());
+        self.set_slot(hash, number);
+        self.header.used_slots += i32::from(previous == 0);
+        self.header.next_entry = number + 1;
+        self.header.end_physical = physical;
+        self.header.end_timestamp = store_timestamp;
+        self.dirty = true;
+    }
+
+    /// Hands the entries to the operating system.
+    pub(crate) fn write_pending(&mut self) -> Result<(), StoreError> {
+        if !self.pending.is_empty() {
+            self.file.write_all_at(self.geometry.entry_at(self.written), &self.pending).at("write", &self.path)?;
+            self.pending.clear();
+        }
+        self.written = self.header.next_entry;
+        Ok(())
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.dirty) {
+            return Ok(());
+        }
+        self.write_pending()?;
+        self.write_slots()?;
+        self.file.write_all_at(0, &self.header.encode()).at("write", &self.path)?;
+        self.file.sync().at("sync", &self.path)
+    }
+
+    fn write_slots(&mut self) -> Result<(), StoreError> {
+        let mut bytes = Vec::with_capacity(PAGE);
+        for (page, dirty) in self.dirty_pages.iter_mut().enumerate() {
+            if std::mem::take(dirty) {
+                let first = page * PAGE / SLOT;
+                let last = (first + PAGE / SLOT).min(self.slots.len());
+                bytes.clear();
+                self.slots[first..last].iter().for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
+                self.file.write_all_at(HEADER + (page * PAGE) as u64, &bytes).at("write", &self.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file is full and flushed: its slots need not stay in memory.
+    pub(crate) fn release_slots(&mut self) {
+        self.slots = Vec::new();
+        self.dirty_pages = Vec::new();
+    }
+
+    /// True when it holds times of [`begin`, `end`].
+    pub(crate) fn matches_time(&self, begin: i64, end: i64) -> bool {
+        begin <= self.header.end_timestamp && end >= self.header.begin_timestamp
+    }
+
+    /// Adds physical offsets of records with a key of this hash, newest first, until there are `max`.
+    pub(crate) fn select(
+        &self,
+        hash: i32,
+        begin: i64,
+        end: i64,
+        max: usize,
+        out: &mut Vec<i64>,
+    ) -> Result<(), StoreError> {
+        let mut number = self.slot(hash)?;
+        while out.len() < max && (1..self.header.next_entry).contains(&number) {
+            let Some(entry) = self.entry(number)? else { break };
+            if entry.seconds < 0 {
+                break;
+            }
+            let time = self.header.begin_timestamp + i64::from(entry.seconds) * 1000;
+            if entry.hash == hash && (begin..=end).contains(&time) {
+                out.push(entry.physical);
+            }
+            if entry.previous >= number || time < begin {
+                break;
+            }
+            number = entry.previous;
+        }
+        Ok(())
+    }
+
+    fn slot(&self, hash: i32) -> Result<i32, StoreError> {
+        let slot = hash as usize % self.geometry.slots as usize;
+        if let Some(value) = self.slots.get(slot) {
+            return Ok(*value);
+        }
+        let mut bytes = [0; SLOT];
+        self.file.read_exact_at(HEADER + (slot * SLOT) as u64, &mut bytes).at("read", &self.path)?;
+        Ok(i32::from_be_bytes(bytes))
+    }
+
+    /// An entry, also one that is not written yet; `None` for number 0.
+    fn entry(&self, number: i32) -> Result<Option<IndexEntry>, StoreError> {
+        if number < 1 {
+            return Ok(None);
+        }
+        if number >= self.written {
+            let at = (number - self.written) as usize * ENTRY;
+            return Ok(self.pending.get(at..at + ENTRY).map(IndexEntry::decode));
+        }
+        let mut bytes = [0; ENTRY];
+        self.file.read_exact_at(self.geometry.entry_at(number), &mut bytes).at("read", &self.path)?;
+        Ok(Some(IndexEntry::decode(&bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    const SMALL: Geometry = Geometry { slots: 7, max_index: 50 };
+
+    fn hits(file: &IndexFile, hash: i32) -> Vec<i64> {
+        let mut out = Vec::new();
+        file.select(hash, 0, i64::MAX, 64, &mut out).unwrap();
+        out
+    }
+
+    fn filled(path: &Path) -> IndexFile {
+        let mut file = IndexFile::create(&RealDisk, path, SMALL, None).unwrap();
+        for number in 0..20 {
+            file.put(number % 9, i64::from(number) * 100, 1_000_000 + i64::from(number) * 1000);
+        }
+        file
+    }
+
+    #[test]
+    fn finds_what_was_put_before_and_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let mut file = filled(&path);
+        assert_eq!(hits(&file, 1), [1900, 1000, 100]);
+        file.write_pending().unwrap();
+        assert_eq!(hits(&file, 8), [1700, 800]);
+        file.flush().unwrap();
+        let again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        assert_eq!((hits(&again, 1), *again.header()), (vec![1900, 1000, 100], *file.header()));
+        let mut out = Vec::new();
+        again.select(1, 1_005_000, 1_012_000, 64, &mut out).unwrap();
+        assert_eq!(out, [1000]);
+    }
+
+    #[test]
+    fn dropping_the_newest_is_an_exact_undo() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = filled(&dir.path().join("20200101000000000"));
+        file.drop_from(1000, &|physical| physical).unwrap();
+        assert_eq!((hits(&file, 1), hits(&file, 8), file.header().next_entry), (vec![100], vec![800], 11));
+        assert_eq!((file.header().end_physical, file.header().end_timestamp), (900, 900));
+        file.drop_from(0, &|physical| physical).unwrap();
+        assert!(file.is_empty() && hits(&file, 1).is_empty() && file.header().used_slots == 0);
+    }
+
+    #[test]
+    fn rebuilds_from_entries_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let mut file = filled(&path);
+        file.write_pending().unwrap();
+        let slots = file.slots.clone();
+        drop(file);
+        let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        assert!(hits(&again, 1).is_empty());
+        again.rebuild(1_900, |physical| physical + 1_000_000).unwrap();
+        assert_eq!((again.header().next_entry, again.header().end_physical), (19, 1700));
+        assert_eq!((hits(&again, 1), again.header().begin_timestamp), (vec![1000, 100], 1_000_000));
+        again.put(18 % 9, 1800, 1_018_000);
+        again.put(19 % 9, 1900, 1_019_000);
+        assert_eq!(again.slots, slots);
+    }
+}

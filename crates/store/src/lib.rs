@@ -1,0 +1,48 @@
+//! The message store: commit log, consume queues, index and checkpoint in Java's formats, over a [`Disk`].
+//!
+//! The commit log is the one truth; queues and index are views that [`Store::dispatch`] builds from it. Who must wait
+//! waits for a [`Mark`]. The store opens no socket, spawns no task and no thread, and reads no clock but the one it was
+//! given. A failed write or fsync is final: [`Store::failed`].
+
+mod append;
+mod batch;
+mod build;
+mod checkpoint;
+mod config;
+mod deleted;
+mod disk;
+mod dispatch;
+mod error;
+mod get;
+mod handles;
+mod index;
+mod index_file;
+mod log;
+mod lookup;
+mod mark;
+mod queue;
+mod queues;
+mod read;
+mod real_disk;
+mod recover;
+mod remove;
+mod segments;
+mod store;
+mod units;
+mod walk;
+
+pub use batch::{Batch, Entry};
+pub use build::Arrival;
+pub use checkpoint::Checkpoint;
+pub use config::{BatchQueueTopics, StoreConfig};
+pub use disk::{Clock, DirEntry, Disk, File, LockGuard, Usage};
+pub use dispatch::ArrivalListener;
+pub use error::{AppendError, StoreError};
+pub use get::{EveryMessage, GetResult, GetStatus, MessageFilter};
+pub use lookup::Boundary;
+pub use mark::{Mark, MarkWait, Marks};
+pub use queue::Unit;
+pub use read::QueryResult;
+pub use real_disk::RealDisk;
+pub use remove::Retention;
+pub use store::Store;

@@ -1,0 +1,293 @@
+//! The commit log: segment files of one size, written at one end by positioned writes, read anywhere below it.
+//! It knows no topic and no queue. Source: `CommitLog.java`; reference store 2, 3 and 9.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::RwLock;
+use wire::record::{BLANK_HEAD, MAGIC_BLANK};
+
+use crate::{
+    disk::{Disk, File},
+    error::{IoContext, StoreError},
+    segments,
+};
+
+/// The files of the log. Who may write is decided above (the append lock).
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_size: i64,
+    segments: RwLock<VecDeque<Arc<Segment>>>,
+    /// Names were made or removed since the directory was last synced.
+    names_changed: AtomicBool,
+}
+
+/// One file of the log.
+pub(crate) struct Segment {
+    pub(crate) base: i64,
+    path: PathBuf,
+    file: OnceLock<Arc<dyn File>>,
+}
+
+impl Segment {
+    fn file(&self, disk: &dyn Disk) -> Result<&Arc<dyn File>, StoreError> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let file = disk.open(&self.path, false).at("open", &self.path)?;
+        Ok(self.file.get_or_init(|| file))
+    }
+}
+
+impl Log {
+    /// Loads the segments in `dir`. A log made with another segment size keeps it.
+    pub(crate) fn load(disk: Arc<dyn Disk>, dir: PathBuf, configured_size: u64) -> Result<Self, StoreError> {
+        disk.create_dir_all(&dir).at("create", &dir)?;
+        let mut found = segments::find(&*disk, &dir)?;
+        let size = effective_size(&dir, &found, configured_size);
+        segments::mend_end(&*disk, &dir, size, &mut found, |last| begins_with_record(&*disk, &dir, last))?;
+        segments::check_row(&dir, &found, size, "mappedFileSizeCommitLog")?;
+        let segments = found.iter().map(|found| Arc::new(Segment::at(&dir, found.base))).collect();
+        let segments = RwLock::new(segments);
+        Ok(Self { disk, dir, segment_size: size as i64, segments, names_changed: AtomicBool::new(true) })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn segment_size(&self) -> i64 {
+        self.segment_size
+    }
+
+    /// First byte that is still there; `None` for a log without segments.
+    pub(crate) fn min(&self) -> Option<i64> {
+        self.segments.read().front().map(|segment| segment.base)
+    }
+
+    /// Bases of all segments.
+    pub(crate) fn bases(&self) -> Vec<i64> {
+        self.segments.read().iter().map(|segment| segment.base).collect()
+    }
+
+    /// First byte of the segment that holds `offset`.
+    pub(crate) fn base_of(&self, offset: i64) -> i64 {
+        offset - offset % self.segment_size
+    }
+
+    /// First byte after the segment that holds `offset`.
+    pub(crate) fn next_base(&self, offset: i64) -> i64 {
+        self.base_of(offset) + self.segment_size
+    }
+
+    fn segment(&self, offset: i64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let first = segments.front()?.base;
+        let number = usize::try_from((offset - first).checked_div_euclid(self.segment_size)?).ok()?;
+        segments.get(number).cloned()
+    }
+
+    /// Reads up to the buffer's length at `offset`, never across a segment's end. `None` where no segment is.
+    pub(crate) fn read(&self, offset: i64, buf: &mut [u8]) -> Result<Option<usize>, StoreError> {
+        let Some(segment) = self.segment(offset) else { return Ok(None) };
+        let room = (segment.base + self.segment_size - offset) as usize;
+        let wanted = buf.len().min(room);
+        let file = segment.file(&*self.disk)?;
+        match file.read_exact_at((offset - segment.base) as u64, &mut buf[..wanted]) {
+            Ok(()) => Ok(Some(wanted)),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error).at("read", &segment.path),
+        }
+    }
+
+    /// Writes at `offset` into its segment, which is made if it is the next one. Must not cross a segment's end.
+    pub(crate) fn write(&self, offset: i64, bytes: &[u8]) -> Result<(), StoreError> {
+        let segment = match self.segment(offset) {
+            Some(segment) => segment,
+            None => self.add_segment(self.base_of(offset))?,
+        };
+        debug_assert!(offset + bytes.len() as i64 <= segment.base + self.segment_size);
+        let file = segment.file(&*self.disk)?;
+        file.write_all_at((offset - segment.base) as u64, bytes).at("write", &segment.path)
+    }
+
+    /// Fills the rest of a segment: its head is written, what follows stays zero.
+    pub(crate) fn write_blank(&self, offset: i64) -> Result<(), StoreError> {
+        let left = self.next_base(offset) - offset;
+        let mut head = [0; BLANK_HEAD];
+        head[..4].copy_from_slice(&(left as i32).to_be_bytes());
+        head[4..].copy_from_slice(&MAGIC_BLANK.to_be_bytes());
+        self.write(offset, &head)
+    }
+
+    fn add_segment(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
+        let segment = Arc::new(Segment::at(&self.dir, base));
+        let file = self.disk.open(&segment.path, true).at("create", &segment.path)?;
+        file.set_len(0).at("size", &segment.path)?;
+        file.set_len(self.segment_size as u64).at("size", &segment.path)?;
+        let _ = segment.file.set(file);
+        self.names_changed.store(true, Ordering::SeqCst);
+        self.segments.write().push_back(segment.clone());
+        Ok(segment)
+    }
+
+    /// Makes everything in [`from`, `to`) durable, new names included.
+    pub(crate) fn sync(&self, from: i64, to: i64) -> Result<(), StoreError> {
+        let dirty: Vec<Arc<Segment>> = {
+            let segments = self.segments.read();
+            let holds = |segment: &&Arc<Segment>| segment.base < to && segment.base + self.segment_size > from;
+            segments.iter().filter(holds).cloned().collect()
+        };
+        for segment in dirty {
+            segment.file(&*self.disk)?.sync().at("sync", &segment.path)?;
+        }
+        if self.names_changed.swap(false, Ordering::SeqCst) {
+            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `end` the end: everything after it reads as zeros or is gone, and that is durable.
+    pub(crate) fn cut(&self, end: i64) -> Result<(), StoreError> {
+        loop {
+            let last = self.segments.read().back().cloned();
+            let Some(last) = last.filter(|last| last.base >= end) else { break };
+            self.disk.remove(&last.path).at("delete", &last.path)?;
+            self.names_changed.store(true, Ordering::SeqCst);
+            self.segments.write().pop_back();
+        }
+        if let Some(segment) = self.segment(end) {
+            let file = segment.file(&*self.disk)?;
+            file.set_len((end - segment.base) as u64).at("cut", &segment.path)?;
+            file.set_len(self.segment_size as u64).at("extend", &segment.path)?;
+            file.sync().at("sync", &segment.path)?;
+        }
+        self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        self.names_changed.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Deletes the first segment, unless it is the last one.
+    pub(crate) fn delete_first(&self) -> Result<Option<i64>, StoreError> {
+        let first = {
+            let mut segments = self.segments.write();
+            if segments.len() < 2 {
+                return Ok(None);
+            }
+            segments.pop_front().expect("two or more")
+        };
+        self.disk.remove(&first.path).at("delete", &first.path)?;
+        self.names_changed.store(true, Ordering::SeqCst);
+        Ok(Some(first.base))
+    }
+
+    /// When the first segment was last modified; `None` if it is the only one.
+    pub(crate) fn first_modified_ms(&self) -> Result<Option<i64>, StoreError> {
+        let path = {
+            let segments = self.segments.read();
+            if segments.len() < 2 {
+                return Ok(None);
+            }
+            segments[0].path.clone()
+        };
+        self.disk.modified_ms(&path).at("read the age of", &path).map(Some)
+    }
+}
+
+impl Segment {
+    fn at(dir: &Path, base: i64) -> Self {
+        Self { base, path: segments::path(dir, base), file: OnceLock::new() }
+    }
+}
+
+/// The size that all but the last file agree on, if their names say so too; else what is configured.
+fn effective_size(dir: &Path, found: &[segments::Found], configured: u64) -> u64 {
+    let [first, second, ..] = found else { return configured };
+    let size = first.len;
+    let agrees = size >= 1024 && second.base - first.base == size as i64;
+    if size == configured || !agrees {
+        return configured;
+    }
+    tracing::warn!(dir = %dir.display(), found = size, configured, "commit log segments have another size than mappedFileSizeCommitLog: theirs is used; set the key to it");
+    size
+}
+
+/// True when the file starts with the magic of a record of its own place or with a filler.
+fn begins_with_record(disk: &dyn Disk, dir: &Path, found: &segments::Found) -> Result<bool, StoreError> {
+    let path = segments::path(dir, found.base);
+    let file = disk.open(&path, false).at("open", &path)?;
+    let mut head = [0; 36];
+    if file.read_exact_at(0, &mut head).is_err() {
+        return Ok(false);
+    }
+    let magic = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let mut place = [0; 8];
+    place.copy_from_slice(&head[28..36]);
+    let record = matches!(magic, wire::record::MAGIC_V1 | wire::record::MAGIC_V2);
+    Ok(record && i64::from_be_bytes(place) == found.base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    fn open(dir: &Path, size: u64) -> Result<Log, StoreError> {
+        Log::load(Arc::new(RealDisk), dir.to_path_buf(), size)
+    }
+
+    #[test]
+    fn segments_are_made_in_order_and_reads_stop_at_their_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path(), 1024).unwrap();
+        assert_eq!((log.min(), log.read(0, &mut [0; 4]).unwrap()), (None, None));
+        log.write(2048, &[7; 1024]).unwrap();
+        log.write(3072, &[8; 10]).unwrap();
+        assert_eq!(log.bases(), [2048, 3072]);
+        let mut buf = [0; 100];
+        assert_eq!(log.read(3062, &mut buf).unwrap(), Some(10));
+        assert_eq!(buf[..11], [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
+        assert_eq!(log.read(4096, &mut buf).unwrap(), None);
+        assert_eq!(log.read(100, &mut buf).unwrap(), None);
+    }
+
+    #[test]
+    fn a_cut_leaves_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(dir.path(), 1024).unwrap();
+        for number in 0..3 {
+            log.write(number * 1024, &[9; 1024]).unwrap();
+        }
+        log.cut(1030).unwrap();
+        assert_eq!(log.bases(), [0, 1024]);
+        let mut buf = [1; 1024];
+        log.read(1024, &mut buf).unwrap();
+        assert!(buf[..6] == [9; 6] && buf[6..].iter().all(|byte| *byte == 0));
+        log.cut(1024).unwrap();
+        assert_eq!(log.bases(), [0]);
+    }
+
+    #[test]
+    fn odd_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, len: usize| std::fs::write(dir.path().join(name), vec![0; len]).unwrap();
+        make("00000000000000000000", 1024);
+        make("00000000000000001024", 1024);
+        make("00000000000000002048", 512);
+        make("00000000000000003072", 0);
+        make("note.txt", 3);
+        assert_eq!(open(dir.path(), 1024).unwrap().bases(), [0, 1024]);
+        assert_eq!(open(dir.path(), 4096).unwrap().segment_size(), 1024);
+        make("00000000000000003072", 1024);
+        assert!(matches!(open(dir.path(), 1024), Err(StoreError::MissingSegment { .. })));
+        make("00000000000000002048", 2000);
+        assert!(matches!(open(dir.path(), 1024), Err(StoreError::SegmentSize { found: 2000, .. })));
+    }
+}

@@ -1,0 +1,431 @@
+//! One consume queue: units that point into the commit log, by queue offset. Simple queues have a unit a message, batch
+//! queues a unit an inner batch. Source: `ConsumeQueue.java`, `BatchConsumeQueue.java`; reference store 12 and 14.
+//! A queue never reads the log itself: what it must know of it is handed in.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+    },
+};
+
+use crate::{
+    error::StoreError,
+    units::{Shape, UnitContext, Units},
+};
+
+/// Bytes of a simple unit.
+pub(crate) const SIMPLE_UNIT: usize = 20;
+/// Bytes of a batch unit.
+pub(crate) const BATCH_UNIT: usize = 46;
+/// Size of the units that fill what a queue never had.
+const FILLER_SIZE: i32 = i32::MAX;
+/// A hole in queue offsets up to this many units is filled; more is taken for damage.
+const MAX_HOLE: i64 = 1_000_000;
+
+/// One unit of a consume queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Number of its first message in the queue.
+    pub queue_offset: i64,
+    /// Messages it stands for: 1 except for inner batches.
+    pub count: i32,
+    /// Byte position of the record in the log.
+    pub physical_offset: i64,
+    /// Bytes of the record.
+    pub size: i32,
+    /// Hash of the tags, or the time of delivery in the schedule topic.
+    pub tags_code: i64,
+    /// Store time in a batch queue, -1 in a simple one.
+    pub(crate) store_timestamp: i64,
+}
+
+impl Unit {
+    /// True for the units that stand for nothing.
+    pub(crate) fn is_filler(&self) -> bool {
+        self.size == FILLER_SIZE
+    }
+
+    /// First byte after the record.
+    pub fn end(&self) -> i64 {
+        if self.is_filler() { self.physical_offset } else { self.physical_offset.saturating_add(self.size.into()) }
+    }
+}
+
+/// Which units a queue has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Simple,
+    Batch,
+}
+
+impl Kind {
+    pub(crate) fn unit_size(self) -> usize {
+        match self {
+            Self::Simple => SIMPLE_UNIT,
+            Self::Batch => BATCH_UNIT,
+        }
+    }
+
+    /// Shape for files of about `segment` bytes.
+    pub(crate) fn shape(self, segment: u64) -> Shape {
+        let unit = self.unit_size();
+        let segment = segment.div_ceil(unit as u64) * unit as u64;
+        match self {
+            Self::Simple => Shape { unit, segment, key: "mappedFileSizeConsumeQueue", is_valid: simple_is_valid },
+            Self::Batch => Shape { unit, segment, key: "mapperFileSizeBatchConsumeQueue", is_valid: batch_is_valid },
+        }
+    }
+
+    /// Directory below the root.
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            Self::Simple => "consumequeue",
+            Self::Batch => "batchconsumequeue",
+        }
+    }
+}
+
+fn simple_is_valid(unit: &[u8]) -> bool {
+    get_i64(unit, 0) >= 0 && get_i32(unit, 8) > 0
+}
+
+fn batch_is_valid(unit: &[u8]) -> bool {
+    simple_is_valid(unit) && get_i64(unit, 28) >= 0 && get_i16(unit, 36) > 0
+}
+
+
+/// Appends a unit's bytes.
+pub(crate) fn encode(kind: Kind, unit: &Unit, out: &mut Vec<u8>) {
+    out.extend_from_slice(&unit.physical_offset.to_be_bytes());
+    out.extend_from_slice(&unit.size.to_be_bytes());
+    out.extend_from_slice(&unit.tags_code.to_be_bytes());
+    if kind == Kind::Batch {
+        out.extend_from_slice(&unit.store_timestamp.to_be_bytes());
+        out.extend_from_slice(&unit.queue_offset.to_be_bytes());
+        out.extend_from_slice(&(unit.count as i16).to_be_bytes());
+        out.extend_from_slice(&(-1i32).to_be_bytes());
+        out.extend_from_slice(&0i32.to_be_bytes());
+    }
+}
+
+/// A unit from its bytes; `number` is its place in the row.
+pub(crate) fn decode(kind: Kind, number: i64, bytes: &[u8]) -> Unit {
+    let (queue_offset, count, store_timestamp) = match kind {
+        Kind::Simple => (number, 1, -1),
+        Kind::Batch => (get_i64(bytes, 28), get_i16(bytes, 36).into(), get_i64(bytes, 20)),
+    };
+    Unit {
+        queue_offset,
+        count,
+        physical_offset: get_i64(bytes, 0),
+        size: get_i32(bytes, 8),
+        tags_code: get_i64(bytes, 12),
+        store_timestamp,
+    }
+}
+
+/// One queue of one topic.
+pub(crate) struct Queue {
+    topic: Arc<str>,
+    queue_id: i32,
+    kind: Kind,
+    units: Units,
+    /// Offset that the next message gets; moved under the append lock and by dispatch.
+    pub(crate) next_offset: AtomicI64,
+    min: AtomicI64,
+    max: AtomicI64,
+    /// End of the last record that has a unit.
+    max_physical: AtomicI64,
+    /// Is on the list of queues to flush.
+    pub(crate) dirty: AtomicBool,
+    /// Its topic was deleted; nothing is put any more.
+    pub(crate) deleted: AtomicBool,
+}
+
+impl Queue {
+    /// A queue without files.
+    pub(crate) fn empty(
+        context: &Arc<UnitContext>,
+        topic: Arc<str>,
+        queue_id: i32,
+        kind: Kind,
+        dir: PathBuf,
+        shape: Shape,
+    ) -> Self {
+        Self::over(Units::empty(context, dir, shape), topic, queue_id, kind)
+    }
+
+    /// The queue whose files are in `dir`.
+    pub(crate) fn load(
+        context: &Arc<UnitContext>,
+        topic: Arc<str>,
+        queue_id: i32,
+        kind: Kind,
+        dir: PathBuf,
+        shape: Shape,
+    ) -> Result<Self, StoreError> {
+        let queue = Self::over(Units::load(context, dir, shape)?, topic, queue_id, kind);
+        queue.refresh_ends()?;
+        Ok(queue)
+    }
+
+    fn over(units: Units, topic: Arc<str>, queue_id: i32, kind: Kind) -> Self {
+        Self {
+            topic,
+            queue_id,
+            kind,
+            units,
+            next_offset: AtomicI64::new(0),
+            min: AtomicI64::new(0),
+            max: AtomicI64::new(0),
+            max_physical: AtomicI64::new(0),
+            dirty: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) fn queue_id(&self) -> i32 {
+        self.queue_id
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn units(&self) -> &Units {
+        &self.units
+    }
+
+    /// Identity in this process.
+    pub(crate) fn id(&self) -> u64 {
+        self.units.id()
+    }
+
+    /// Offset of the first message that is still in the log.
+    pub(crate) fn min(&self) -> i64 {
+        self.min.load(SeqCst)
+    }
+
+    /// Offset after the last message.
+    pub(crate) fn max(&self) -> i64 {
+        self.max.load(SeqCst)
+    }
+
+    /// End in the log of the last record that has a unit; 0 for an empty queue.
+    pub(crate) fn max_physical(&self) -> i64 {
+        self.max_physical.load(SeqCst)
+    }
+
+    /// The unit at a place of the row.
+    pub(crate) fn unit_at(&self, number: i64) -> Result<Option<Unit>, StoreError> {
+        let mut buf = [0; BATCH_UNIT];
+        let buf = &mut buf[..self.kind.unit_size()];
+        Ok(self.units.read_one(number, buf)?.then(|| decode(self.kind, number, buf)))
+    }
+
+    /// The last unit.
+    pub(crate) fn last_unit(&self) -> Result<Option<Unit>, StoreError> {
+        self.unit_at(self.units.end() - 1)
+    }
+
+    /// Place in the row of the unit that holds a queue offset.
+    pub(crate) fn place_of(&self, queue_offset: i64) -> Result<Option<i64>, StoreError> {
+        if queue_offset < self.min() || queue_offset >= self.max() {
+            return Ok(None);
+        }
+        match self.kind {
+            Kind::Simple => Ok(Some(queue_offset)),
+            Kind::Batch => {
+                let (start, end) = (self.units.start(), self.units.end());
+                let after = self.units.partition(start, end, |_, unit| get_i64(unit, 28) > queue_offset)?;
+                Ok((after > start).then(|| after - 1))
+            }
+        }
+    }
+
+    /// The unit that holds a queue offset.
+    pub(crate) fn unit_of(&self, queue_offset: i64) -> Result<Option<Unit>, StoreError> {
+        match self.place_of(queue_offset)? {
+            Some(place) => self.unit_at(place),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts units whose records follow each other in the log and whose offsets follow each other in the queue.
+    /// Repeats are recognised. `bytes` holds the encoded units.
+    pub(crate) fn put(&self, first: &Unit, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.deleted.load(SeqCst) {
+            return Ok(());
+        }
+        match self.kind {
+            Kind::Simple => self.put_simple(first, bytes)?,
+            Kind::Batch => self.put_batch(last, bytes)?,
+        }
+        self.max_physical.fetch_max(last.end(), SeqCst);
+        self.next_offset.fetch_max(self.max(), SeqCst);
+        Ok(())
+    }
+
+    fn put_simple(&self, first: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+        let offset = first.queue_offset;
+        if self.units.has_no_file() && offset > 0 {
+            self.units.begin_at(offset, &filler(0))?;
+            self.min.store(offset, SeqCst);
+        }
+        if offset == 0 && self.units.end() > 0 && first.physical_offset >= self.max_physical() {
+            self.restart()?;
+        }
+        let end = self.units.end();
+        if offset > end && !self.fill_hole(end, first)? {
+            return Ok(());
+        }
+        let repeated = (end - offset).clamp(0, (bytes.len() / SIMPLE_UNIT) as i64);
+        let (old, new) = bytes.split_at(repeated as usize * SIMPLE_UNIT);
+        self.repeat(offset, old)?;
+        self.units.append(new)?;
+        self.max.store(self.units.end(), SeqCst);
+        Ok(())
+    }
+
+    /// Units that are there already: only holes that a power loss left are written again.
+    fn repeat(&self, offset: i64, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut found = [0; SIMPLE_UNIT];
+        let mut newer = 0;
+        for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
+            let present = self.units.read_one(number, &mut found)?;
+            if present && !simple_is_valid(&found) {
+                self.units.rewrite(number, unit)?;
+            }
+            newer += i32::from(found != unit && get_i64(unit, 0) >= self.max_physical());
+        }
+        if newer > 0 {
+            tracing::warn!(topic = %self.topic, queue_id = self.queue_id, offset, count = newer, max = self.max(), "new records carry queue offsets that are taken: they stay unreadable, as with a Java broker");
+        }
+        Ok(())
+    }
+
+    /// Its topic was deleted and made again by the broker that wrote the log.
+    fn restart(&self) -> Result<(), StoreError> {
+        tracing::warn!(topic = %self.topic, queue_id = self.queue_id, max = self.max(), "the queue begins again at offset 0: its topic was deleted and made again");
+        self.min.store(0, SeqCst);
+        self.max.store(0, SeqCst);
+        self.units.clear()
+    }
+
+    fn fill_hole(&self, end: i64, next: &Unit) -> Result<bool, StoreError> {
+        let offset = next.queue_offset;
+        let missing = offset - end;
+        if missing > MAX_HOLE {
+            tracing::error!(topic = %self.topic, queue_id = self.queue_id, end, offset, "a record claims a queue offset far beyond the queue's end: not indexed; the record or the queue is damaged");
+            return Ok(false);
+        }
+        tracing::warn!(topic = %self.topic, queue_id = self.queue_id, end, offset, "queue offsets are missing: filled with empty units");
+        self.units.append(&filler(next.physical_offset).repeat(missing as usize))?;
+        Ok(true)
+    }
+
+    fn put_batch(&self, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+        let seen = self.last_unit()?.map_or(-1, |unit| unit.physical_offset);
+        for unit in bytes.chunks_exact(BATCH_UNIT).filter(|unit| get_i64(unit, 0) > seen) {
+            if self.units.end() == self.units.start() {
+                self.min.store(get_i64(unit, 28), SeqCst);
+            }
+            self.units.append(unit)?;
+        }
+        if last.physical_offset > seen {
+            self.max.store(last.queue_offset + i64::from(last.count), SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Drops the units of records at and beyond `physical`.
+    pub(crate) fn truncate(&self, physical: i64) -> Result<(), StoreError> {
+        let (start, end) = (self.units.start(), self.units.end());
+        let cut = self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= physical)?;
+        self.cut_units(cut)
+    }
+
+    /// Keeps the units before a place of the row.
+    pub(crate) fn cut_units(&self, end: i64) -> Result<(), StoreError> {
+        if end < self.units.end() {
+            self.units.truncate(end)?;
+            self.refresh_ends()?;
+        }
+        Ok(())
+    }
+
+    /// Reads the ends again after the row was loaded or cut.
+    pub(crate) fn refresh_ends(&self) -> Result<(), StoreError> {
+        let last = self.last_unit()?;
+        let max = match (self.kind, last) {
+            (Kind::Simple, _) => self.units.end(),
+            (Kind::Batch, Some(last)) => last.queue_offset + i64::from(last.count),
+            (Kind::Batch, None) => 0,
+        };
+        let physical = last.map_or(0, |last| last.end());
+        self.max.store(max, SeqCst);
+        self.min.fetch_min(max, SeqCst);
+        self.max_physical.store(physical, SeqCst);
+        self.next_offset.store(max, SeqCst);
+        Ok(())
+    }
+
+    /// Finds the first message whose record is still in a log that begins at `min_physical`.
+    pub(crate) fn correct_min(&self, min_physical: i64) -> Result<(), StoreError> {
+        let (start, end) = (self.units.start(), self.units.end());
+        let alive = |bytes: &[u8]| {
+            let unit = decode(Kind::Simple, 0, bytes);
+            unit.physical_offset >= min_physical && !(unit.is_filler() && unit.physical_offset == 0)
+        };
+        let mut first = self.units.partition(start, end, |_, unit| alive(unit))?;
+        while self.unit_at(first)?.is_some_and(|unit| unit.is_filler()) {
+            first += 1;
+        }
+        let min = match self.unit_at(first)? {
+            Some(unit) => unit.queue_offset,
+            None => self.max(),
+        };
+        self.min.store(min, SeqCst);
+        Ok(())
+    }
+
+    /// Deletes files whose records are all gone.
+    pub(crate) fn expire(&self, min_physical: i64) -> Result<usize, StoreError> {
+        let (start, end) = (self.units.start(), self.units.end());
+        let first = self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= min_physical)?;
+        let dropped = self.units.drop_before(first)?;
+        self.correct_min(min_physical)?;
+        Ok(dropped)
+    }
+}
+
+/// A unit without a message; `physical_offset` keeps the row in order: 0 before the first message, as in Java, else
+/// the place of the next one.
+fn filler(physical_offset: i64) -> [u8; SIMPLE_UNIT] {
+    let mut unit = [0; SIMPLE_UNIT];
+    unit[..8].copy_from_slice(&physical_offset.to_be_bytes());
+    unit[8..12].copy_from_slice(&FILLER_SIZE.to_be_bytes());
+    unit
+}
+
+pub(crate) fn get_i64(bytes: &[u8], at: usize) -> i64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    i64::from_be_bytes(word)
+}
+
+pub(crate) fn get_i32(bytes: &[u8], at: usize) -> i32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    i32::from_be_bytes(word)
+}
+
+fn get_i16(bytes: &[u8], at: usize) -> i16 {
+    i16::from_be_bytes([bytes[at], bytes[at + 1]])
+}

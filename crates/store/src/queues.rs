@@ -1,0 +1,186 @@
+//! All consume queues by topic and queue id. A look-up makes no file: files come with the first unit.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    config::{BatchQueueTopics, StoreConfig},
+    disk::{Disk, list_sorted},
+    error::{IoContext, StoreError},
+    handles::Handles,
+    queue::{Kind, Queue},
+    units::UnitContext,
+};
+
+const SHARDS: usize = 16;
+
+/// The queues of one topic by queue id.
+type OfTopic = Vec<Arc<Queue>>;
+
+/// All queues.
+pub(crate) struct Queues {
+    context: Arc<UnitContext>,
+    root: PathBuf,
+    segment_size: u64,
+    batch_segment_size: u64,
+    batch_topics: Option<BatchQueueTopics>,
+    shards: [RwLock<HashMap<Arc<str>, OfTopic>>; SHARDS],
+    dirty: Mutex<Vec<Arc<Queue>>>,
+}
+
+impl Queues {
+    /// Loads what is below `consumequeue` and `batchconsumequeue`.
+    pub(crate) fn load(config: &StoreConfig, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        let handles = Handles::new(config.max_open_queue_files);
+        let queues = Self {
+            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1) }),
+            root: config.root.clone(),
+            segment_size: config.queue_segment_size,
+            batch_segment_size: config.batch_queue_segment_size,
+            batch_topics: config.batch_queue_topics.clone(),
+            shards: std::array::from_fn(|_| RwLock::new(HashMap::new())),
+            dirty: Mutex::new(Vec::new()),
+        };
+        queues.load_kind(Kind::Simple)?;
+        queues.load_kind(Kind::Batch)?;
+        Ok(queues)
+    }
+
+    fn load_kind(&self, kind: Kind) -> Result<(), StoreError> {
+        let disk = &*self.context.disk;
+        let dir = self.root.join(kind.directory());
+        disk.create_dir_all(&dir).at("create", &dir)?;
+        for topic in list_sorted(disk, &dir).at("list", &dir)?.into_iter().filter(|entry| entry.is_dir) {
+            let topic_dir = dir.join(&topic.name);
+            for queue in list_sorted(disk, &topic_dir).at("list", &topic_dir)?.into_iter().filter(|entry| entry.is_dir)
+            {
+                if let Ok(queue_id) = queue.name.parse::<i32>() {
+                    self.load_queue(kind, &topic.name, queue_id, topic_dir.join(&queue.name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load_queue(&self, kind: Kind, topic: &str, queue_id: i32, dir: PathBuf) -> Result<(), StoreError> {
+        if let Some(other) = self.get(topic, queue_id) {
+            if other.units().has_no_file() || other.units().end() == 0 {
+                self.remove(topic, queue_id);
+            } else {
+                tracing::warn!(topic, queue_id, dir = %dir.display(), "the queue exists in both forms: the files here are ignored");
+                return Ok(());
+            }
+        }
+        let queue = Queue::load(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))?;
+        self.insert(Arc::new(queue));
+        Ok(())
+    }
+
+    fn shape(&self, kind: Kind) -> crate::units::Shape {
+        kind.shape(match kind {
+            Kind::Simple => self.segment_size,
+            Kind::Batch => self.batch_segment_size,
+        })
+    }
+
+    /// The queue, if it is known.
+    pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<Queue>> {
+        let shard = self.shard(topic).read();
+        let queues = shard.get(topic)?;
+        let place = queues.binary_search_by_key(&queue_id, |queue| queue.queue_id()).ok()?;
+        Some(queues[place].clone())
+    }
+
+    /// The queue; an unknown one is made in memory.
+    pub(crate) fn get_or_make(&self, topic: &str, queue_id: i32) -> Arc<Queue> {
+        if let Some(queue) = self.get(topic, queue_id) {
+            return queue;
+        }
+        let kind = match &self.batch_topics {
+            Some(is_batch) if is_batch(topic) => Kind::Batch,
+            _ => Kind::Simple,
+        };
+        let dir = self.root.join(kind.directory()).join(topic).join(queue_id.to_string());
+        self.insert(Arc::new(Queue::empty(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))))
+    }
+
+    /// Adds a queue, or returns the one that somebody else added meanwhile.
+    fn insert(&self, queue: Arc<Queue>) -> Arc<Queue> {
+        let mut shard = self.shard(queue.topic()).write();
+        let queues = shard.entry(queue.topic().clone()).or_default();
+        match queues.binary_search_by_key(&queue.queue_id(), |queue| queue.queue_id()) {
+            Ok(place) => queues[place].clone(),
+            Err(place) => {
+                queues.insert(place, queue.clone());
+                queue
+            }
+        }
+    }
+
+    fn remove(&self, topic: &str, queue_id: i32) {
+        if let Some(queues) = self.shard(topic).write().get_mut(topic) {
+            queues.retain(|queue| queue.queue_id() != queue_id);
+        }
+    }
+
+    /// Takes a topic's queues out; nothing is put into them any more.
+    pub(crate) fn take_topic(&self, topic: &str) -> OfTopic {
+        let queues = self.shard(topic).write().remove(topic).unwrap_or_default();
+        queues.iter().for_each(|queue| queue.deleted.store(true, SeqCst));
+        queues
+    }
+
+    /// Deletes the files of a queue that was taken out, and its directories if nothing is left in them.
+    pub(crate) fn delete_files(&self, queue: &Queue) -> Result<(), StoreError> {
+        queue.units().clear()?;
+        let disk = &*self.context.disk;
+        let dir = queue.units().dir();
+        for dir in dir.ancestors().take(2).filter(|dir| disk.exists(dir)) {
+            if list_sorted(disk, dir).at("list", dir)?.is_empty() {
+                disk.remove_dir(dir).at("delete", dir)?;
+            }
+        }
+        let parent = self.root.join(queue.kind().directory());
+        disk.sync_dir(&parent).at("sync", &parent)
+    }
+
+    /// All queues, by topic and id.
+    pub(crate) fn all(&self) -> Vec<Arc<Queue>> {
+        let mut all: Vec<Arc<Queue>> =
+            self.shards.iter().flat_map(|shard| shard.read().values().flatten().cloned().collect::<Vec<_>>()).collect();
+        all.sort_by(|a, b| (a.topic(), a.queue_id()).cmp(&(b.topic(), b.queue_id())));
+        all
+    }
+
+    /// Puts a queue on the list of those to flush.
+    pub(crate) fn mark_dirty(&self, queue: &Arc<Queue>) {
+        if !queue.dirty.swap(true, SeqCst) {
+            self.dirty.lock().push(queue.clone());
+        }
+    }
+
+    /// Makes all units durable that were put before the call.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        for queue in dirty {
+            queue.dirty.store(false, SeqCst);
+            if !queue.deleted.load(SeqCst) && !queue.units().has_no_file() {
+                queue.units().sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn shard(&self, topic: &str) -> &RwLock<HashMap<Arc<str>, OfTopic>> {
+        let hash = wire::hash::java_hash(topic) as u32;
+        &self.shards[(hash ^ (hash >> 16)) as usize % SHARDS]
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading the log by physical offset and by key. What is not a whole record at its own place is never handed out.
+
+use bytes::{Bytes, BytesMut};
+use wire::record::{Check, RecordView, check};
+
+use crate::{
+    disk::Usage,
+    error::{IoContext, StoreError},
+    queue::get_i32,
+    store::Store,
+};
+
+/// Answer of [`Store::query`].
+#[derive(Clone, Debug, Default)]
+pub struct QueryResult {
+    /// Records back to back, by physical offset.
+    pub messages: Bytes,
+    /// Where each of them is.
+    pub physical_offsets: Vec<i64>,
+    /// Store time of the newest indexed message.
+    pub index_last_update_timestamp: i64,
+    /// Physical offset of the newest indexed message.
+    pub index_last_update_phyoffset: i64,
+}
+
+impl Store {
+    /// The record that begins at `physical_offset`.
+    pub fn read_record(&self, physical_offset: i64) -> Option<Bytes> {
+        let head = self.read_visible(physical_offset, 4)?;
+        let bytes = self.read_visible(physical_offset, usize::try_from(get_i32(&head, 0)).ok()?)?;
+        is_record_at(&bytes, physical_offset).then_some(bytes)
+    }
+
+    /// Bytes of the log from `offset` on: at most `max_len`, to the end of the segment, below the mark `appended`.
+    /// Empty at the end of the log, `None` outside.
+    pub fn read_log(&self, offset: i64, max_len: usize) -> Option<Bytes> {
+        let end = self.marks.appended.get();
+        if offset == end {
+            return Some(Bytes::new());
+        }
+        if offset > end || offset < self.log.min()? {
+            return None;
+        }
+        let length = max_len.min((end - offset) as usize).min((self.log.next_base(offset) - offset) as usize);
+        let mut buf = BytesMut::zeroed(length);
+        let read = self.told(self.log.read(offset, &mut buf))??;
+        buf.truncate(read);
+        Some(buf.freeze())
+    }
+
+    fn read_visible(&self, offset: i64, length: usize) -> Option<Bytes> {
+        if length == 0 {
+            return None;
+        }
+        self.read_log(offset, length).filter(|bytes| bytes.len() == length)
+    }
+
+    /// Raw bytes at a place of the files, also beyond the marks, for recovery.
+    pub(crate) fn read_at(&self, offset: i64, size: i32) -> Option<Vec<u8>> {
+        let size = usize::try_from(size).ok().filter(|size| *size as i64 <= self.log.segment_size())?;
+        let mut buf = vec![0; size];
+        let read = self.told(self.log.read(offset, &mut buf))??;
+        (read == size).then_some(buf)
+    }
+
+    /// The whole record at a place of the files, CRC checked.
+    fn record_in_files(&self, offset: i64) -> Option<Vec<u8>> {
+        let head = self.read_at(offset, 4)?;
+        let bytes = self.read_at(offset, get_i32(&head, 0))?;
+        let whole = matches!(check(&bytes, true), Check::Record(record) if record.physical_offset() == offset);
+        whole.then_some(bytes)
+    }
+
+    /// Store time of the record at the start of a segment, if it is whole.
+    pub(crate) fn first_record_time(&self, base: i64) -> Option<i64> {
+        let bytes = self.record_in_files(base)?;
+        Some(RecordView::layout(&bytes)?.store_timestamp())
+    }
+
+    /// True when a whole record is at this place of the files.
+    pub(crate) fn is_record(&self, offset: i64) -> bool {
+        self.record_in_files(offset).is_some()
+    }
+
+    /// Store time of the record at `physical`, 0 if there is none.
+    pub(crate) fn time_at(&self, physical: i64) -> i64 {
+        self.record_time(physical).unwrap_or(0)
+    }
+
+    /// Store time from the head of the record at `physical`.
+    pub(crate) fn record_time(&self, physical: i64) -> Option<i64> {
+        let mut head = [0; 76];
+        let read = self.told(self.log.read(physical, &mut head))??;
+        let is_record = read == head.len() && crate::queue::get_i64(&head, 28) == physical;
+        is_record.then(|| crate::queue::get_i64(&head, wire::record::store_timestamp_at(get_i32(&head, 36))))
+    }
+
+    /// Store time of the first record of the log, -1 without one.
+    pub fn earliest_log_time(&self) -> i64 {
+        self.log.min().filter(|min| *min < self.max_phys()).and_then(|min| self.record_time(min)).unwrap_or(-1)
+    }
+
+    /// Messages with a key or unique id, stored in [`begin`, `end`] ms, by physical offset. Hash collisions are not
+    /// sorted out, as in Java: compare the key.
+    pub fn query(&self, topic: &str, key: &str, max: usize, begin: i64, end: i64) -> QueryResult {
+        let mut result = QueryResult::default();
+        let max = max.min(self.config.max_query_count as usize);
+        let mut until = end;
+        for _ in 0..3 {
+            let Some(index) = &self.index else { break };
+            let Some(mut hits) = self.told(index.find(topic, key, max, begin, until)) else { break };
+            if hits.offsets.is_empty() {
+                break;
+            }
+            hits.offsets.sort_unstable();
+            result.index_last_update_timestamp = hits.last_update_timestamp;
+            result.index_last_update_phyoffset = hits.last_update_physical;
+            self.read_hits(&hits.offsets, &mut result);
+            until = self.time_at(hits.offsets[0]);
+            if !result.physical_offsets.is_empty() || until < begin {
+                break;
+            }
+        }
+        result
+    }
+
+    fn read_hits(&self, offsets: &[i64], result: &mut QueryResult) {
+        let mut messages = BytesMut::new();
+        for offset in offsets {
+            if let Some(record) = self.read_record(*offset) {
+                messages.extend_from_slice(&record);
+                result.physical_offsets.push(*offset);
+            }
+        }
+        result.messages = messages.freeze();
+    }
+
+    /// Space of the partition of the commit log, in bytes.
+    pub fn disk_usage(&self) -> Result<Usage, StoreError> {
+        self.disk.usage(self.log.dir()).at("read the space of", self.log.dir())
+    }
+
+    /// Space of the partition of the consume queues, in bytes.
+    pub fn queue_disk_usage(&self) -> Result<Usage, StoreError> {
+        self.disk.usage(&self.config.root).at("read the space of", &self.config.root)
+    }
+
+    /// A read that fails is logged and counts as absent; reads do not end the store.
+    pub(crate) fn told<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        result.inspect_err(|error| tracing::error!(%error, "reading the store failed")).ok()
+    }
+}
+
+/// True for exactly one whole record that carries its own place.
+pub(crate) fn is_record_at(bytes: &[u8], offset: i64) -> bool {
+    RecordView::layout(bytes).is_some_and(|record| record.physical_offset() == offset)
+}

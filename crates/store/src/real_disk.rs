@@ -1,0 +1,164 @@
+//! [`Disk`] on the file system of the host. The only module that calls the operating system.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
+
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+
+use crate::disk::{DirEntry, Disk, File, LockGuard, Usage};
+
+/// The file system of the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(fs::File);
+
+/// POSIX record locks do not exclude the process that holds them, hence this list of (device, inode).
+static LOCKED_HERE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+struct RealLock {
+    file: Option<fs::File>,
+    id: (u64, u64),
+}
+
+impl LockGuard for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        let mut held = LOCKED_HERE.lock();
+        self.file.take();
+        held.remove(&self.id);
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        fs::read_dir(dir)?.map(|entry| describe(&entry?)).collect()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
+        let modified = fs::metadata(path)?.modified()?;
+        Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64))
+    }
+
+    fn usage(&self, path: &Path) -> io::Result<Usage> {
+        let stat = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Usage { total: bytes(stat.f_blocks), free: bytes(stat.f_bfree), available: bytes(stat.f_bavail) })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let mut held = LOCKED_HERE.lock();
+        // Closing any descriptor of a file drops the process's locks on it: look before opening.
+        if let Ok(meta) = fs::metadata(path)
+            && held.contains(&(meta.dev(), meta.ino()))
+        {
+            return Ok(None);
+        }
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        file.write_all_at(b"lock", 0)?;
+        let meta = file.metadata()?;
+        let id = (meta.dev(), meta.ino());
+        held.insert(id);
+        Ok(Some(Box::new(RealLock { file: Some(file), id })))
+    }
+}
+
+fn describe(entry: &fs::DirEntry) -> io::Result<DirEntry> {
+    let meta = entry.metadata()?;
+    let name = entry.file_name().to_string_lossy().into_owned();
+    Ok(DirEntry { name, is_dir: meta.is_dir(), len: meta.len() })
+}
+
+impl File for RealFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lock_a_file_also_within_a_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = RealDisk.lock(&path).unwrap();
+        assert!(first.is_some());
+        assert!(RealDisk.lock(&path).unwrap().is_none());
+        drop(first);
+        assert!(RealDisk.lock(&path).unwrap().is_some());
+        assert_eq!(fs::read(&path).unwrap(), b"lock");
+    }
+
+    #[test]
+    fn added_bytes_read_as_zero() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("f"), true).unwrap();
+        file.write_all_at(0, b"abcdef").unwrap();
+        file.set_len(2).unwrap();
+        file.set_len(8).unwrap();
+        let mut buf = [9; 8];
+        file.read_exact_at(0, &mut buf).unwrap();
+        assert_eq!(&buf, b"ab\0\0\0\0\0\0");
+        assert_eq!(file.read_exact_at(4, &mut buf).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -1,0 +1,298 @@
+//! From files to a store that can be used. Source: `CommitLog.java` (recoverNormally, recoverAbnormally),
+//! `ConsumeQueueStore.java`; reference store 19, Java 5.5 section 4; replication W-6.
+//!
+//! | case | read from | dispatched |
+//! |---|---|---|
+//! | clean stop | last segment that begins at or below the end of the newest queue unit | records at or beyond that end |
+//! | unclean | last segment that begins at or below checkpoint byte 40, if a record is there, else the last one whose first record is not newer than the checkpoint's times | everything read |
+//! | no queue units, no index directory | first segment | everything read |
+//!
+//! In every case: queue units without their record are cut off, the log ends after the last record that is whole (CRC,
+//! lengths, its own place), and what is beyond reads as zeros, durably.
+
+use wire::record::{BLANK_HEAD, Check, MIN_RECORD, check};
+
+use crate::{
+    build::{Builder, Last},
+    checkpoint::Checkpoint,
+    dispatch::read_chunk,
+    error::StoreError,
+    queue::{Kind, Queue, Unit},
+    store::Store,
+    walk::{Stop, walk},
+};
+
+/// Brings all parts to the same end and sets the marks there.
+pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
+    let Some(last_base) = store.log.bases().last().copied() else {
+        return without_log(store);
+    };
+    let beyond = last_base + store.log.segment_size();
+    cut_unfounded_units(store)?;
+    let plan = Plan::make(store, clean, beyond)?;
+    tracing::info!(
+        clean,
+        from = plan.scan_from,
+        dispatch_from = plan.dispatch_from,
+        files_end = beyond,
+        "recovering the commit log"
+    );
+    let end = Scan::over(store, plan).run()?;
+    finish(store, end)
+}
+
+/// Nothing in the log: queues and index have nothing to point to.
+fn without_log(store: &Store) -> Result<(), StoreError> {
+    for queue in store.queues.all() {
+        if !queue.units().has_no_file() {
+            tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the commit log has no segment: the queue is cleared");
+            queue.units().clear()?;
+            queue.refresh_ends()?;
+            queue.correct_min(0)?;
+        }
+    }
+    finish_views(store, 0)
+}
+
+fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
+    store.log.cut(end)?;
+    // A cut to the first byte leaves no segment; the log goes on from there all the same.
+    let min = store.log.min().unwrap_or(end);
+    store.tail.lock().end = end;
+    store.marks.appended.reset(end);
+    store.marks.flushed.reset(end);
+    store.marks.dispatched.reset(end);
+    finish_views(store, end)?;
+    for queue in store.queues.all() {
+        queue.truncate(end)?;
+        queue.units().zero_rest()?;
+        queue.correct_min(min)?;
+    }
+    store.deleted.fit(min, end)?;
+    tracing::info!(min, end, queues = store.queues.all().len(), "the commit log is recovered");
+    Ok(())
+}
+
+fn finish_views(store: &Store, end: i64) -> Result<(), StoreError> {
+    if let Some(index) = &store.index {
+        index.truncate(end, &|physical| store.time_at(physical))?;
+    }
+    let mut checkpoint = store.checkpoint.lock();
+    if checkpoint.logics_physical_offset >= end {
+        checkpoint.logics_physical_offset = 0;
+        checkpoint.store(&*store.disk, &store.config.root)?;
+    }
+    Ok(())
+}
+
+/// Units at the end of a queue whose record is not in the log: it was lost, or the units are left from another time.
+fn cut_unfounded_units(store: &Store) -> Result<(), StoreError> {
+    let min = store.log.min().unwrap_or(0);
+    for queue in store.queues.all() {
+        let (start, end) = (queue.units().start(), queue.units().end());
+        let mut keep = end;
+        while keep > start {
+            match queue.unit_at(keep - 1)? {
+                Some(unit) if !is_founded(store, &queue, &unit, min) => keep -= 1,
+                _ => break,
+            }
+        }
+        if keep < end {
+            tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), units = end - keep, max = keep, "queue units without their record in the log: cut off");
+            queue.cut_units(keep)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_founded(store: &Store, queue: &Queue, unit: &Unit, min: i64) -> bool {
+    if unit.is_filler() || unit.physical_offset < min {
+        return !unit.is_filler() || unit.physical_offset == 0;
+    }
+    let Some(bytes) = store.read_at(unit.physical_offset, unit.size) else { return false };
+    let Check::Record(record) = check(&bytes, false) else { return false };
+    let same_queue = record.topic() == &**queue.topic() && record.queue_id() == queue.queue_id();
+    let foreign = queue.topic().starts_with(wire::topic::LMQ_PREFIX);
+    record.size() as i64 == i64::from(unit.size)
+        && record.physical_offset() == unit.physical_offset
+        && (same_queue || foreign)
+        && (queue.kind() == Kind::Batch || unit.size > 0)
+}
+
+/// Where to begin.
+#[derive(Debug)]
+struct Plan {
+    clean: bool,
+    scan_from: i64,
+    dispatch_from: i64,
+}
+
+impl Plan {
+    fn make(store: &Store, clean: bool, beyond: i64) -> Result<Self, StoreError> {
+        let min = store.log.min().unwrap_or(0);
+        let checkpoint = *store.checkpoint.lock();
+        let indexed = indexed_to(store, clean, beyond)?;
+        let queued = store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0);
+        let built = queued.min(indexed.unwrap_or(i64::MAX));
+        if clean {
+            let dispatch_from = if indexed == Some(0) { min } else { built_when_clean(queued, &checkpoint, beyond) };
+            let scan_from = last_segment(store, |base, _| base <= dispatch_from);
+            return Ok(Self { clean, scan_from, dispatch_from: dispatch_from.max(min) });
+        }
+        let by_offset = checkpoint.logics_physical_offset;
+        let scan_from = if by_offset > 0 && store.is_record(by_offset) {
+            last_segment(store, |base, _| base <= by_offset && base <= built)
+        } else {
+            let time = checkpoint.min_timestamp();
+            last_segment(store, |base, first_time| first_time <= time && base <= built)
+        };
+        Ok(Self { clean, scan_from, dispatch_from: scan_from })
+    }
+}
+
+/// A clean stop dispatched everything; the newest record may have no unit, which only byte 40 tells.
+fn built_when_clean(queued: i64, checkpoint: &Checkpoint, beyond: i64) -> i64 {
+    let proven = checkpoint.logics_physical_offset;
+    if queued > 0 && proven < beyond { queued.max(proven) } else { queued }
+}
+
+/// How far the index goes: `None` = no limit, `Some(0)` = nothing was ever indexed.
+fn indexed_to(store: &Store, clean: bool, beyond: i64) -> Result<Option<i64>, StoreError> {
+    let Some(index) = &store.index else { return Ok(None) };
+    if index.is_fresh() {
+        return Ok(Some(0));
+    }
+    if clean {
+        return Ok(None);
+    }
+    index.recover(beyond, &|physical| store.time_at(physical))
+}
+
+/// The last segment whose first record is whole and for which `fits` holds (base, store time), or the first one.
+fn last_segment(store: &Store, fits: impl Fn(i64, i64) -> bool) -> i64 {
+    let bases = store.log.bases();
+    let found = bases.iter().rev().find(|base| {
+        store.first_record_time(**base).is_some_and(|time| time != 0 && fits(**base, time))
+    });
+    found.or(bases.first()).copied().unwrap_or(0)
+}
+
+/// Reads the log segment by segment and dispatches what it finds.
+struct Scan<'a> {
+    store: &'a Store,
+    plan: Plan,
+    builder: Builder,
+    buf: Vec<u8>,
+    told_at_ms: i64,
+}
+
+impl<'a> Scan<'a> {
+    fn over(store: &'a Store, plan: Plan) -> Self {
+        let told_at_ms = store.clock.now_ms();
+        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms }
+    }
+
+    /// Returns the end of the log.
+    fn run(mut self) -> Result<i64, StoreError> {
+        let log = &self.store.log;
+        let mut at = self.plan.scan_from;
+        loop {
+            let (end, segment_is_over) = self.segment(at)?;
+            self.save_progress(end)?;
+            let next = log.next_base(at);
+            let more = log.bases().contains(&next);
+            if !segment_is_over {
+                if more {
+                    tracing::warn!(end, lost_from = next, "the log is damaged before its last segment: what follows is dropped");
+                }
+                return Ok(end);
+            }
+            if !more {
+                return Ok(next);
+            }
+            if self.store.first_record_time(next).is_none() && !self.begins_with_blank(next) {
+                return Ok(next);
+            }
+            at = next;
+        }
+    }
+
+    fn begins_with_blank(&self, base: i64) -> bool {
+        self.store.read_at(base, BLANK_HEAD as i32).is_some_and(|head| matches!(check(&head, false), Check::Blank))
+    }
+
+    /// Returns where the records of the segment end, and whether the next segment follows.
+    fn segment(&mut self, base: i64) -> Result<(i64, bool), StoreError> {
+        let limit = self.store.log.next_base(base);
+        let (mut at, mut at_least) = (base, 0);
+        loop {
+            if at == limit {
+                return Ok((at, true));
+            }
+            if !read_chunk(&self.store.log, at, limit, at_least, &mut self.buf)? {
+                return Ok((at, false));
+            }
+            let (next, stop) = self.chunk(at)?;
+            self.tell(next);
+            match stop {
+                Stop::Blank => return Ok((next, true)),
+                Stop::Short(needed) if next + needed as i64 <= limit && (next > at || needed > self.buf.len()) => {
+                    at_least = needed;
+                }
+                Stop::Short(_) | Stop::Invalid(_) => return self.end_or_lost_blank(next, limit, &stop),
+            }
+            at = next;
+        }
+    }
+
+    fn chunk(&mut self, at: i64) -> Result<(i64, Stop), StoreError> {
+        let views = self.store.views();
+        let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
+        let mut result = Ok(());
+        builder.arrivals.clear();
+        let (next, stop) = walk(&self.buf, at, true, |record| {
+            if result.is_ok() && record.physical_offset() >= from {
+                result = builder.add(&views, record);
+            }
+        });
+        result?;
+        self.builder.commit(&views)?;
+        Ok((next, stop))
+    }
+
+    /// When only the filler can be missing, because no record fits, and a whole record begins the next segment, the
+    /// filler is written again. Anything else is the end.
+    fn end_or_lost_blank(&self, at: i64, limit: i64, stop: &Stop) -> Result<(i64, bool), StoreError> {
+        let too_small = limit - at < (MIN_RECORD + BLANK_HEAD) as i64;
+        if too_small && limit - at >= BLANK_HEAD as i64 && self.store.first_record_time(limit).is_some() {
+            tracing::warn!(offset = at, "the filler at the end of a segment is lost: written again");
+            self.store.log.write_blank(at)?;
+            return Ok((at, true));
+        }
+        tracing::info!(end = at, reason = ?stop, "the log ends here");
+        Ok((at, false))
+    }
+
+    /// After an unclean stop each segment that was read counts for the next start.
+    fn save_progress(&mut self, end: i64) -> Result<(), StoreError> {
+        let Some(Last { start, store_timestamp, .. }) = self.builder.last.take() else { return Ok(()) };
+        let store = self.store;
+        store.log.sync(store.log.base_of(end.max(1) - 1), end)?;
+        store.queues.flush()?;
+        let full_index = store.index.as_ref().map_or(Ok(0), crate::index::Index::flush)?;
+        let mut checkpoint = store.checkpoint.lock();
+        checkpoint.physic_msg_timestamp = store_timestamp;
+        checkpoint.logics_msg_timestamp = store_timestamp;
+        checkpoint.logics_physical_offset = start;
+        checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
+        checkpoint.store(&*store.disk, &store.config.root)
+    }
+
+    fn tell(&mut self, at: i64) {
+        let now = self.store.clock.now_ms();
+        if now - self.told_at_ms >= 1000 {
+            self.told_at_ms = now;
+            tracing::info!(from = self.plan.scan_from, at, clean = self.plan.clean, "reading the commit log");
+        }
+    }
+}

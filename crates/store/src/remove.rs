@@ -1,0 +1,153 @@
+//! What takes messages away: retention, deletion of topics, and truncation when another replica's log counts.
+//! Source: `DefaultMessageStore.java` (CleanCommitLogService, truncateDirtyFiles); reference store 11 and 20;
+//! replication W-6.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::{
+    error::{IoContext, StoreError},
+    store::Store,
+};
+
+/// When segments may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Wall clock, ms since the epoch.
+    pub now_ms: i64,
+    /// Segments not modified for this long may go, in ms.
+    pub reserved_ms: i64,
+    /// Age does not count: space is short.
+    pub regardless_of_age: bool,
+    /// Most segments of one call.
+    pub max_segments: usize,
+}
+
+impl Store {
+    /// Deletes the oldest segments of the log, never the last, and what of queues and index pointed only to them.
+    /// Returns how many segments went.
+    pub fn delete_expired(&self, retention: Retention) -> Result<usize, StoreError> {
+        self.check_usable()?;
+        let mut deleted = 0;
+        while deleted < retention.max_segments && self.first_may_go(&retention)? {
+            let Some(base) = self.log.delete_first()? else { break };
+            tracing::info!(segment = base, min = self.min_phys(), "commit log segment deleted by retention");
+            deleted += 1;
+        }
+        if deleted > 0 {
+            self.expire_views()?;
+        }
+        Ok(deleted)
+    }
+
+    fn first_may_go(&self, retention: &Retention) -> Result<bool, StoreError> {
+        let Some(base) = self.log.min() else { return Ok(false) };
+        // What is not dispatched or not durable would be lost.
+        let needed = self.marks.dispatched.get().min(self.marks.flushed.get());
+        if self.log.next_base(base) > needed {
+            return Ok(false);
+        }
+        let Some(modified) = self.log.first_modified_ms()? else { return Ok(false) };
+        Ok(retention.regardless_of_age || retention.now_ms >= modified.saturating_add(retention.reserved_ms))
+    }
+
+    fn expire_views(&self) -> Result<(), StoreError> {
+        let min = self.log.min().unwrap_or(0);
+        {
+            let _no_dispatch = self.dispatcher.pause();
+            for queue in self.queues.all() {
+                queue.expire(min)?;
+            }
+            if let Some(index) = &self.index {
+                index.expire(min)?;
+            }
+        }
+        self.deleted.fit(min, i64::MAX)?;
+        self.dispatch();
+        Ok(())
+    }
+
+    /// Removes a topic's queues and their files. Records that are in the log now never bring it back; a message that is
+    /// appended later does, from queue offset 0 on.
+    pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
+        self.check_usable()?;
+        {
+            let _no_dispatch = self.dispatcher.pause();
+            let queues = {
+                let tail = self.tail.lock();
+                self.deleted.add(topic, tail.end)?;
+                self.queues.take_topic(topic)
+            };
+            for queue in &queues {
+                self.queues.delete_files(queue)?;
+            }
+            tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
+        }
+        self.dispatch();
+        Ok(())
+    }
+
+    /// Cuts the log at `offset`, the start of a record (or its end): all that follows is gone, durably, from the log,
+    /// the queues and the index, when this returns. The marks go down with it.
+    pub fn truncate(&self, offset: i64) -> Result<(), StoreError> {
+        self.check_usable()?;
+        self.truncate_locked(offset)?;
+        self.dispatch();
+        Ok(())
+    }
+
+    fn truncate_locked(&self, offset: i64) -> Result<(), StoreError> {
+        let _no_dispatch = self.dispatcher.pause();
+        let _no_flush = self.flushing.lock();
+        let mut tail = self.tail.lock();
+        let (min, max) = (self.log.min().unwrap_or(0), tail.end);
+        if offset < min || offset > max {
+            return Err(StoreError::OutsideLog { offset, min, max });
+        }
+        if offset < max {
+            self.truncate_all(offset).inspect_err(|error| self.fail(error))?;
+            tail.end = offset;
+            tracing::warn!(from = offset, to = max, "commit log truncated");
+        }
+        Ok(())
+    }
+
+    fn truncate_all(&self, offset: i64) -> Result<(), StoreError> {
+        // First what is told to others goes down, then the views, then the log they point to.
+        for mark in [&self.marks.dispatched, &self.marks.flushed, &self.marks.appended] {
+            mark.reset(mark.get().min(offset));
+        }
+        self.lower_checkpoint(offset)?;
+        if let Some(index) = &self.index {
+            index.truncate(offset, &|physical| self.time_at(physical))?;
+        }
+        for queue in self.queues.all() {
+            queue.truncate(offset)?;
+            // Records below the cut that have no unit yet move the counter again when they are dispatched; until then
+            // nothing is appended.
+            queue.next_offset.store(queue.max(), SeqCst);
+        }
+        self.raw_end.store(offset, SeqCst);
+        self.log.sync(self.marks.flushed.get(), offset)?;
+        self.log.cut(offset)?;
+        self.marks.flushed.reset(offset);
+        self.deleted.fit(self.log.min().unwrap_or(0), offset)
+    }
+
+    /// Nothing after the cut is proven any more; times count from the start of the segment that is cut.
+    fn lower_checkpoint(&self, offset: i64) -> Result<(), StoreError> {
+        let mut checkpoint = self.checkpoint.lock();
+        let time = self.record_time(self.log.base_of(offset)).unwrap_or(0);
+        checkpoint.physic_msg_timestamp = checkpoint.physic_msg_timestamp.min(time);
+        checkpoint.logics_msg_timestamp = checkpoint.logics_msg_timestamp.min(time);
+        checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.min(time);
+        if checkpoint.logics_physical_offset >= offset {
+            checkpoint.logics_physical_offset = 0;
+        }
+        checkpoint.store(&*self.disk, &self.config.root)
+    }
+
+    /// Makes names in the commit log directory durable after segments went.
+    pub fn sync_names(&self) -> Result<(), StoreError> {
+        self.disk.sync_dir(self.log.dir()).at("sync", self.log.dir())
+    }
+}

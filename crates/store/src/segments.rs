@@ -1,0 +1,77 @@
+//! Names and sizes of segment files, shared by the commit log and the consume queues. Source: `MappedFileQueue.java`,
+//! `UtilAll.offset2FileName`; reference store 1 and 2.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    disk::{Disk, list_sorted},
+    error::{IoContext, StoreError},
+};
+
+/// Path of the segment whose first byte is `base`.
+pub(crate) fn path(dir: &Path, base: i64) -> PathBuf {
+    dir.join(format!("{base:020}"))
+}
+
+/// A segment file found on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) base: i64,
+    pub(crate) len: u64,
+}
+
+/// Segment files of a directory by base. Other names are left alone with a warning.
+pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, StoreError> {
+    let mut found = Vec::new();
+    for entry in list_sorted(disk, dir).at("list", dir)? {
+        if entry.is_dir {
+            continue;
+        }
+        match entry.name.parse::<i64>() {
+            Ok(base) if base >= 0 && entry.name.len() == 20 => found.push(Found { base, len: entry.len }),
+            _ => tracing::warn!(file = %dir.join(&entry.name).display(), "no segment by its name: ignored; remove it, a Java broker would not start with it"),
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes empty files and short ones without content at the end of the row; extends a short one that holds data.
+/// `has_data` looks at the start of a file. Both come from a crash while a segment was being made.
+pub(crate) fn mend_end(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_size: u64,
+    found: &mut Vec<Found>,
+    has_data: impl Fn(&Found) -> Result<bool, StoreError>,
+) -> Result<(), StoreError> {
+    while let Some(last) = found.last().copied().filter(|last| last.len < segment_size) {
+        let path = path(dir, last.base);
+        if last.len > 0 && has_data(&last)? {
+            tracing::warn!(file = %path.display(), bytes = last.len, segment_size, "short segment with data at the end: extended with zeros");
+            let file = disk.open(&path, false).at("open", &path)?;
+            file.set_len(segment_size).at("extend", &path)?;
+            file.sync().at("sync", &path)?;
+            found.last_mut().expect("just seen").len = segment_size;
+            return Ok(());
+        }
+        tracing::warn!(file = %path.display(), bytes = last.len, segment_size, "segment file without data at the end, left by a crash: deleted");
+        disk.remove(&path).at("delete", &path)?;
+        found.pop();
+    }
+    Ok(())
+}
+
+/// Refuses files of another size and holes in the row.
+pub(crate) fn check_row(dir: &Path, found: &[Found], size: u64, key: &'static str) -> Result<(), StoreError> {
+    for (number, segment) in found.iter().enumerate() {
+        if segment.len != size {
+            let path = path(dir, segment.base);
+            return Err(StoreError::SegmentSize { path, found: segment.len, expected: size, key });
+        }
+        let expected = found[0].base + number as i64 * size as i64;
+        if segment.base != expected {
+            return Err(StoreError::MissingSegment { path: path(dir, expected) });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The store: one commit log and the views of it, in one directory that no other process uses meanwhile.
+//! It opens no socket, spawns no thread and reads no clock but the one it was given.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    append::Tail,
+    build::Views,
+    checkpoint::Checkpoint,
+    config::StoreConfig,
+    deleted::Deleted,
+    disk::{Clock, Disk, LockGuard},
+    dispatch::{ArrivalListener, Dispatcher},
+    error::{IoContext, StoreError},
+    index::Index,
+    index_file::Geometry,
+    log::Log,
+    mark::Marks,
+    queues::Queues,
+    recover,
+};
+
+/// A message store. Share it by `Arc`; every call may come from any thread.
+pub struct Store {
+    pub(crate) config: StoreConfig,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log: Log,
+    pub(crate) queues: Queues,
+    pub(crate) index: Option<Index>,
+    pub(crate) deleted: Deleted,
+    pub(crate) marks: Marks,
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) listener: RwLock<Option<ArrivalListener>>,
+    pub(crate) checkpoint: Mutex<Checkpoint>,
+    /// End of bytes that came from a master and must be dispatched before this store appends by itself.
+    pub(crate) raw_end: AtomicI64,
+    pub(crate) is_slave: AtomicBool,
+    failure: OnceLock<String>,
+    closed: AtomicBool,
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Store {
+    /// Locks the directory, loads and recovers what is in it and dispatches what recovery found. On return the three
+    /// marks are equal and `abort` says that the store is in use.
+    pub fn open(config: StoreConfig, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        config.check()?;
+        let root = config.root.clone();
+        disk.create_dir_all(&root).at("create", &root)?;
+        let Some(lock) = disk.lock(&root.join("lock")).at("lock", root.join("lock"))? else {
+            return Err(StoreError::Locked { root });
+        };
+        let clean = !disk.exists(&root.join("abort"));
+        let store = Self::load(config, disk, clock, lock)?;
+        recover::recover(&store, clean)?;
+        store.write_abort()?;
+        Ok(store)
+    }
+
+    fn load(
+        config: StoreConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        lock: Box<dyn LockGuard>,
+    ) -> Result<Self, StoreError> {
+        let geometry = Geometry { slots: config.max_hash_slots, max_index: config.max_index };
+        let index = match config.index_enabled {
+            true => Some(Index::load(disk.clone(), config.root.join("index"), geometry)?),
+            false => None,
+        };
+        Ok(Self {
+            log: Log::load(disk.clone(), config.commit_log_path(), config.segment_size)?,
+            queues: Queues::load(&config, disk.clone())?,
+            index,
+            deleted: Deleted::load(disk.clone(), &config.root)?,
+            marks: Marks::default(),
+            tail: Mutex::default(),
+            flushing: Mutex::default(),
+            dispatcher: Dispatcher::default(),
+            listener: RwLock::new(None),
+            checkpoint: Mutex::new(Checkpoint::load(&*disk, &config.root)?),
+            raw_end: AtomicI64::new(0),
+            is_slave: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+            config,
+            disk,
+            clock,
+        })
+    }
+
+    /// The marks of this store.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// What it was opened with.
+    pub fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    /// Bytes of a log segment; those of the files, if they differ from the configuration.
+    pub fn segment_size(&self) -> i64 {
+        self.log.segment_size()
+    }
+
+    /// First byte of the log that is still there, -1 for an empty log.
+    pub fn min_phys(&self) -> i64 {
+        self.log.min().unwrap_or(-1)
+    }
+
+    /// Readable end of the log.
+    pub fn max_phys(&self) -> i64 {
+        self.marks.appended.get()
+    }
+
+    /// A slave answers pulls outside a queue's range with the offset that was asked for (unless `offsetCheckInSlave`).
+    pub fn set_slave(&self, is_slave: bool) {
+        self.is_slave.store(is_slave, SeqCst);
+    }
+
+    /// True while appends are possible.
+    pub fn is_writeable(&self) -> bool {
+        self.failed().is_none() && !self.is_closed()
+    }
+
+    /// Why the store has failed, once it has: a write or fsync went wrong. Only a restart helps.
+    pub fn failed(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    /// Nothing is acknowledged from here on.
+    pub(crate) fn fail(&self, error: &StoreError) {
+        if self.failure.set(error.to_string()).is_ok() {
+            tracing::error!(%error, "the store has failed: nothing more is stored or acknowledged; repair the cause and restart the broker");
+        }
+    }
+
+    pub(crate) fn check_usable(&self) -> Result<(), StoreError> {
+        match self.failed() {
+            Some(reason) => Err(StoreError::Failed(reason.to_owned())),
+            None if self.is_closed() => Err(StoreError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn views(&self) -> Views<'_> {
+        Views {
+            config: &self.config,
+            queues: &self.queues,
+            index: self.index.as_ref(),
+            deleted: &self.deleted,
+            now_ms: self.clock.now_ms(),
+        }
+    }
+
+    fn write_abort(&self) -> Result<(), StoreError> {
+        let (root, path) = (&self.config.root, self.config.root.join("abort"));
+        let file = self.disk.open(&path, true).at("create", &path)?;
+        file.set_len(0).at("size", &path)?;
+        file.write_all_at(0, std::process::id().to_string().as_bytes()).at("write", &path)?;
+        file.sync().at("sync", &path)?;
+        self.disk.sync_dir(root).at("sync", root)
+    }
+
+    /// Dispatches what is left, makes everything durable and releases the directory. `abort` goes only when nothing is
+    /// left to dispatch; otherwise the next start checks the log's end, as after a crash.
+    pub fn close(&self) -> Result<(), StoreError> {
+        if self.closed.swap(true, SeqCst) {
+            return Ok(());
+        }
+        let result = self.close_files();
+        self.lock.lock().take();
+        result
+    }
+
+    fn close_files(&self) -> Result<(), StoreError> {
+        if let Some(reason) = self.failed() {
+            return Err(StoreError::Failed(reason.to_owned()));
+        }
+        // Waits for an append and a dispatch in progress; no later one starts.
+        drop(self.tail.lock());
+        self.flush_log()?;
+        self.dispatch();
+        drop(self.dispatcher.pause());
+        self.dispatch();
+        self.flush_views()?;
+        self.store_checkpoint()?;
+        let (dispatched, end) = (self.marks.dispatched.get(), self.marks.appended.get());
+        if dispatched < end || self.failed().is_some() {
+            tracing::warn!(dispatched, end, "closed before everything was dispatched: the next start checks the end of the log");
+            return Ok(());
+        }
+        let (root, path) = (&self.config.root, self.config.root.join("abort"));
+        self.disk.remove(&path).at("delete", &path)?;
+        self.disk.sync_dir(root).at("sync", root)
+    }
+}

@@ -1,0 +1,451 @@
+//! A row of fixed-size units over segment files: the files of one consume queue, simple or batch. It knows positions,
+//! not messages. Source: `MappedFileQueue.java`; reference store 2 and 12.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    disk::{Disk, File},
+    error::{IoContext, StoreError},
+    handles::Handles,
+    segments::{self, Found},
+};
+
+/// What all rows of a store share.
+pub(crate) struct UnitContext {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) handles: Handles,
+    pub(crate) next_id: AtomicU64,
+}
+
+/// Shape of a unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Bytes of a unit.
+    pub(crate) unit: usize,
+    /// Bytes of a segment, a multiple of `unit`.
+    pub(crate) segment: u64,
+    /// Configuration key of the segment size.
+    pub(crate) key: &'static str,
+    /// Tells a written unit from zeros.
+    pub(crate) is_valid: fn(&[u8]) -> bool,
+}
+
+/// Units `start` to `end` of one queue.
+pub(crate) struct Units {
+    context: Arc<UnitContext>,
+    id: u64,
+    dir: PathBuf,
+    shape: Shape,
+    /// First unit of the first file.
+    start: AtomicI64,
+    /// First unit that is not there; published after its predecessor was written.
+    end: AtomicI64,
+    /// Unit after the last file; equal to `start` when there is no file.
+    limit: AtomicI64,
+    /// First unit that may not be durable.
+    unsynced: AtomicI64,
+    names_changed: AtomicBool,
+    writing: Mutex<()>,
+}
+
+impl Units {
+    /// An empty row; touches no disk.
+    pub(crate) fn empty(context: &Arc<UnitContext>, dir: PathBuf, shape: Shape) -> Self {
+        Self {
+            id: context.next_id.fetch_add(1, SeqCst),
+            context: context.clone(),
+            dir,
+            shape,
+            start: AtomicI64::new(0),
+            end: AtomicI64::new(0),
+            limit: AtomicI64::new(0),
+            unsynced: AtomicI64::new(0),
+            names_changed: AtomicBool::new(false),
+            writing: Mutex::new(()),
+        }
+    }
+
+    /// Finds the files in `dir` and the end of the written units.
+    pub(crate) fn load(context: &Arc<UnitContext>, dir: PathBuf, shape: Shape) -> Result<Self, StoreError> {
+        let units = Self::empty(context, dir, shape);
+        let disk = &*context.disk;
+        let mut found = segments::find(disk, &units.dir)?;
+        segments::mend_end(disk, &units.dir, shape.segment, &mut found, |last| units.begins_valid(last))?;
+        segments::check_row(&units.dir, &found, shape.segment, shape.key)?;
+        if let (Some(first), Some(last)) = (found.first(), found.last()) {
+            units.start.store(units.unit_at(first.base), SeqCst);
+            units.limit.store(units.unit_at(last.base) + units.per_segment(), SeqCst);
+        }
+        let end = units.find_end()?;
+        units.end.store(end, SeqCst);
+        units.unsynced.store(end, SeqCst);
+        Ok(units)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+
+    /// First unit of the first file.
+    pub(crate) fn start(&self) -> i64 {
+        self.start.load(SeqCst)
+    }
+
+    /// First unit that is not there.
+    pub(crate) fn end(&self) -> i64 {
+        self.end.load(SeqCst)
+    }
+
+    /// True while no file exists.
+    pub(crate) fn has_no_file(&self) -> bool {
+        self.limit.load(SeqCst) == self.start()
+    }
+
+    /// Units of a segment.
+    pub(crate) fn per_segment(&self) -> i64 {
+        self.shape.segment as i64 / self.shape.unit as i64
+    }
+
+    /// First unit of the segment that holds `unit`.
+    pub(crate) fn segment_start(&self, unit: i64) -> i64 {
+        unit - unit % self.per_segment()
+    }
+
+    /// Reads units from `from` on into `buf`, at most `count`, never across a segment's end. Returns how many.
+    pub(crate) fn read(&self, from: i64, count: usize, buf: &mut Vec<u8>) -> Result<usize, StoreError> {
+        buf.clear();
+        let until = self.end().min(self.segment_start(from) + self.per_segment());
+        if from < self.start() || from >= until {
+            return Ok(0);
+        }
+        let count = count.min((until - from) as usize);
+        buf.resize(count * self.shape.unit, 0);
+        self.read_raw(from, buf)?;
+        Ok(count)
+    }
+
+    /// One unit into `buf`; false when it is not there.
+    pub(crate) fn read_one(&self, unit: i64, buf: &mut [u8]) -> Result<bool, StoreError> {
+        if unit < self.start() || unit >= self.end() {
+            return Ok(false);
+        }
+        self.read_raw(unit, buf)?;
+        Ok(true)
+    }
+
+    /// The first unit in [`from`, `to`) for which `after` holds, or `to`; `after` must not turn false again.
+    pub(crate) fn partition(
+        &self,
+        from: i64,
+        to: i64,
+        mut after: impl FnMut(i64, &[u8]) -> bool,
+    ) -> Result<i64, StoreError> {
+        let mut buf = [0; 64];
+        let buf = &mut buf[..self.shape.unit];
+        let (mut low, mut high) = (from, to.max(from));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            self.read_raw(middle, buf)?;
+            if after(middle, buf) { high = middle } else { low = middle + 1 }
+        }
+        Ok(low)
+    }
+
+    /// Lets an empty row begin at `unit`: what lies before it in its segment becomes `filler`.
+    pub(crate) fn begin_at(&self, unit: i64, filler: &[u8]) -> Result<(), StoreError> {
+        let first = self.segment_start(unit);
+        for mark in [&self.start, &self.end, &self.limit, &self.unsynced] {
+            mark.store(first, SeqCst);
+        }
+        self.append(&filler.repeat((unit - first) as usize))
+    }
+
+    /// Writes whole units at the end.
+    pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        let mut at = self.end();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = (self.segment_start(at) + self.per_segment() - at) as usize * self.shape.unit;
+            let (now, later) = rest.split_at(rest.len().min(room));
+            self.write_raw(at, now)?;
+            at += (now.len() / self.shape.unit) as i64;
+            rest = later;
+        }
+        self.end.store(at, SeqCst);
+        Ok(())
+    }
+
+    /// Writes one unit again that is below the end.
+    pub(crate) fn rewrite(&self, unit: i64, bytes: &[u8]) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        self.unsynced.fetch_min(unit, SeqCst);
+        self.write_raw(unit, bytes)
+    }
+
+    /// Makes `end` the end: later files go, the rest of the last one reads as zeros.
+    pub(crate) fn truncate(&self, end: i64) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        if end >= self.end() {
+            return Ok(());
+        }
+        let end = end.max(self.start());
+        self.end.store(end, SeqCst);
+        self.unsynced.fetch_min(end, SeqCst);
+        self.zero_from(end)
+    }
+
+    /// Makes what is beyond the end read as zeros, on a start when it may be left from earlier.
+    pub(crate) fn zero_rest(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        self.zero_from(self.end())
+    }
+
+    fn zero_from(&self, end: i64) -> Result<(), StoreError> {
+        // The first file stays even if it is empty: its name keeps the queue's counter.
+        let keep = self.segment_start(end.max(self.start())) + self.per_segment();
+        let keep = if end > self.start() && end % self.per_segment() == 0 { end } else { keep };
+        while self.limit.load(SeqCst) > keep {
+            let first = self.limit.load(SeqCst) - self.per_segment();
+            self.remove_file(first)?;
+            self.limit.store(first, SeqCst);
+        }
+        if self.limit.load(SeqCst) > end {
+            let first = self.segment_start(end);
+            let path = segments::path(&self.dir, self.byte_at(first));
+            let file = self.file(first, false)?;
+            file.set_len(((end - first) * self.shape.unit as i64) as u64).at("cut", &path)?;
+            file.set_len(self.shape.segment).at("extend", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the files that lie wholly before `unit`, never the last one.
+    pub(crate) fn drop_before(&self, unit: i64) -> Result<usize, StoreError> {
+        let _writing = self.writing.lock();
+        let mut dropped = 0;
+        while self.start() + self.per_segment() <= unit && self.start() + self.per_segment() < self.limit.load(SeqCst) {
+            let first = self.start();
+            self.start.store(first + self.per_segment(), SeqCst);
+            self.remove_file(first)?;
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    /// Makes all units durable, and the names of their files.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let end = self.end();
+        let from = self.unsynced.swap(end, SeqCst).min(end).max(self.start());
+        let mut first = self.segment_start(from);
+        while first < end.max(from + 1) && first < self.limit.load(SeqCst) {
+            self.file(first, false)?.sync().at("sync", segments::path(&self.dir, self.byte_at(first)))?;
+            first += self.per_segment();
+        }
+        if self.names_changed.swap(false, SeqCst) {
+            for dir in self.dir.ancestors().take(3) {
+                self.context.disk.sync_dir(dir).at("sync", dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes all files and begins again at 0.
+    pub(crate) fn clear(&self) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
+        let (start, limit) = (self.start(), self.limit.load(SeqCst));
+        for mark in [&self.end, &self.start, &self.limit, &self.unsynced] {
+            mark.store(0, SeqCst);
+        }
+        let mut first = limit - self.per_segment();
+        while first >= start {
+            self.remove_file(first)?;
+            first -= self.per_segment();
+        }
+        Ok(())
+    }
+
+    fn remove_file(&self, first: i64) -> Result<(), StoreError> {
+        let path = segments::path(&self.dir, self.byte_at(first));
+        self.context.handles.forget(self.key(first));
+        match self.context.disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.at("delete", &path),
+        }
+    }
+
+    fn read_raw(&self, unit: i64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let first = self.segment_start(unit);
+        let at = ((unit - first) * self.shape.unit as i64) as u64;
+        let file = self.file(first, false)?;
+        file.read_exact_at(at, buf).at("read", segments::path(&self.dir, self.byte_at(first)))
+    }
+
+    fn write_raw(&self, unit: i64, bytes: &[u8]) -> Result<(), StoreError> {
+        let first = self.segment_start(unit);
+        let make = first >= self.limit.load(SeqCst);
+        let file = self.file(first, make)?;
+        let at = ((unit - first) * self.shape.unit as i64) as u64;
+        file.write_all_at(at, bytes).at("write", segments::path(&self.dir, self.byte_at(first)))
+    }
+
+    fn file(&self, first: i64, make: bool) -> Result<Arc<dyn File>, StoreError> {
+        if make {
+            return self.make_file(first);
+        }
+        let path = || segments::path(&self.dir, self.byte_at(first));
+        self.context.handles.get(self.key(first), || self.context.disk.open(&path(), false)).at("open", path())
+    }
+
+    fn make_file(&self, first: i64) -> Result<Arc<dyn File>, StoreError> {
+        let disk = &self.context.disk;
+        let path = segments::path(&self.dir, self.byte_at(first));
+        if self.has_no_file() {
+            disk.create_dir_all(&self.dir).at("create", &self.dir)?;
+        }
+        let file = disk.open(&path, true).at("create", &path)?;
+        file.set_len(self.shape.segment).at("size", &path)?;
+        self.names_changed.store(true, SeqCst);
+        self.limit.store(first + self.per_segment(), SeqCst);
+        self.context.handles.forget(self.key(first));
+        self.context.handles.get(self.key(first), || Ok(file.clone())).at("open", &path)
+    }
+
+    /// The last segment with a valid first unit decides; in it the valid ones come first.
+    fn find_end(&self) -> Result<i64, StoreError> {
+        let is_valid = self.shape.is_valid;
+        let mut first = self.limit.load(SeqCst) - self.per_segment();
+        let mut buf = [0; 64];
+        let buf = &mut buf[..self.shape.unit];
+        while first >= self.start() {
+            self.read_raw(first, buf)?;
+            if is_valid(buf) {
+                return self.partition(first, first + self.per_segment(), |_, unit| !is_valid(unit));
+            }
+            first -= self.per_segment();
+        }
+        Ok(self.start())
+    }
+
+    fn begins_valid(&self, found: &Found) -> Result<bool, StoreError> {
+        if found.len < self.shape.unit as u64 {
+            return Ok(false);
+        }
+        let mut buf = vec![0; self.shape.unit];
+        self.read_raw(self.unit_at(found.base), &mut buf)?;
+        Ok((self.shape.is_valid)(&buf))
+    }
+
+    fn unit_at(&self, byte: i64) -> i64 {
+        byte / self.shape.unit as i64
+    }
+
+    fn byte_at(&self, unit: i64) -> i64 {
+        unit * self.shape.unit as i64
+    }
+
+    fn key(&self, first: i64) -> (u64, u64) {
+        (self.id, (first / self.per_segment()) as u64)
+    }
+}
+
+impl Drop for Units {
+    fn drop(&mut self) {
+        let mut first = self.start();
+        while first < self.limit.load(SeqCst) {
+            self.context.handles.forget(self.key(first));
+            first += self.per_segment();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    const SHAPE: Shape = Shape { unit: 20, segment: 200, key: "k", is_valid: |unit| unit[0] != 0 };
+
+    fn context() -> Arc<UnitContext> {
+        Arc::new(UnitContext { disk: Arc::new(RealDisk), handles: Handles::new(4), next_id: AtomicU64::new(1) })
+    }
+
+    fn numbered(range: std::ops::Range<u8>) -> Vec<u8> {
+        range.flat_map(|number| [number + 1; 20]).collect()
+    }
+
+    fn files(dir: &std::path::Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn append_read_truncate_reload() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("t/0");
+        let units = Units::empty(&context(), at.clone(), SHAPE);
+        assert!(units.has_no_file() && !at.exists());
+        units.append(&numbered(0..25)).unwrap();
+        let mut buf = Vec::new();
+        assert_eq!(units.read(8, 100, &mut buf).unwrap(), 2);
+        assert_eq!(buf, numbered(8..10));
+        assert_eq!(units.read(25, 1, &mut buf).unwrap(), 0);
+        units.sync().unwrap();
+        units.truncate(13).unwrap();
+        assert_eq!(files(&at).len(), 2);
+        let again = Units::load(&context(), at.clone(), SHAPE).unwrap();
+        assert_eq!((again.start(), again.end()), (0, 13));
+        again.truncate(10).unwrap();
+        assert_eq!(Units::load(&context(), at.clone(), SHAPE).unwrap().end(), 10);
+        again.append(&numbered(10..11)).unwrap();
+        assert_eq!(again.drop_before(10).unwrap(), 1);
+        assert_eq!(files(&at), ["00000000000000000200"]);
+        let again = Units::load(&context(), at.clone(), SHAPE).unwrap();
+        assert_eq!((again.start(), again.end()), (10, 11));
+        again.truncate(10).unwrap();
+        assert_eq!(Units::load(&context(), at.clone(), SHAPE).unwrap().end(), 10);
+        again.clear().unwrap();
+        assert!(files(&at).is_empty() && again.has_no_file());
+    }
+
+    #[test]
+    fn begins_in_the_middle_of_a_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let units = Units::empty(&context(), dir.path().join("t/0"), SHAPE);
+        units.begin_at(27, &[99; 20]).unwrap();
+        units.append(&numbered(0..5)).unwrap();
+        assert_eq!((units.start(), units.end()), (20, 32));
+        let mut buf = [0; 20];
+        assert!(units.read_one(26, &mut buf).unwrap() && buf == [99; 20]);
+        assert!(units.read_one(27, &mut buf).unwrap() && buf == [1; 20]);
+        assert!(!units.read_one(19, &mut buf).unwrap());
+    }
+
+    #[test]
+    fn empty_and_short_files_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("t/0");
+        Units::empty(&context(), at.clone(), SHAPE).append(&numbered(0..10)).unwrap();
+        std::fs::write(at.join("00000000000000000200"), numbered(10..14)).unwrap();
+        std::fs::write(at.join("00000000000000000400"), [0; 80]).unwrap();
+        std::fs::write(at.join("00000000000000000600"), []).unwrap();
+        let units = Units::load(&context(), at.clone(), SHAPE).unwrap();
+        assert_eq!((units.start(), units.end()), (0, 14));
+        assert_eq!(files(&at).len(), 2);
+    }
+}

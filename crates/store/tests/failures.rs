@@ -1,0 +1,202 @@
+//! A disk that fails on demand: nothing is acknowledged that may be lost, and nothing is tried twice.
+
+mod common;
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::SeqCst},
+    },
+};
+
+use common::{bodies, clock_at, message, small};
+use store::{AppendError, Batch, DirEntry, Disk, File, LockGuard, RealDisk, Store, StoreError, Usage};
+
+/// Fails writes or syncs below a directory name once a countdown is over.
+#[derive(Clone)]
+struct Faulty {
+    only_in: &'static str,
+    kind: io::ErrorKind,
+    writes_left: Arc<AtomicI64>,
+    syncs_left: Arc<AtomicI64>,
+}
+
+struct FaultyFile {
+    file: Arc<dyn File>,
+    disk: Faulty,
+    concerned: bool,
+}
+
+impl Faulty {
+    fn new(only_in: &'static str, kind: io::ErrorKind) -> Self {
+        let never = || Arc::new(AtomicI64::new(i64::MAX));
+        Self { only_in, kind, writes_left: never(), syncs_left: never() }
+    }
+
+    fn open(&self, config: store::StoreConfig) -> Store {
+        Store::open(config, Arc::new(self.clone()), clock_at(1_000_000)).unwrap()
+    }
+
+    fn count(&self, left: &AtomicI64) -> io::Result<()> {
+        if left.fetch_sub(1, SeqCst) > 0 { Ok(()) } else { Err(self.kind.into()) }
+    }
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, buf)
+    }
+
+    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.concerned && self.disk.count(&self.disk.writes_left).is_err() {
+            // As a full disk does: a part arrives.
+            self.file.write_all_at(offset, &bytes[..bytes.len() * 2 / 3])?;
+            return Err(self.disk.kind.into());
+        }
+        self.file.write_all_at(offset, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.concerned {
+            self.disk.count(&self.disk.syncs_left)?;
+        }
+        self.file.sync()
+    }
+}
+
+impl Disk for Faulty {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
+        let concerned = path.to_str().unwrap().contains(self.only_in);
+        Ok(Arc::new(FaultyFile { file: RealDisk.open(path, create)?, disk: self.clone(), concerned }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        RealDisk.list(dir)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        RealDisk.exists(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+
+    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
+        RealDisk.modified_ms(path)
+    }
+
+    fn usage(&self, path: &Path) -> io::Result<Usage> {
+        RealDisk.usage(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        RealDisk.lock(path)
+    }
+}
+
+fn batch_of(bodies: &[&[u8]]) -> Batch {
+    let mut batch = Batch::new();
+    bodies.iter().for_each(|body| assert!(batch.push(&message("T", 0, b"UNIQ_KEY\x01k\x02", body)).is_ok()));
+    batch
+}
+
+#[test]
+fn a_failed_fsync_ends_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::new("commitlog", io::ErrorKind::Other);
+    let store = disk.open(small(dir.path()));
+    store.append(&mut batch_of(&[b"a"])).unwrap();
+    disk.syncs_left.store(0, SeqCst);
+    assert!(store.flush().is_err());
+    assert_eq!(store.marks().flushed.get(), 0);
+    disk.syncs_left.store(i64::MAX, SeqCst);
+    assert!(matches!(store.flush(), Err(StoreError::Failed(_))));
+    assert!(matches!(store.append(&mut batch_of(&[b"b"])), Err(AppendError::Failed(_))));
+    assert!(store.failed().unwrap().contains("sync") && !store.is_writeable());
+    assert!(store.close().is_err() && dir.path().join("abort").exists());
+}
+
+#[test]
+fn a_failed_write_ends_the_store_and_counts_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::new("commitlog", io::ErrorKind::Other);
+    let store = disk.open(small(dir.path()));
+    store.append(&mut batch_of(&[b"a"])).unwrap();
+    let end = store.max_phys();
+    disk.writes_left.store(0, SeqCst);
+    assert!(matches!(store.append(&mut batch_of(&[b"b", b"c", b"d"])), Err(AppendError::Failed(_))));
+    assert_eq!((store.max_phys(), store.marks().appended.get()), (end, end));
+    assert!(store.failed().is_some());
+}
+
+#[test]
+fn a_full_disk_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::new("commitlog", io::ErrorKind::StorageFull);
+    let store = disk.open(small(dir.path()));
+    store.append(&mut batch_of(&[b"a"])).unwrap();
+    let end = store.max_phys();
+    // The batch needs two segments: it fails in the second, and at once.
+    let long = vec![9; 2000];
+    for writes in [2, 0] {
+        disk.writes_left.store(writes, SeqCst);
+        let error = store.append(&mut batch_of(&[&long, &long, b"c"])).unwrap_err();
+        assert!(matches!(error, AppendError::DiskFull { .. }), "{error}");
+        assert_eq!(store.max_phys(), end);
+        assert!(!dir.path().join("commitlog/00000000000000004096").exists());
+    }
+    disk.writes_left.store(i64::MAX, SeqCst);
+    let mut batch = batch_of(&[b"d"]);
+    store.append(&mut batch).unwrap();
+    assert_eq!((batch.entries()[0].queue_offset, batch.entries()[0].physical_offset), (1, end));
+    drop(store);
+    let store = common::open(&small(dir.path()));
+    assert_eq!(bodies(&store, "T", 0), [b"a", b"d"]);
+}
+
+#[test]
+fn queues_without_space_catch_up_by_themselves() {
+    for only_in in ["consumequeue", "index/"] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Faulty::new(only_in, io::ErrorKind::StorageFull);
+        let store = disk.open(small(dir.path()));
+        store.append(&mut batch_of(&[b"a"])).unwrap();
+        store.dispatch();
+        disk.writes_left.store(0, SeqCst);
+        store.append(&mut batch_of(&[b"b", b"c"])).unwrap();
+        store.dispatch();
+        assert!(store.failed().is_none() && store.marks().dispatched.get() < store.max_phys());
+        disk.writes_left.store(i64::MAX, SeqCst);
+        store.append(&mut batch_of(&[b"d"])).unwrap();
+        store.dispatch();
+        assert_eq!(bodies(&store, "T", 0), [b"a", b"b", b"c", b"d"], "{only_in}");
+        assert_eq!(store.query("T", "k", 64, 0, i64::MAX).physical_offsets.len(), 4, "{only_in}");
+    }
+}

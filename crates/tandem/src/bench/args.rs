@@ -1,0 +1,197 @@
+//! The command line of `tandem bench`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use wire::SerializeType;
+
+/// Flags of `tandem bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub(super) mode: Mode,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Mode {
+    /// Send messages and wait for their acknowledgements.
+    Produce(ProduceArgs),
+    /// Pull messages; a queue that ends is read from its start again.
+    Consume(ConsumeArgs),
+}
+
+/// What both directions share.
+#[derive(Args, Clone)]
+pub(super) struct Common {
+    /// Address of the broker.
+    #[arg(long, value_name = "HOST:PORT")]
+    broker: Option<String>,
+    /// Name server that knows the broker; a list is separated by `;`.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub namesrv: Option<String>,
+    /// Made when it is missing.
+    #[arg(long, default_value = "TandemBench")]
+    pub topic: String,
+    /// Queues of a topic that is made.
+    #[arg(long, default_value_t = 8)]
+    pub queues: i32,
+    /// Connections.
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 10.0)]
+    duration: f64,
+    /// Messages to measure, instead of a duration.
+    #[arg(long)]
+    pub messages: Option<u64>,
+    /// Seconds of load before measuring.
+    #[arg(long, default_value_t = 2.0)]
+    warmup: f64,
+    /// How headers are written.
+    #[arg(long, value_enum, default_value = "json")]
+    encoding: Encoding,
+    /// Process of the broker: its CPU time and memory are measured.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// A second broker, measured in alternating rounds.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub compare: Option<String>,
+    /// Process of the second broker.
+    #[arg(long)]
+    pub pid2: Option<u32>,
+    /// Rounds of a comparison.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Encoding {
+    Json,
+    Binary,
+}
+
+#[derive(Args, Clone)]
+pub(super) struct ProduceArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Requests in flight on a connection.
+    #[arg(long, default_value_t = 64)]
+    pub depth: usize,
+    /// Bytes of a message body.
+    #[arg(long, default_value_t = 1024)]
+    pub size: usize,
+    /// Messages of a request.
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Messages a second, whatever the broker does (open loop); without it as many as are acknowledged.
+    #[arg(long)]
+    pub rate: Option<f64>,
+}
+
+#[derive(Args, Clone)]
+pub(super) struct ConsumeArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Most messages of a pull.
+    #[arg(long, default_value_t = 32)]
+    pub batch: i32,
+    /// Consumer group; its progress is not touched.
+    #[arg(long, default_value = "TandemBench")]
+    pub group: String,
+}
+
+/// What to do.
+pub(super) enum Work {
+    Produce(ProduceArgs),
+    Consume(ConsumeArgs),
+}
+
+impl From<Mode> for Work {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Produce(args) => Self::Produce(args),
+            Mode::Consume(args) => Self::Consume(args),
+        }
+    }
+}
+
+impl Common {
+    /// The broker, or what to ask the name server for.
+    pub fn first_address(&self) -> Result<Option<String>> {
+        ensure!(self.broker.is_some() || self.namesrv.is_some(), "--broker or --namesrv is needed");
+        Ok(self.broker.clone())
+    }
+
+    pub fn measure(&self) -> Duration {
+        Duration::from_secs_f64(self.duration)
+    }
+
+    pub fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(self.warmup)
+    }
+
+    pub fn serialize(&self) -> SerializeType {
+        match self.encoding {
+            Encoding::Json => SerializeType::Json,
+            Encoding::Binary => SerializeType::RocketMq,
+        }
+    }
+}
+
+impl Work {
+    pub fn common(&self) -> &Common {
+        match self {
+            Self::Produce(args) => &args.common,
+            Self::Consume(args) => &args.common,
+        }
+    }
+
+    /// The verb.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Produce(_) => "produce",
+            Self::Consume(_) => "consume",
+        }
+    }
+
+    /// Refuses numbers that make no sense.
+    pub fn check(&self) -> Result<()> {
+        let common = self.common();
+        let seconds = |value: f64| value.is_finite() && (0.0..1e6).contains(&value);
+        ensure!(seconds(common.duration) && common.duration > 0.0, "--duration must be above 0");
+        ensure!(seconds(common.warmup), "--warmup must not be negative");
+        ensure!((1..=10_000).contains(&common.connections), "--connections must be 1 to 10000");
+        ensure!((1..=10_000).contains(&common.queues), "--queues must be 1 to 10000");
+        ensure!((1..=1000).contains(&common.rounds), "--rounds must be 1 to 1000");
+        ensure!(common.messages != Some(0), "--messages must be above 0");
+        match self {
+            Self::Produce(args) => args.check(),
+            Self::Consume(args) => {
+                ensure!((1..=1024).contains(&args.batch), "--batch must be 1 to 1024");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ProduceArgs {
+    fn check(&self) -> Result<()> {
+        ensure!((1..=100_000).contains(&self.depth), "--depth must be 1 to 100000");
+        ensure!((1..=10_000).contains(&self.batch), "--batch must be 1 to 10000");
+        let bytes = self.size.checked_mul(self.batch).context("--size times --batch is too big")?;
+        ensure!(bytes <= 15 << 20, "--size times --batch must stay below 15 MiB, the limit of a frame");
+        match self.rate {
+            Some(rate) if !(0.01..=1e7).contains(&rate) => bail!("--rate must be 0.01 to 10000000"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Requests a second of one connection, in an open loop.
+    pub fn connection_rate(&self) -> Option<f64> {
+        Some(self.rate? / self.batch as f64 / self.common.connections as f64)
+    }
+}

@@ -1,0 +1,198 @@
+//! The whole bench against a small broker that keeps counts instead of messages.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::Parser;
+use remoting::{Connection, Server, ServerConfig, Service};
+use wire::{
+    Command,
+    body::TopicConfig,
+    code::{request, response},
+    header::{
+        GetMaxOffsetResponseHeader, PullMessageRequestHeader, PullMessageResponseHeader, SendMessageRequestHeader,
+        SendMessageResponseHeader,
+    },
+    json,
+};
+
+use super::{
+    BenchArgs,
+    args::Work,
+    round::{Outcome, Round},
+    target::Target,
+};
+
+/// Stored in each queue for pulling.
+const STORED: i64 = 1000;
+
+#[derive(Default)]
+struct SmallBroker {
+    /// Messages by queue.
+    sends: Mutex<BTreeMap<i32, u64>>,
+    /// Every send waits for the end of a stall of this long, once, after the first thousand.
+    stall: Duration,
+    sent: AtomicU64,
+    topics_made: AtomicU64,
+    refuse: bool,
+}
+
+impl Service for SmallBroker {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+        requests.drain(..).for_each(|request| conn.reply(self.answer(&request)));
+    }
+}
+
+impl SmallBroker {
+    fn answer(&self, request: &Command) -> Command {
+        match request.code {
+            request::GET_TOPIC_CONFIG if self.topics_made.load(Ordering::SeqCst) == 0 => {
+                request.error(response::TOPIC_NOT_EXIST, "no such topic")
+            }
+            request::GET_TOPIC_CONFIG => {
+                let topic = TopicConfig { read_queue_nums: 3, topic_name: "T".into(), ..TopicConfig::default() };
+                request.ok_body(json::encode(&topic))
+            }
+            request::UPDATE_AND_CREATE_TOPIC => {
+                self.topics_made.fetch_add(1, Ordering::SeqCst);
+                request.ok()
+            }
+            request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(request),
+            request::GET_MIN_OFFSET => request.ok().with_header(&GetMaxOffsetResponseHeader { offset: 0 }),
+            request::GET_MAX_OFFSET => request.ok().with_header(&GetMaxOffsetResponseHeader { offset: STORED }),
+            request::PULL_MESSAGE => pull(request),
+            _ => request.error(response::REQUEST_CODE_NOT_SUPPORTED, "not here"),
+        }
+    }
+
+    fn send(&self, request: &Command) -> Command {
+        let header = SendMessageRequestHeader::from_command(request);
+        if self.refuse {
+            return request.error(response::SYSTEM_BUSY, "too busy");
+        }
+        let sent = self.sent.fetch_add(1, Ordering::SeqCst);
+        if sent == 1000 {
+            std::thread::sleep(self.stall);
+        }
+        *self.sends.lock().unwrap().entry(header.queue_id).or_default() += 1;
+        request.ok().with_header(&SendMessageResponseHeader::default())
+    }
+}
+
+fn pull(request: &Command) -> Command {
+    let header: PullMessageRequestHeader = request.header();
+    let offset = header.queue_offset.unwrap_or_default();
+    let count = (STORED - offset).clamp(0, header.max_msg_nums.into());
+    let answer = PullMessageResponseHeader { next_begin_offset: offset + count, ..Default::default() };
+    if count == 0 {
+        return request.error(response::PULL_NOT_FOUND, "").with_header(&answer);
+    }
+    let record = [&100u32.to_be_bytes()[..], &[0; 96]].concat();
+    request.ok_body(record.repeat(count as usize)).with_header(&answer)
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    args: BenchArgs,
+}
+
+fn work(line: &str) -> Work {
+    let words = ["bench"].into_iter().chain(line.split_ascii_whitespace());
+    let work = Work::from(Line::parse_from(words).args.mode);
+    work.check().unwrap();
+    work
+}
+
+async fn bench(broker: SmallBroker, line: &str) -> (Outcome, Arc<SmallBroker>) {
+    let broker = Arc::new(broker);
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap();
+    let addr = server.local_addr().to_string();
+    let work = work(&format!("{line} --broker {addr}"));
+    let target = Target::find(work.common(), Some(addr), Some(std::process::id()), &work).await.unwrap();
+    let outcome = Round::new(&work, &target).run().await.unwrap();
+    (outcome, broker)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn produces_a_number_of_messages() {
+    for encoding in ["json", "binary"] {
+        let line = format!("produce --messages 5000 --warmup 0.1 --size 10 --depth 8 --queues 5 --encoding {encoding}");
+        let (outcome, broker) = bench(SmallBroker::default(), &line).await;
+        // What was in flight when measuring began counts too, and what is sent until all connections know.
+        assert!((5000..5200).contains(&outcome.counts.messages), "{}", outcome.counts.messages);
+        assert_eq!(outcome.counts.latency.len(), outcome.counts.messages);
+        assert!(outcome.counts.refusals.is_empty());
+        assert_eq!((broker.topics_made.load(Ordering::SeqCst), broker.sends.lock().unwrap().len()), (1, 5));
+        assert!(outcome.cpu_seconds.is_some() && outcome.process.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_count_their_messages() {
+    let line = "produce --messages 4000 --warmup 0 --size 10 --depth 2 --batch 40";
+    let (outcome, broker) = bench(SmallBroker::default(), line).await;
+    assert_eq!(outcome.counts.messages, 40 * broker.sent.load(Ordering::SeqCst));
+    assert!((4000..4000 + 4 * 40).contains(&outcome.counts.messages));
+}
+
+/// An open loop must show a stall in all the requests that should have been made meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_shows_in_an_open_loop() {
+    let stall = Duration::from_millis(500);
+    let line = "produce --rate 2000 --duration 3 --warmup 0 --size 10 --depth 8 --connections 1";
+    let (outcome, _) = bench(SmallBroker { stall, ..SmallBroker::default() }, line).await;
+    let counts = &outcome.counts;
+    assert!((5000..=6100).contains(&counts.messages), "{}", counts.messages);
+    // 1000 of 6000 requests were due in the half second; their waits are spread evenly over it.
+    let quantile = |q: f64| Duration::from_nanos(counts.latency.value_at_quantile(q));
+    assert!(quantile(0.90) > stall / 10, "{:?}", quantile(0.90));
+    assert!(quantile(0.99) > stall / 2, "{:?}", quantile(0.99));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_counted_by_code() {
+    let line = "produce --duration 0.3 --warmup 0 --size 10 --depth 2";
+    let (outcome, _) = bench(SmallBroker { refuse: true, ..SmallBroker::default() }, line).await;
+    let (count, remark) = &outcome.counts.refusals[&response::SYSTEM_BUSY];
+    assert!(*count > 0 && remark == "too busy");
+    assert_eq!(outcome.counts.messages, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumes_more_than_is_stored() {
+    let broker = SmallBroker { topics_made: AtomicU64::new(1), ..SmallBroker::default() };
+    let line = "consume --messages 20000 --warmup 0 --connections 2";
+    let (outcome, _) = bench(broker, line).await;
+    let messages = outcome.counts.messages;
+    // A pull at the end of a queue brings fewer than it may.
+    assert!((18_000..=20_100).contains(&messages), "{messages}");
+    assert_eq!(outcome.counts.bytes, messages * 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_targets_in_alternating_rounds() {
+    let mut addrs = Vec::new();
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let broker = Arc::new(SmallBroker::default());
+        servers.push(Server::bind("127.0.0.1:0", ServerConfig::default(), broker).await.unwrap());
+        addrs.push(servers.last().map(|server| server.local_addr().to_string()).unwrap());
+    }
+    let line = format!(
+        "bench produce --broker {} --compare {} --rounds 2 --messages 500 --warmup 0 --json",
+        addrs[0], addrs[1]
+    );
+    super::run(Line::parse_from(line.split(' ')).args).await.unwrap();
+}
+
+#[test]
+fn rounds_alternate() {
+    assert_eq!([super::order(2, 0), super::order(2, 1), super::order(1, 1)], [vec![0, 1], vec![1, 0], vec![0]]);
+}

@@ -1,0 +1,99 @@
+"""A tiny client of the RocketMQ remoting protocol, for what the runner must ask while it waits. The tests proper use Java's."""
+import itertools
+import json
+import socket
+import struct
+
+from compare import parse_json, tables
+
+UPDATE_TOPIC, ALL_TOPICS, GET_CONFIG, RUNTIME, MAX_OFFSET, ALL_OFFSETS, ALL_DELAYS = 17, 21, 26, 28, 30, 43, 45
+ROUTE, CLUSTER, UPDATE_GROUP, ALL_GROUPS, HA_STATUS = 105, 106, 200, 201, 907
+_numbers = itertools.count(1)
+
+
+class Refused(Exception):
+    """An answer with a code other than 0."""
+
+
+def call(address, code, fields=None, body=b"", timeout=5.0):
+    """Sends one request, returns (fields of the answer, body)."""
+    header = json.dumps({"code": code, "extFields": {k: str(v) for k, v in (fields or {}).items()}, "flag": 0, "language": "JAVA",
+                         "opaque": next(_numbers), "serializeTypeCurrentRPC": "JSON", "version": 479}).encode()
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=timeout) as s:
+        s.sendall(struct.pack(">ii", 4 + len(header) + len(body), len(header)) + header + body)
+        length, = struct.unpack(">i", _exactly(s, 4))
+        frame = _exactly(s, length)
+    header_length = struct.unpack(">i", frame[:4])[0] & 0xFFFFFF
+    answer = parse_json(frame[4:4 + header_length])
+    if answer["code"] != 0:
+        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}")
+    return answer.get("extFields") or {}, frame[4 + header_length:]
+
+
+def _exactly(s, n):
+    data = b""
+    while len(data) < n:
+        more = s.recv(n - len(data))
+        if not more:
+            raise ConnectionError("closed in the middle of an answer")
+        data += more
+    return data
+
+
+def ask(address, code, fields=None):
+    """The body of an answer, parsed."""
+    body = call(address, code, fields)[1]
+    return parse_json(body) if body else {}
+
+
+def create_topic(address, topic, queues):
+    call(address, UPDATE_TOPIC, {"topic": topic, "defaultTopic": "TBW102", "readQueueNums": queues, "writeQueueNums": queues,
+                                 "perm": 6, "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false"})
+
+
+def create_group(address, group, **fields):
+    call(address, UPDATE_GROUP, body=json.dumps({"groupName": group, **fields}).encode())
+
+
+def runtime(address):
+    return ask(address, RUNTIME)["table"]
+
+
+def log_end(address):
+    return int(runtime(address)["commitLogMaxOffset"])
+
+
+def max_offset(address, topic, queue):
+    return int(call(address, MAX_OFFSET, {"topic": topic, "queueId": queue})[0]["offset"])
+
+
+def progress(address, topic, group):
+    """{queue: offset} of a group, as the broker would hand it to its slave."""
+    table = ask(address, ALL_OFFSETS).get("offsetTable") or {}
+    return {int(q): o for q, o in table.get(f"{topic}@{group}", {}).items()}
+
+
+def slaves(address):
+    """The addresses of the replication connections of a master that have reported."""
+    return [c.get("addr") for c in ask(address, HA_STATUS).get("haConnectionInfo") or [] if c.get("slaveAckOffset", -1) >= 0]
+
+
+def live_tables(address):
+    return tables(ask(address, ALL_TOPICS), ask(address, ALL_GROUPS), ask(address, ALL_OFFSETS), ask(address, ALL_DELAYS))
+
+
+def members(namesrv, broker):
+    """{broker id: address} of a broker name in the cluster table of a name server."""
+    data = (ask(namesrv, CLUSTER).get("brokerAddrTable") or {}).get(broker) or {}
+    return {int(i): a for i, a in (data.get("brokerAddrs") or {}).items()}
+
+
+def route(namesrv, topic):
+    """(queues that can be written, {broker name: {id: address}}) of a topic; nothing if there is no route."""
+    try:
+        data = ask(namesrv, ROUTE, {"topic": topic, "acceptStandardJsonOnly": "true"})
+    except Refused:
+        return 0, {}
+    brokers = {b["brokerName"]: {int(i): a for i, a in b["brokerAddrs"].items()} for b in data.get("brokerDatas") or []}
+    return sum(q["writeQueueNums"] for q in data.get("queueDatas") or []), brokers
