@@ -181,8 +181,12 @@ class MqadminOutputs(unittest.TestCase):
         self.assertTrue(same_output("clusterList", "C broker-a 0 1.2.3.4:5 V5_3_3", "C broker-a 0 1.2.3.4:5"))
 
     def test_missing_keys(self):
-        self.assertEqual(same_output("brokerStatus -b x", "bootTimestamp  : 1\nruntime : [ 0 days ]", "runtime : [ 1 days ]\nours : 1"),
-                         ["brokerStatus: 1 keys are missing: bootTimestamp"])
+        java = "".join(f"key{i} : {i}\n" for i in range(30))
+        self.assertEqual(same_output("brokerStatus -b x", java, java.replace("key7 ", "ours ")), ["brokerStatus: 1 keys are missing: key7"])
+        self.assertIn("nothing to compare", same_output("brokerStatus -b x", "", "")[0])
+
+    def test_a_command_that_fails_on_both_sides_shows_nothing(self):
+        self.assertIn("failed against Java", same_output("haStatus -b x", "haStatus command failed", "haStatus command failed")[0])
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ impl RunningBroker {
             server.shutdown(Duration::from_secs(3)).await;
         }
         ha.shutdown().await;
-        broker.replicas.stop();
+        broker.replicas.end_following().await;
         let closed = tokio::task::spawn_blocking(move || {
             threads.join();
             tasks::save_all(&broker);

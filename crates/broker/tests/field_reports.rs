@@ -5,6 +5,10 @@ mod common;
 use std::{
     collections::BTreeMap,
     net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +29,11 @@ async fn f03_a_slave_stopped_while_dispatch_is_behind_has_every_message_readable
         }
     });
     for _ in 0..6 {
-        tokio::task::yield_now().await;
+        let before = pair.slave.broker().store.max_phys();
+        until("the slave has received more", || async {
+            sender.is_finished() || pair.slave.broker().store.max_phys() > before
+        })
+        .await;
         let start = Instant::now();
         pair.slave.stop().await;
         assert!(start.elapsed() < Duration::from_secs(5), "the stop took {:?}", start.elapsed());
@@ -241,4 +249,32 @@ async fn f37_no_send_is_acknowledged_before_the_slave_holds_it() {
     let line = pair.master.running.as_ref().unwrap().ack_meaning();
     assert!(line.contains("no send can succeed"), "{line}");
     pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f33_topics_deleted_while_they_are_written_and_flushed_break_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "m", &[("flushIntervalCommitLog", "10"), ("flushIntervalConsumeQueue", "100")]).await;
+    let api = api();
+    let done = Arc::new(AtomicBool::new(false));
+    let flushing = tokio::task::spawn_blocking({
+        let (broker, done) = (master.broker().clone(), done.clone());
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                broker.store.flush_queues().unwrap();
+            }
+        }
+    });
+    for round in 0..80 {
+        topic(&api, &master.addr, "T", 4).await;
+        for queue in 0..4 {
+            send(&api, &master.addr, "T", queue, &[], b"x").await;
+        }
+        api.delete_topic(&master.addr, "T").await.unwrap();
+        assert_eq!(api.max_offset(&master.addr, "T", 0).await.unwrap(), 0, "round {round}");
+    }
+    done.store(true, Ordering::Relaxed);
+    flushing.await.unwrap();
+    assert!(master.broker().store.failed().is_none());
+    master.stop().await;
 }

@@ -90,7 +90,8 @@ impl Store {
             let entry = &mut batch.entries[number];
             entry.physical_offset = at;
             entry.store_timestamp = now;
-            entry.queue_offset = entry.queue.as_ref().map_or(0, |queue| queue.next_offset.fetch_add(entry.step, SeqCst));
+            entry.queue_offset =
+                entry.queue.as_ref().map_or(0, |queue| queue.next_offset.fetch_add(entry.step, SeqCst));
             let (from, to) = (entry.at, entry.at + entry.size);
             match tail.writes.last_mut() {
                 Some(Write::Records { to: end, .. }) => *end = to,
@@ -255,8 +256,12 @@ impl Store {
         if flushed <= proven {
             self.flush_log()?;
         }
-        let mut checkpoint = self.checkpoint.lock();
-        checkpoint.physic_msg_timestamp = checkpoint.logics_msg_timestamp;
+        let _persisting = self.persisting.lock();
+        let checkpoint = {
+            let mut checkpoint = self.checkpoint.lock();
+            checkpoint.physic_msg_timestamp = checkpoint.logics_msg_timestamp;
+            *checkpoint
+        };
         checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| self.fail(error))
     }
 

@@ -3,13 +3,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use wire::{hash::tags_code, property, record::RecordView, sys_flag, topic};
+use wire::{
+    hash::tags_code,
+    property,
+    record::{Check, RecordView, check},
+    sys_flag, topic,
+};
 
 use crate::{
     config::StoreConfig,
     deleted::Deleted,
     error::StoreError,
     index::{Index, Keys},
+    log::Log,
     queue::{self, Kind, Queue, Unit},
     queues::Queues,
 };
@@ -34,6 +40,7 @@ pub struct Arrival {
 /// What building needs of the store.
 pub(crate) struct Views<'a> {
     pub(crate) config: &'a StoreConfig,
+    pub(crate) log: &'a Log,
     pub(crate) queues: &'a Queues,
     pub(crate) index: Option<&'a Index>,
     pub(crate) deleted: &'a Deleted,
@@ -118,7 +125,7 @@ impl Builder {
         if let Some(place) = self.by_queue.get(&queue.id()).copied() {
             let run = &mut self.runs[place];
             if run.last.queue_offset + i64::from(run.last.count) != unit.queue_offset {
-                run.commit(views.queues)?;
+                run.commit(views)?;
             }
             return Ok(place);
         }
@@ -134,7 +141,7 @@ impl Builder {
 
     /// Writes all units and index entries.
     pub(crate) fn commit(&mut self, views: &Views<'_>) -> Result<(), StoreError> {
-        let result = self.runs[..self.used].iter_mut().try_for_each(|run| run.commit(views.queues));
+        let result = self.runs[..self.used].iter_mut().try_for_each(|run| run.commit(views));
         self.forget_units();
         result?;
         views.index.map_or(Ok(()), Index::write_pending)
@@ -149,14 +156,30 @@ impl Builder {
 }
 
 impl Run {
-    fn commit(&mut self, queues: &Queues) -> Result<(), StoreError> {
+    fn commit(&mut self, views: &Views<'_>) -> Result<(), StoreError> {
         if !self.bytes.is_empty() {
-            self.queue.put(&self.first, &self.last, &self.bytes)?;
-            queues.mark_dirty(&self.queue);
+            let queue = &self.queue;
+            queue.put(&self.first, &self.last, &self.bytes, &|unit| is_founded(views.log, queue, unit))?;
+            views.queues.mark_dirty(queue);
             self.bytes.clear();
         }
         Ok(())
     }
+}
+
+/// True when the record that a unit of `queue` points to is in the log, or was there before retention took it.
+pub(crate) fn is_founded(log: &Log, queue: &Queue, unit: &Unit) -> bool {
+    if unit.is_filler() || unit.physical_offset < log.min().unwrap_or(0) {
+        return !unit.is_filler() || unit.physical_offset == 0;
+    }
+    let size = usize::try_from(unit.size).unwrap_or(0).min(log.segment_size() as usize);
+    let mut bytes = vec![0; size];
+    let read = log.read(unit.physical_offset, &mut bytes).ok().flatten();
+    let Check::Record(record) = check(&bytes[..read.unwrap_or(0)], false) else { return false };
+    // Queues for light consumers hold records of other topics.
+    let foreign = queue.topic().starts_with(topic::LMQ_PREFIX);
+    let same_queue = record.topic() == &**queue.topic() && record.queue_id() == queue.queue_id();
+    record.size() == size && record.physical_offset() == unit.physical_offset && (same_queue || foreign)
 }
 
 /// Topics become directories: nothing that leaves its parent, and short enough for a file name.

@@ -54,6 +54,8 @@ pub struct StoreConfig {
     pub max_query_count: u32,
     /// `messageDelayLevel`; level n is at n - 1.
     pub delay_levels_ms: Vec<i64>,
+    /// Starts even if durable records lie behind damage in the log, and drops them, as Java does.
+    pub accept_log_damage: bool,
     /// Which topics have batch consume queues; `None` = none but those found on disk.
     pub batch_queue_topics: Option<BatchQueueTopics>,
     /// Descriptors that consume queues may hold open.
@@ -89,6 +91,7 @@ impl Default for StoreConfig {
             offset_check_in_slave: false,
             max_query_count: 64,
             delay_levels_ms: DELAY_LEVELS_S.map(|seconds| seconds * 1000).to_vec(),
+            accept_log_damage: false,
             batch_queue_topics: None,
             max_open_queue_files: 1024,
         }

@@ -44,28 +44,30 @@ impl Deleted {
         self.any.load(SeqCst) && self.topics.lock().get(topic).is_some_and(|end| physical < *end)
     }
 
-    /// Hides everything of `topic` below `end`; durable when it returns.
-    pub(crate) fn add(&self, topic: &str, end: i64) -> Result<(), StoreError> {
-        self.change(|topics| topics.insert(topic.to_owned(), end) != Some(end))
+    /// Hides everything of `topic` below `end`, in memory.
+    pub(crate) fn hide(&self, topic: &str, end: i64) {
+        let mut topics = self.topics.lock();
+        topics.insert(topic.to_owned(), end);
+        self.any.store(true, SeqCst);
+    }
+
+    /// Makes what is hidden durable.
+    pub(crate) fn persist(&self) -> Result<(), StoreError> {
+        let topics = self.topics.lock().clone();
+        self.store(&topics)
     }
 
     /// Forgets topics whose records are all below `min`, and lowers the others to `max`, the log's end.
     pub(crate) fn fit(&self, min: i64, max: i64) -> Result<(), StoreError> {
-        self.change(|topics| {
+        let changed = {
+            let mut topics = self.topics.lock();
             let before = topics.clone();
             topics.values_mut().for_each(|end| *end = (*end).min(max));
             topics.retain(|_, end| *end > min);
-            *topics != before
-        })
-    }
-
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, i64>) -> bool) -> Result<(), StoreError> {
-        let mut topics = self.topics.lock();
-        if change(&mut topics) {
             self.any.store(!topics.is_empty(), SeqCst);
-            self.store(&topics)?;
-        }
-        Ok(())
+            *topics != before
+        };
+        if changed { self.persist() } else { Ok(()) }
     }
 
     fn store(&self, topics: &BTreeMap<String, i64>) -> Result<(), StoreError> {
@@ -96,8 +98,9 @@ mod tests {
         let load = || Deleted::load(Arc::new(RealDisk), dir.path()).unwrap();
         let deleted = load();
         assert!(!deleted.hides("A", 0));
-        deleted.add("A", 100).unwrap();
-        deleted.add("B", 300).unwrap();
+        deleted.hide("A", 100);
+        deleted.hide("B", 300);
+        deleted.persist().unwrap();
         let deleted = load();
         assert_eq!((deleted.hides("A", 99), deleted.hides("A", 100), deleted.hides("C", 0)), (true, false, false));
         deleted.fit(100, 200).unwrap();

@@ -33,11 +33,21 @@ pub(crate) struct DispatchState {
     /// Where it cannot go on, to say it once.
     stuck_at: Option<i64>,
     /// The last record whose views were written.
-    pub(crate) last: Option<Last>,
+    last: Option<Last>,
+}
+
+impl DispatchState {
+    /// The log was cut: what was built last may be gone.
+    pub(crate) fn forget_last(&mut self) {
+        self.last = None;
+        self.builder.last = None;
+        self.stuck_at = None;
+    }
 }
 
 impl Dispatcher {
-    /// Keeps dispatch out while queues are changed otherwise. Call [`Store::dispatch`] after dropping it.
+    /// Keeps dispatch out while queues are changed otherwise. Call [`Store::dispatch_if_wanted`] after
+    /// dropping it.
     pub(crate) fn pause(&self) -> MutexGuard<'_, DispatchState> {
         self.state.lock()
     }
@@ -67,6 +77,11 @@ impl Store {
     /// Returns how many records it took. When another thread is at it, that one goes on and this call returns 0.
     pub fn dispatch(&self) -> usize {
         self.dispatcher.wanted.store(true, SeqCst);
+        self.dispatch_if_wanted()
+    }
+
+    /// Does what was asked for while dispatch was kept out.
+    pub(crate) fn dispatch_if_wanted(&self) -> usize {
         let mut total = 0;
         while self.dispatcher.wanted.load(SeqCst) {
             let Some(mut state) = self.dispatcher.state.try_lock() else { break };
@@ -159,7 +174,12 @@ impl Store {
 
     fn report_stuck(&self, state: &mut DispatchState, at: i64, reason: &str) {
         if state.stuck_at.replace(at) != Some(at) {
-            tracing::error!(offset = at, reason, end = self.marks.appended.get(), "no record here: messages from here on are not readable; compare the log with another replica and truncate it here");
+            tracing::error!(
+                offset = at,
+                reason,
+                end = self.marks.appended.get(),
+                "no record here: messages from here on are not readable; compare the log with another replica and truncate it here"
+            );
         }
     }
 

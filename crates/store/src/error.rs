@@ -48,12 +48,24 @@ pub enum StoreError {
         end: i64,
     },
     /// The first bytes of an empty log must begin a segment.
-    #[error("an empty log cannot begin at offset {offset}: segments have {segment_size} bytes; both brokers need the same mappedFileSizeCommitLog")]
+    #[error(
+        "an empty log cannot begin at offset {offset}: segments have {segment_size} bytes; both brokers need the same mappedFileSizeCommitLog"
+    )]
     Misaligned {
         /// Offset of the bytes.
         offset: i64,
         /// Bytes a segment.
         segment_size: i64,
+    },
+    /// Durable records lie behind damage.
+    #[error(
+        "the commit log is damaged at offset {offset}, but whole records that were durable follow (one at {proven}): copy the segment from another replica, or set acceptLogDamage=true to drop everything from {offset} on"
+    )]
+    Damaged {
+        /// First byte that is no record.
+        offset: i64,
+        /// A durable record behind it.
+        proven: i64,
     },
     /// A truncation outside the log.
     #[error("offset {offset} is outside the log, which goes from {min} to {max}")]
@@ -101,7 +113,9 @@ pub enum AppendError {
         dir: PathBuf,
     },
     /// Raw appended bytes are not dispatched yet, so queue offsets are not known.
-    #[error("bytes from {dispatched} to {end} came from a master and are not dispatched: dispatch or truncate them first")]
+    #[error(
+        "bytes from {dispatched} to {end} came from a master and are not dispatched: dispatch or truncate them first"
+    )]
     NotDispatched {
         /// Dispatched up to here.
         dispatched: i64,
@@ -128,9 +142,9 @@ impl<T> IoContext<T> for io::Result<T> {
 }
 
 impl StoreError {
-    /// True when it only lacks space.
+    /// True when a write only lacked space. A failed sync is never harmless, whatever the reason.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Self::Io { what, source, .. }
+            if *what != "sync" && matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 }

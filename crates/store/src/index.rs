@@ -9,7 +9,7 @@ use wire::hash::java_hash;
 use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
-    index_file::{Geometry, Header, IndexFile},
+    index_file::{Chain, Geometry, Header, IndexFile, Unsynced},
 };
 
 /// What is indexed of a record.
@@ -38,8 +38,8 @@ pub(crate) struct Index {
 struct State {
     files: Vec<IndexFile>,
     names_changed: bool,
-    /// End time of the last full file that is durable.
-    full_timestamp: i64,
+    /// Files that were written since the last flush.
+    unsynced: Vec<Unsynced>,
     /// Place of the last record whose keys were put.
     last_physical: Option<i64>,
     scratch: String,
@@ -77,23 +77,50 @@ impl Index {
         self.fresh
     }
 
-    /// After an unclean stop: repairs the newest file from its entries; returns the place up to which (exclusive) all
-    /// records are indexed for sure, `None` without any entry.
-    pub(crate) fn recover(&self, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<Option<i64>, StoreError> {
-        let mut state = self.state.lock();
-        while let Some(file) = state.files.last_mut() {
-            let before = file.header().next_entry;
-            file.rebuild(end, store_time)?;
-            file.flush()?;
-            tracing::info!(file = %file.path().display(), header = before - 1, found = file.header().next_entry - 1, "index file checked after an unclean stop");
-            if !file.is_empty() {
-                break;
+    /// After an unclean stop: repairs the files that were not full and durable from their entries. Records from `limit`
+    /// on are put again afterwards, so their entries go. Returns where indexing must begin earlier than that, because
+    /// entries are lost.
+    pub(crate) fn recover(&self, limit: i64, store_time: &dyn Fn(i64) -> i64) -> Result<Option<i64>, StoreError> {
+        let (last, lost) = {
+            let mut state = self.state.lock();
+            let (mut sound, mut lost) = (0, false);
+            while sound < state.files.len() && self.repair(&mut state.files[sound], limit, store_time, &mut lost)? {
+                sound += 1;
             }
-            let path = state.files.pop().expect("just seen").path().to_path_buf();
-            self.disk.remove(&path).at("delete", &path)?;
+            // What follows a file that is not full lacks what was lost in between.
+            while state.files.len() > sound + 1 {
+                self.remove_last(&mut state)?;
+            }
+            (state.files.iter().rfind(|file| !file.is_empty()).map_or(0, |file| file.header().end_physical), lost)
+        };
+        // The last record may lack keys, unless it was durable as a whole.
+        self.truncate(if lost || last >= limit { last } else { limit }, store_time)?;
+        Ok(lost.then_some(last))
+    }
+
+    /// Returns whether the file is full; sets `lost` when it held entries of records below `limit` that are gone.
+    fn repair(
+        &self,
+        file: &mut IndexFile,
+        limit: i64,
+        store_time: &dyn Fn(i64) -> i64,
+        lost: &mut bool,
+    ) -> Result<bool, StoreError> {
+        if !file.is_full() {
+            let before = *file.header();
+            file.rebuild(limit, store_time)?;
+            file.write_all()?.map_or(Ok(()), |written| written.sync())?;
+            let found = file.header().next_entry;
+            *lost |= found < before.next_entry && before.end_physical < limit;
+            tracing::info!(file = %file.path().display(), header = before.next_entry - 1, found = found - 1, "index file checked after an unclean stop");
         }
-        state.last_physical = state.files.last().map(|file| file.header().end_physical);
-        Ok(state.last_physical.map(|last| last + 1))
+        Ok(file.is_full())
+    }
+
+    fn remove_last(&self, state: &mut State) -> Result<(), StoreError> {
+        let Some(file) = state.files.pop() else { return Ok(()) };
+        state.names_changed = true;
+        self.disk.remove(file.path()).at("delete", file.path())
     }
 
     /// Puts the keys of a record, unless its place was indexed before.
@@ -135,10 +162,9 @@ impl Index {
         let mut before: Option<Header> = None;
         let mut name = time_name(now_ms);
         if let Some(full) = state.files.last_mut() {
-            full.flush()?;
+            state.unsynced.extend(full.write_all()?);
             full.release_slots();
             before = Some(*full.header());
-            state.full_timestamp = full.header().end_timestamp;
             name = name.max(number_of(full) + 1);
         }
         let path = self.dir.join(format!("{name:017}"));
@@ -152,34 +178,47 @@ impl Index {
         self.state.lock().files.last_mut().map_or(Ok(()), IndexFile::write_pending)
     }
 
-    /// Makes all files durable; returns the end time of the last full one, 0 if none filled up since the start.
+    /// Makes durable what was put before the call; returns the end time of the newest full file that became durable,
+    /// 0 if none did. Nobody waits for the sync.
     pub(crate) fn flush(&self) -> Result<i64, StoreError> {
-        let mut state = self.state.lock();
-        state.files.iter_mut().try_for_each(IndexFile::flush)?;
-        if std::mem::take(&mut state.names_changed) {
+        let (unsynced, names_changed) = {
+            let state = &mut *self.state.lock();
+            for file in &mut state.files {
+                state.unsynced.extend(file.write_all()?);
+            }
+            (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.names_changed))
+        };
+        unsynced.iter().try_for_each(Unsynced::sync)?;
+        if names_changed {
             self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
-        Ok(state.full_timestamp)
+        Ok(unsynced.iter().map(Unsynced::full_timestamp).max().unwrap_or(0))
     }
 
     /// Physical offsets of records that may have `key`, stored in [`begin`, `end`].
     pub(crate) fn find(&self, topic: &str, key: &str, max: usize, begin: i64, end: i64) -> Result<Hits, StoreError> {
-        let hash = key_hash(&format!("{topic}#{key}"));
-        let state = self.state.lock();
+        let chains = self.chains(key_hash(&format!("{topic}#{key}")))?;
         let mut hits = Hits::default();
-        if let Some(last) = state.files.last() {
-            hits.last_update_timestamp = last.header().end_timestamp;
-            hits.last_update_physical = last.header().end_physical;
+        if let Some(newest) = chains.first() {
+            hits.last_update_timestamp = newest.header().end_timestamp;
+            hits.last_update_physical = newest.header().end_physical;
         }
-        for file in state.files.iter().rev() {
-            if file.matches_time(begin, end) {
-                file.select(hash, begin, end, max, &mut hits.offsets)?;
+        for chain in chains {
+            if chain.matches_time(begin, end) {
+                chain.select(begin, end, max, &mut hits.offsets)?;
             }
-            if file.header().begin_timestamp < begin || hits.offsets.len() >= max {
+            if chain.header().begin_timestamp < begin || hits.offsets.len() >= max {
                 break;
             }
         }
         Ok(hits)
+    }
+
+    /// Where to look in each file, newest first. They are walked without the lock.
+    fn chains(&self, hash: i32) -> Result<Vec<Chain>, StoreError> {
+        let mut state = self.state.lock();
+        state.files.last_mut().map_or(Ok(()), IndexFile::write_pending)?;
+        state.files.iter().rev().map(|file| file.chain(hash)).collect()
     }
 
     /// Forgets records at and beyond `physical`.
@@ -190,12 +229,11 @@ impl Index {
                 break;
             }
             file.drop_from(physical, store_time)?;
-            file.flush()?;
+            file.write_all()?.map_or(Ok(()), |written| written.sync())?;
             if !file.is_empty() {
                 break;
             }
-            let path = state.files.pop().expect("just seen").path().to_path_buf();
-            self.disk.remove(&path).at("delete", &path)?;
+            self.remove_last(&mut state)?;
         }
         state.last_physical = state.files.last().map(|file| file.header().end_physical);
         Ok(())
@@ -310,8 +348,10 @@ mod tests {
         index.write_pending().unwrap();
         drop(index);
         let index = load();
-        let proven = index.recover(1000, &|physical| 1_000_000 + physical / 10).unwrap();
-        assert_eq!(proven, Some(181));
+        // The header knows of no entry, so nothing tells of a loss; records from 180 on are put again.
+        assert_eq!(index.recover(180, &|physical| 1_000_000 + physical / 10).unwrap(), None);
+        assert_eq!(find(&index, "u17"), [170]);
+        assert!(find(&index, "u18").is_empty());
         (18..21).for_each(|number| put(&index, number));
         assert_eq!((find(&index, "u0"), find(&index, "u19"), find(&index, "a").len()), (vec![0], vec![190], 21));
     }

@@ -1,5 +1,6 @@
 //! One index file: a hash table of message keys. Slots and header of the file being filled live in memory and reach the
-//! disk at a flush; entries are written as they come. Source: `IndexFile.java`, `IndexHeader.java`; reference store 17.
+//! disk at a flush; entries are written as they come. The header of a full file is written after all else is durable:
+//! a header that says "full" can be trusted after a power loss. Source: `IndexFile.java`, `IndexHeader.java`; reference store 17.
 
 use std::{
     path::{Path, PathBuf},
@@ -198,9 +199,9 @@ impl IndexFile {
         Ok(())
     }
 
-    /// Makes slots and header anew from the entries, after an unclean stop. What does not fit together, lies at or
-    /// beyond `end` in the log, or belongs to the last record (it may lack keys) is dropped.
-    pub(crate) fn rebuild(&mut self, end: i64, store_time: impl Fn(i64) -> i64) -> Result<(), StoreError> {
+    /// Makes slots and header anew from the entries, after an unclean stop. What does not fit together or lies at or
+    /// beyond `end` in the log is dropped.
+    pub(crate) fn rebuild(&mut self, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
         let old = self.header;
         self.slots = vec![0; self.geometry.slots as usize];
         self.dirty_pages = vec![true; (self.geometry.slots as usize * SLOT).div_ceil(PAGE)];
@@ -219,12 +220,11 @@ impl IndexFile {
         self.header = rebuilt;
         self.written = rebuilt.next_entry;
         self.dirty = true;
-        self.drop_from(rebuilt.end_physical, &store_time)?;
-        self.header.begin_timestamp = match self.entry(1)? {
-            Some(first) if first.physical == old.begin_physical && old.begin_timestamp > 0 => old.begin_timestamp,
-            Some(first) => store_time(first.physical),
-            None => 0,
-        };
+        if !self.is_empty() {
+            let kept = old.begin_physical == rebuilt.begin_physical && old.begin_timestamp > 0;
+            self.header.begin_timestamp = if kept { old.begin_timestamp } else { store_time(rebuilt.begin_physical) };
+            self.header.end_timestamp = store_time(rebuilt.end_physical);
+        }
         Ok(())
     }
 
@@ -307,26 +307,31 @@ impl IndexFile {
         Ok(())
     }
 
-    /// Makes the file durable.
-    pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
-        if !std::mem::take(&mut self.dirty) {
-            return Ok(());
+    /// Hands everything to the operating system; returns what must be synced, `None` if nothing changed.
+    pub(crate) fn write_all(&mut self) -> Result<Option<Unsynced>, StoreError> {
+        if !self.dirty {
+            return Ok(None);
         }
         self.write_pending()?;
         self.write_slots()?;
-        self.file.write_all_at(0, &self.header.encode()).at("write", &self.path)?;
-        self.file.sync().at("sync", &self.path)
+        if !self.is_full() {
+            self.file.write_all_at(0, &self.header.encode()).at("write", &self.path)?;
+        }
+        self.dirty = false;
+        let full = self.is_full().then_some(self.header);
+        Ok(Some(Unsynced { path: self.path.clone(), file: self.file.clone(), full }))
     }
 
     fn write_slots(&mut self) -> Result<(), StoreError> {
         let mut bytes = Vec::with_capacity(PAGE);
         for (page, dirty) in self.dirty_pages.iter_mut().enumerate() {
-            if std::mem::take(dirty) {
+            if *dirty {
                 let first = page * PAGE / SLOT;
                 let last = (first + PAGE / SLOT).min(self.slots.len());
                 bytes.clear();
                 self.slots[first..last].iter().for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
                 self.file.write_all_at(HEADER + (page * PAGE) as u64, &bytes).at("write", &self.path)?;
+                *dirty = false;
             }
         }
         Ok(())
@@ -338,43 +343,15 @@ impl IndexFile {
         self.dirty_pages = Vec::new();
     }
 
-    /// True when it holds times of [`begin`, `end`].
-    pub(crate) fn matches_time(&self, begin: i64, end: i64) -> bool {
-        begin <= self.header.end_timestamp && end >= self.header.begin_timestamp
-    }
-
-    /// Adds physical offsets of records with a key of this hash, newest first, until there are `max`.
-    pub(crate) fn select(
-        &self,
-        hash: i32,
-        begin: i64,
-        end: i64,
-        max: usize,
-        out: &mut Vec<i64>,
-    ) -> Result<(), StoreError> {
-        let mut number = self.slot(hash)?;
-        while out.len() < max && (1..self.header.next_entry).contains(&number) {
-            let Some(entry) = self.entry(number)? else { break };
-            if entry.seconds < 0 {
-                break;
-            }
-            let time = self.header.begin_timestamp + i64::from(entry.seconds) * 1000;
-            if entry.hash == hash && (begin..=end).contains(&time) {
-                out.push(entry.physical);
-            }
-            if entry.previous >= number || time < begin {
-                break;
-            }
-            number = entry.previous;
-        }
-        Ok(())
-    }
-
-    fn slot(&self, hash: i32) -> Result<i32, StoreError> {
+    /// Where a look-up of `hash` begins. Entries must have been written.
+    pub(crate) fn chain(&self, hash: i32) -> Result<Chain, StoreError> {
         let slot = hash as usize % self.geometry.slots as usize;
-        if let Some(value) = self.slots.get(slot) {
-            return Ok(*value);
-        }
+        let first = self.slots.get(slot).copied().map(Ok).unwrap_or_else(|| self.read_slot(slot))?;
+        let file = self.file.clone();
+        Ok(Chain { path: self.path.clone(), file, geometry: self.geometry, header: self.header, hash, first })
+    }
+
+    fn read_slot(&self, slot: usize) -> Result<i32, StoreError> {
         let mut bytes = [0; SLOT];
         self.file.read_exact_at(HEADER + (slot * SLOT) as u64, &mut bytes).at("read", &self.path)?;
         Ok(i32::from_be_bytes(bytes))
@@ -395,6 +372,71 @@ impl IndexFile {
     }
 }
 
+/// A file that was written and is not durable yet.
+pub(crate) struct Unsynced {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    /// Header of a full file, still to be written.
+    full: Option<Header>,
+}
+
+impl Unsynced {
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync().at("sync", &self.path)?;
+        let Some(header) = &self.full else { return Ok(()) };
+        self.file.write_all_at(0, &header.encode()).at("write", &self.path)?;
+        self.file.sync().at("sync", &self.path)
+    }
+
+    /// End time of a full file, 0 for another.
+    pub(crate) fn full_timestamp(&self) -> i64 {
+        self.full.map_or(0, |header| header.end_timestamp)
+    }
+}
+
+/// The entries of one slot, newest first; needs no lock.
+pub(crate) struct Chain {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    geometry: Geometry,
+    header: Header,
+    hash: i32,
+    first: i32,
+}
+
+impl Chain {
+    /// True when the file holds times of [`begin`, `end`].
+    pub(crate) fn matches_time(&self, begin: i64, end: i64) -> bool {
+        begin <= self.header.end_timestamp && end >= self.header.begin_timestamp
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Adds physical offsets of records with a key of the hash until there are `max`.
+    pub(crate) fn select(&self, begin: i64, end: i64, max: usize, out: &mut Vec<i64>) -> Result<(), StoreError> {
+        let mut number = self.first;
+        let mut bytes = [0; ENTRY];
+        while out.len() < max && (1..self.header.next_entry).contains(&number) {
+            self.file.read_exact_at(self.geometry.entry_at(number), &mut bytes).at("read", &self.path)?;
+            let entry = IndexEntry::decode(&bytes);
+            if entry.seconds < 0 {
+                break;
+            }
+            let time = self.header.begin_timestamp + i64::from(entry.seconds) * 1000;
+            if entry.hash == self.hash && (begin..=end).contains(&time) {
+                out.push(entry.physical);
+            }
+            if entry.previous >= number || time < begin {
+                break;
+            }
+            number = entry.previous;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,9 +444,10 @@ mod tests {
 
     const SMALL: Geometry = Geometry { slots: 7, max_index: 50 };
 
-    fn hits(file: &IndexFile, hash: i32) -> Vec<i64> {
+    fn hits(file: &mut IndexFile, hash: i32) -> Vec<i64> {
         let mut out = Vec::new();
-        file.select(hash, 0, i64::MAX, 64, &mut out).unwrap();
+        file.write_pending().unwrap();
+        file.chain(hash).unwrap().select(0, i64::MAX, 64, &mut out).unwrap();
         out
     }
 
@@ -421,14 +464,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("20200101000000000");
         let mut file = filled(&path);
-        assert_eq!(hits(&file, 1), [1900, 1000, 100]);
+        assert_eq!(hits(&mut file, 1), [1900, 1000, 100]);
         file.write_pending().unwrap();
-        assert_eq!(hits(&file, 8), [1700, 800]);
-        file.flush().unwrap();
-        let again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
-        assert_eq!((hits(&again, 1), *again.header()), (vec![1900, 1000, 100], *file.header()));
+        assert_eq!(hits(&mut file, 8), [1700, 800]);
+        file.write_all().unwrap().unwrap().sync().unwrap();
+        assert!(file.write_all().unwrap().is_none());
+        let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        assert_eq!((hits(&mut again, 1), *again.header()), (vec![1900, 1000, 100], *file.header()));
         let mut out = Vec::new();
-        again.select(1, 1_005_000, 1_012_000, 64, &mut out).unwrap();
+        again.chain(1).unwrap().select(1_005_000, 1_012_000, 64, &mut out).unwrap();
         assert_eq!(out, [1000]);
     }
 
@@ -437,10 +481,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = filled(&dir.path().join("20200101000000000"));
         file.drop_from(1000, &|physical| physical).unwrap();
-        assert_eq!((hits(&file, 1), hits(&file, 8), file.header().next_entry), (vec![100], vec![800], 11));
+        assert_eq!((hits(&mut file, 1), hits(&mut file, 8), file.header().next_entry), (vec![100], vec![800], 11));
         assert_eq!((file.header().end_physical, file.header().end_timestamp), (900, 900));
         file.drop_from(0, &|physical| physical).unwrap();
-        assert!(file.is_empty() && hits(&file, 1).is_empty() && file.header().used_slots == 0);
+        assert!(file.is_empty() && hits(&mut file, 1).is_empty() && file.header().used_slots == 0);
     }
 
     #[test]
@@ -452,11 +496,10 @@ mod tests {
         let slots = file.slots.clone();
         drop(file);
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
-        assert!(hits(&again, 1).is_empty());
-        again.rebuild(1_900, |physical| physical + 1_000_000).unwrap();
-        assert_eq!((again.header().next_entry, again.header().end_physical), (19, 1700));
-        assert_eq!((hits(&again, 1), again.header().begin_timestamp), (vec![1000, 100], 1_000_000));
-        again.put(18 % 9, 1800, 1_018_000);
+        assert!(hits(&mut again, 1).is_empty());
+        again.rebuild(1_900, &|physical| physical + 1_000_000).unwrap();
+        assert_eq!((again.header().next_entry, again.header().end_physical), (20, 1800));
+        assert_eq!((hits(&mut again, 1), again.header().begin_timestamp), (vec![1000, 100], 1_000_000));
         again.put(19 % 9, 1900, 1_019_000);
         assert_eq!(again.slots, slots);
     }

@@ -48,11 +48,16 @@ impl Segment {
 
 impl Log {
     /// Loads the segments in `dir`. A log made with another segment size keeps it.
-    pub(crate) fn load(disk: Arc<dyn Disk>, dir: PathBuf, configured_size: u64) -> Result<Self, StoreError> {
+    pub(crate) fn load(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        configured_size: u64,
+        clean: bool,
+    ) -> Result<Self, StoreError> {
         disk.create_dir_all(&dir).at("create", &dir)?;
         let mut found = segments::find(&*disk, &dir)?;
         let size = effective_size(&dir, &found, configured_size);
-        segments::mend_end(&*disk, &dir, size, &mut found, |last| begins_with_record(&*disk, &dir, last))?;
+        segments::mend(&*disk, &dir, size, clean, &mut found, |last| begins_with_record(&*disk, &dir, last))?;
         segments::check_row(&dir, &found, size, "mappedFileSizeCommitLog")?;
         let segments = found.iter().map(|found| Arc::new(Segment::at(&dir, found.base))).collect();
         let segments = RwLock::new(segments);
@@ -240,7 +245,7 @@ mod tests {
     use crate::RealDisk;
 
     fn open(dir: &Path, size: u64) -> Result<Log, StoreError> {
-        Log::load(Arc::new(RealDisk), dir.to_path_buf(), size)
+        Log::load(Arc::new(RealDisk), dir.to_path_buf(), size, true)
     }
 
     #[test]

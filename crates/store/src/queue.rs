@@ -95,7 +95,6 @@ fn batch_is_valid(unit: &[u8]) -> bool {
     simple_is_valid(unit) && get_i64(unit, 28) >= 0 && get_i16(unit, 36) > 0
 }
 
-
 /// Appends a unit's bytes.
 pub(crate) fn encode(kind: Kind, unit: &Unit, out: &mut Vec<u8>) {
     out.extend_from_slice(&unit.physical_offset.to_be_bytes());
@@ -258,21 +257,27 @@ impl Queue {
     }
 
     /// Puts units whose records follow each other in the log and whose offsets follow each other in the queue.
-    /// Repeats are recognised. `bytes` holds the encoded units.
-    pub(crate) fn put(&self, first: &Unit, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Repeats are recognised. `bytes` holds the encoded units; `is_founded` tells whether the log has a unit's record.
+    pub(crate) fn put(
+        &self,
+        first: &Unit,
+        last: &Unit,
+        bytes: &[u8],
+        is_founded: &dyn Fn(&Unit) -> bool,
+    ) -> Result<(), StoreError> {
         if self.deleted.load(SeqCst) {
             return Ok(());
         }
         match self.kind {
-            Kind::Simple => self.put_simple(first, bytes)?,
-            Kind::Batch => self.put_batch(last, bytes)?,
+            Kind::Simple => self.put_simple(first, bytes, is_founded)?,
+            Kind::Batch => self.put_batch(first, last, bytes)?,
         }
         self.max_physical.fetch_max(last.end(), SeqCst);
         self.next_offset.fetch_max(self.max(), SeqCst);
         Ok(())
     }
 
-    fn put_simple(&self, first: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+    fn put_simple(&self, first: &Unit, bytes: &[u8], is_founded: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
         let offset = first.queue_offset;
         if self.units.has_no_file() && offset > 0 {
             self.units.begin_at(offset, &filler(0))?;
@@ -287,22 +292,27 @@ impl Queue {
         }
         let repeated = (end - offset).clamp(0, (bytes.len() / SIMPLE_UNIT) as i64);
         let (old, new) = bytes.split_at(repeated as usize * SIMPLE_UNIT);
-        self.repeat(offset, old)?;
+        self.repeat(offset, old, is_founded)?;
         self.units.append(new)?;
         self.max.store(self.units.end(), SeqCst);
         Ok(())
     }
 
-    /// Units that are there already: only holes that a power loss left are written again.
-    fn repeat(&self, offset: i64, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Units that are there already: those that a power loss took or tore are written again. The first record that has
+    /// an offset keeps it.
+    fn repeat(&self, offset: i64, bytes: &[u8], is_founded: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
         let mut found = [0; SIMPLE_UNIT];
         let mut newer = 0;
         for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
-            let present = self.units.read_one(number, &mut found)?;
-            if present && !simple_is_valid(&found) {
-                self.units.rewrite(number, unit)?;
+            if !self.units.read_one(number, &mut found)? || found == unit {
+                continue;
             }
-            newer += i32::from(found != unit && get_i64(unit, 0) >= self.max_physical());
+            let present = decode(Kind::Simple, number, &found);
+            if !simple_is_valid(&found) || present.physical_offset == get_i64(unit, 0) || !is_founded(&present) {
+                self.units.rewrite(number, unit)?;
+            } else {
+                newer += i32::from(get_i64(unit, 0) >= self.max_physical());
+            }
         }
         if newer > 0 {
             tracing::warn!(topic = %self.topic, queue_id = self.queue_id, offset, count = newer, max = self.max(), "new records carry queue offsets that are taken: they stay unreadable, as with a Java broker");
@@ -330,7 +340,10 @@ impl Queue {
         Ok(true)
     }
 
-    fn put_batch(&self, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+    fn put_batch(&self, first: &Unit, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+        if first.queue_offset == 0 && self.max() > 0 && first.physical_offset >= self.max_physical() {
+            self.restart()?;
+        }
         let seen = self.last_unit()?.map_or(-1, |unit| unit.physical_offset);
         for unit in bytes.chunks_exact(BATCH_UNIT).filter(|unit| get_i64(unit, 0) > seen) {
             if self.units.end() == self.units.start() {
@@ -397,6 +410,9 @@ impl Queue {
 
     /// Deletes files whose records are all gone.
     pub(crate) fn expire(&self, min_physical: i64) -> Result<usize, StoreError> {
+        if self.unit_of(self.min())?.is_none_or(|first| first.physical_offset >= min_physical) {
+            return Ok(0);
+        }
         let (start, end) = (self.units.start(), self.units.end());
         let first = self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= min_physical)?;
         let dropped = self.units.drop_before(first)?;

@@ -38,10 +38,10 @@ pub(crate) struct Queues {
 
 impl Queues {
     /// Loads what is below `consumequeue` and `batchconsumequeue`.
-    pub(crate) fn load(config: &StoreConfig, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+    pub(crate) fn load(config: &StoreConfig, disk: Arc<dyn Disk>, clean: bool) -> Result<Self, StoreError> {
         let handles = Handles::new(config.max_open_queue_files);
         let queues = Self {
-            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1) }),
+            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean }),
             root: config.root.clone(),
             segment_size: config.queue_segment_size,
             batch_segment_size: config.batch_queue_segment_size,
@@ -172,8 +172,14 @@ impl Queues {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for queue in dirty {
             queue.dirty.store(false, SeqCst);
-            if !queue.deleted.load(SeqCst) && !queue.units().has_no_file() {
-                queue.units().sync()?;
+            if queue.deleted.load(SeqCst) || queue.units().has_no_file() {
+                continue;
+            }
+            if let Err(error) = queue.units().sync() {
+                // Its topic may have been deleted meanwhile, and its files with it.
+                if !queue.deleted.load(SeqCst) {
+                    return Err(error);
+                }
             }
         }
         Ok(())

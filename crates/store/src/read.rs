@@ -8,7 +8,11 @@ use crate::{
     error::{IoContext, StoreError},
     queue::get_i32,
     store::Store,
+    walk::looks_torn,
 };
+
+/// Enough to read most records at once.
+const MOST_RECORDS: usize = 2048;
 
 /// Answer of [`Store::query`].
 #[derive(Clone, Debug, Default)]
@@ -26,8 +30,12 @@ pub struct QueryResult {
 impl Store {
     /// The record that begins at `physical_offset`.
     pub fn read_record(&self, physical_offset: i64) -> Option<Bytes> {
-        let head = self.read_visible(physical_offset, 4)?;
-        let bytes = self.read_visible(physical_offset, usize::try_from(get_i32(&head, 0)).ok()?)?;
+        let mut bytes = self.read_log(physical_offset, MOST_RECORDS)?;
+        let size = usize::try_from(get_i32(bytes.get(..4)?, 0)).ok()?;
+        if size > bytes.len() {
+            bytes = self.read_log(physical_offset, size)?;
+        }
+        bytes.truncate(size);
         is_record_at(&bytes, physical_offset).then_some(bytes)
     }
 
@@ -48,13 +56,6 @@ impl Store {
         Some(buf.freeze())
     }
 
-    fn read_visible(&self, offset: i64, length: usize) -> Option<Bytes> {
-        if length == 0 {
-            return None;
-        }
-        self.read_log(offset, length).filter(|bytes| bytes.len() == length)
-    }
-
     /// Raw bytes at a place of the files, also beyond the marks, for recovery.
     pub(crate) fn read_at(&self, offset: i64, size: i32) -> Option<Vec<u8>> {
         let size = usize::try_from(size).ok().filter(|size| *size as i64 <= self.log.segment_size())?;
@@ -67,7 +68,8 @@ impl Store {
     fn record_in_files(&self, offset: i64) -> Option<Vec<u8>> {
         let head = self.read_at(offset, 4)?;
         let bytes = self.read_at(offset, get_i32(&head, 0))?;
-        let whole = matches!(check(&bytes, true), Check::Record(record) if record.physical_offset() == offset);
+        let Check::Record(record) = check(&bytes, true) else { return None };
+        let whole = record.physical_offset() == offset && !looks_torn(&record);
         whole.then_some(bytes)
     }
 

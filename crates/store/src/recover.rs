@@ -8,16 +8,16 @@
 //! | no queue units, no index directory | first segment | everything read |
 //!
 //! In every case: queue units without their record are cut off, the log ends after the last record that is whole (CRC,
-//! lengths, its own place), and what is beyond reads as zeros, durably.
+//! lengths, its own place, no zeros for an end), and what is beyond reads as zeros, durably.
 
 use wire::record::{BLANK_HEAD, Check, MIN_RECORD, check};
 
 use crate::{
-    build::{Builder, Last},
+    build::{Builder, Last, is_founded},
     checkpoint::Checkpoint,
     dispatch::read_chunk,
     error::StoreError,
-    queue::{Kind, Queue, Unit},
+    index::Index,
     store::Store,
     walk::{Stop, walk},
 };
@@ -38,7 +38,7 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         "recovering the commit log"
     );
     let end = Scan::over(store, plan).run()?;
-    finish(store, end)
+    finish(store, end, clean)
 }
 
 /// Nothing in the log: queues and index have nothing to point to.
@@ -54,7 +54,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
     finish_views(store, 0)
 }
 
-fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
+fn finish(store: &Store, end: i64, clean: bool) -> Result<(), StoreError> {
     store.log.cut(end)?;
     // A cut to the first byte leaves no segment; the log goes on from there all the same.
     let min = store.log.min().unwrap_or(end);
@@ -65,7 +65,9 @@ fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
     finish_views(store, end)?;
     for queue in store.queues.all() {
         queue.truncate(end)?;
-        queue.units().zero_rest()?;
+        if !clean {
+            queue.units().zero_rest()?;
+        }
         queue.correct_min(min)?;
     }
     store.deleted.fit(min, end)?;
@@ -87,13 +89,12 @@ fn finish_views(store: &Store, end: i64) -> Result<(), StoreError> {
 
 /// Units at the end of a queue whose record is not in the log: it was lost, or the units are left from another time.
 fn cut_unfounded_units(store: &Store) -> Result<(), StoreError> {
-    let min = store.log.min().unwrap_or(0);
     for queue in store.queues.all() {
         let (start, end) = (queue.units().start(), queue.units().end());
         let mut keep = end;
         while keep > start {
             match queue.unit_at(keep - 1)? {
-                Some(unit) if !is_founded(store, &queue, &unit, min) => keep -= 1,
+                Some(unit) if !is_founded(&store.log, &queue, &unit) => keep -= 1,
                 _ => break,
             }
         }
@@ -103,20 +104,6 @@ fn cut_unfounded_units(store: &Store) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-fn is_founded(store: &Store, queue: &Queue, unit: &Unit, min: i64) -> bool {
-    if unit.is_filler() || unit.physical_offset < min {
-        return !unit.is_filler() || unit.physical_offset == 0;
-    }
-    let Some(bytes) = store.read_at(unit.physical_offset, unit.size) else { return false };
-    let Check::Record(record) = check(&bytes, false) else { return false };
-    let same_queue = record.topic() == &**queue.topic() && record.queue_id() == queue.queue_id();
-    let foreign = queue.topic().starts_with(wire::topic::LMQ_PREFIX);
-    record.size() as i64 == i64::from(unit.size)
-        && record.physical_offset() == unit.physical_offset
-        && (same_queue || foreign)
-        && (queue.kind() == Kind::Batch || unit.size > 0)
 }
 
 /// Where to begin.
@@ -130,24 +117,34 @@ struct Plan {
 impl Plan {
     fn make(store: &Store, clean: bool, beyond: i64) -> Result<Self, StoreError> {
         let min = store.log.min().unwrap_or(0);
-        let checkpoint = *store.checkpoint.lock();
-        let indexed = indexed_to(store, clean, beyond)?;
         let queued = store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0);
-        let built = queued.min(indexed.unwrap_or(i64::MAX));
+        let not_indexed = store.index.as_ref().is_some_and(Index::is_fresh);
         if clean {
-            let dispatch_from = if indexed == Some(0) { min } else { built_when_clean(queued, &checkpoint, beyond) };
+            let built = built_when_clean(queued, &store.checkpoint.lock(), beyond);
+            let dispatch_from = if not_indexed { min } else { built.max(min) };
             let scan_from = last_segment(store, |base, _| base <= dispatch_from);
-            return Ok(Self { clean, scan_from, dispatch_from: dispatch_from.max(min) });
+            return Ok(Self { clean, scan_from, dispatch_from });
         }
-        let by_offset = checkpoint.logics_physical_offset;
-        let scan_from = if by_offset > 0 && store.is_record(by_offset) {
-            last_segment(store, |base, _| base <= by_offset && base <= built)
-        } else {
-            let time = checkpoint.min_timestamp();
-            last_segment(store, |base, first_time| first_time <= time && base <= built)
-        };
+        let mut scan_from = if not_indexed { min } else { proven_segment(store, queued) };
+        if let Some(index) = &store.index
+            && let Some(lost_from) = index.recover(scan_from, &|physical| store.time_at(physical))?
+        {
+            tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
+            scan_from = last_segment(store, |base, _| base <= lost_from);
+        }
         Ok(Self { clean, scan_from, dispatch_from: scan_from })
     }
+}
+
+/// The segment from which on queues and index may lack something after an unclean stop.
+fn proven_segment(store: &Store, queued: i64) -> i64 {
+    let checkpoint = *store.checkpoint.lock();
+    let by_offset = checkpoint.logics_physical_offset;
+    if by_offset > 0 && store.is_record(by_offset) {
+        return last_segment(store, |base, _| base <= by_offset && base <= queued);
+    }
+    let time = checkpoint.min_timestamp();
+    last_segment(store, |base, first_time| first_time <= time && base <= queued)
 }
 
 /// A clean stop dispatched everything; the newest record may have no unit, which only byte 40 tells.
@@ -156,24 +153,13 @@ fn built_when_clean(queued: i64, checkpoint: &Checkpoint, beyond: i64) -> i64 {
     if queued > 0 && proven < beyond { queued.max(proven) } else { queued }
 }
 
-/// How far the index goes: `None` = no limit, `Some(0)` = nothing was ever indexed.
-fn indexed_to(store: &Store, clean: bool, beyond: i64) -> Result<Option<i64>, StoreError> {
-    let Some(index) = &store.index else { return Ok(None) };
-    if index.is_fresh() {
-        return Ok(Some(0));
-    }
-    if clean {
-        return Ok(None);
-    }
-    index.recover(beyond, &|physical| store.time_at(physical))
-}
-
 /// The last segment whose first record is whole and for which `fits` holds (base, store time), or the first one.
 fn last_segment(store: &Store, fits: impl Fn(i64, i64) -> bool) -> i64 {
     let bases = store.log.bases();
-    let found = bases.iter().rev().find(|base| {
-        store.first_record_time(**base).is_some_and(|time| time != 0 && fits(**base, time))
-    });
+    let found = bases
+        .iter()
+        .rev()
+        .find(|base| store.first_record_time(**base).is_some_and(|time| time != 0 && fits(**base, time)));
     found.or(bases.first()).copied().unwrap_or(0)
 }
 
@@ -184,12 +170,15 @@ struct Scan<'a> {
     builder: Builder,
     buf: Vec<u8>,
     told_at_ms: i64,
+    /// The checkpoint says that this record and its predecessors are durable; 0 = it does not say.
+    proven: i64,
 }
 
 impl<'a> Scan<'a> {
     fn over(store: &'a Store, plan: Plan) -> Self {
         let told_at_ms = store.clock.now_ms();
-        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms }
+        let proven = store.checkpoint.lock().logics_physical_offset;
+        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms, proven }
     }
 
     /// Returns the end of the log.
@@ -202,9 +191,7 @@ impl<'a> Scan<'a> {
             let next = log.next_base(at);
             let more = log.bases().contains(&next);
             if !segment_is_over {
-                if more {
-                    tracing::warn!(end, lost_from = next, "the log is damaged before its last segment: what follows is dropped");
-                }
+                self.check_loss(end)?;
                 return Ok(end);
             }
             if !more {
@@ -215,6 +202,23 @@ impl<'a> Scan<'a> {
             }
             at = next;
         }
+    }
+
+    /// What was not durable may be lost. A whole record that was durable and lies behind the end tells of damage.
+    fn check_loss(&self, end: i64) -> Result<(), StoreError> {
+        let proven = self.proven;
+        if proven < end || !self.store.is_record(proven) {
+            return Ok(());
+        }
+        if !self.store.config.accept_log_damage {
+            return Err(StoreError::Damaged { offset: end, proven });
+        }
+        tracing::error!(
+            offset = end,
+            proven,
+            "the commit log is damaged: everything from here on is dropped, as acceptLogDamage says"
+        );
+        Ok(())
     }
 
     fn begins_with_blank(&self, base: i64) -> bool {
@@ -279,7 +283,7 @@ impl<'a> Scan<'a> {
         let store = self.store;
         store.log.sync(store.log.base_of(end.max(1) - 1), end)?;
         store.queues.flush()?;
-        let full_index = store.index.as_ref().map_or(Ok(0), crate::index::Index::flush)?;
+        let full_index = store.index.as_ref().map_or(Ok(0), Index::flush)?;
         let mut checkpoint = store.checkpoint.lock();
         checkpoint.physic_msg_timestamp = store_timestamp;
         checkpoint.logics_msg_timestamp = store_timestamp;

@@ -52,18 +52,17 @@ impl Store {
 
     fn expire_views(&self) -> Result<(), StoreError> {
         let min = self.log.min().unwrap_or(0);
-        {
-            let _no_dispatch = self.dispatcher.pause();
-            for queue in self.queues.all() {
-                queue.expire(min)?;
-            }
-            if let Some(index) = &self.index {
-                index.expire(min)?;
-            }
+        for queue in self.queues.all() {
+            // One pause a queue: many thousand queues must not hold up dispatch.
+            let no_dispatch = self.dispatcher.pause();
+            queue.expire(min)?;
+            drop(no_dispatch);
+            self.dispatch_if_wanted();
         }
-        self.deleted.fit(min, i64::MAX)?;
-        self.dispatch();
-        Ok(())
+        if let Some(index) = &self.index {
+            index.expire(min)?;
+        }
+        self.deleted.fit(min, i64::MAX)
     }
 
     /// Removes a topic's queues and their files. Records that are in the log now never bring it back; a message that is
@@ -74,9 +73,10 @@ impl Store {
             let _no_dispatch = self.dispatcher.pause();
             let queues = {
                 let tail = self.tail.lock();
-                self.deleted.add(topic, tail.end)?;
+                self.deleted.hide(topic, tail.end);
                 self.queues.take_topic(topic)
             };
+            self.deleted.persist()?;
             for queue in &queues {
                 self.queues.delete_files(queue)?;
             }
@@ -96,7 +96,7 @@ impl Store {
     }
 
     fn truncate_locked(&self, offset: i64) -> Result<(), StoreError> {
-        let _no_dispatch = self.dispatcher.pause();
+        let mut no_dispatch = self.dispatcher.pause();
         let _no_flush = self.flushing.lock();
         let mut tail = self.tail.lock();
         let (min, max) = (self.log.min().unwrap_or(0), tail.end);
@@ -104,6 +104,7 @@ impl Store {
             return Err(StoreError::OutsideLog { offset, min, max });
         }
         if offset < max {
+            no_dispatch.forget_last();
             self.truncate_all(offset).inspect_err(|error| self.fail(error))?;
             tail.end = offset;
             tracing::warn!(from = offset, to = max, "commit log truncated");
@@ -135,6 +136,7 @@ impl Store {
 
     /// Nothing after the cut is proven any more; times count from the start of the segment that is cut.
     fn lower_checkpoint(&self, offset: i64) -> Result<(), StoreError> {
+        let _persisting = self.persisting.lock();
         let mut checkpoint = self.checkpoint.lock();
         let time = self.record_time(self.log.base_of(offset)).unwrap_or(0);
         checkpoint.physic_msg_timestamp = checkpoint.physic_msg_timestamp.min(time);

@@ -29,35 +29,46 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, StoreError
         }
         match entry.name.parse::<i64>() {
             Ok(base) if base >= 0 && entry.name.len() == 20 => found.push(Found { base, len: entry.len }),
-            _ => tracing::warn!(file = %dir.join(&entry.name).display(), "no segment by its name: ignored; remove it, a Java broker would not start with it"),
+            _ => {
+                tracing::warn!(file = %dir.join(&entry.name).display(), "no segment by its name: ignored; remove it, a Java broker would not start with it")
+            }
         }
     }
     Ok(found)
 }
 
 /// Deletes empty files and short ones without content at the end of the row; extends a short one that holds data.
-/// `has_data` looks at the start of a file. Both come from a crash while a segment was being made.
-pub(crate) fn mend_end(
+/// `has_data` looks at the start of a file. Such files come from a crash while a segment was being made. After an
+/// unclean stop others may be short as well, when their size was not durable.
+pub(crate) fn mend(
     disk: &dyn Disk,
     dir: &Path,
     segment_size: u64,
+    clean: bool,
     found: &mut Vec<Found>,
     has_data: impl Fn(&Found) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
     while let Some(last) = found.last().copied().filter(|last| last.len < segment_size) {
-        let path = path(dir, last.base);
         if last.len > 0 && has_data(&last)? {
-            tracing::warn!(file = %path.display(), bytes = last.len, segment_size, "short segment with data at the end: extended with zeros");
-            let file = disk.open(&path, false).at("open", &path)?;
-            file.set_len(segment_size).at("extend", &path)?;
-            file.sync().at("sync", &path)?;
-            found.last_mut().expect("just seen").len = segment_size;
-            return Ok(());
+            break;
         }
+        let path = path(dir, last.base);
         tracing::warn!(file = %path.display(), bytes = last.len, segment_size, "segment file without data at the end, left by a crash: deleted");
         disk.remove(&path).at("delete", &path)?;
         found.pop();
     }
+    let last = found.last().map_or(-1, |last| last.base);
+    let may_be_short = |segment: &&mut Found| segment.len < segment_size && (!clean || segment.base == last);
+    found.iter_mut().filter(may_be_short).try_for_each(|segment| extend(disk, dir, segment_size, segment))
+}
+
+fn extend(disk: &dyn Disk, dir: &Path, segment_size: u64, segment: &mut Found) -> Result<(), StoreError> {
+    let path = path(dir, segment.base);
+    tracing::warn!(file = %path.display(), bytes = segment.len, segment_size, "short segment file, left by a crash: extended with zeros");
+    let file = disk.open(&path, false).at("open", &path)?;
+    file.set_len(segment_size).at("extend", &path)?;
+    file.sync().at("sync", &path)?;
+    segment.len = segment_size;
     Ok(())
 }
 

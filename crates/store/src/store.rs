@@ -40,6 +40,8 @@ pub struct Store {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) listener: RwLock<Option<ArrivalListener>>,
     pub(crate) checkpoint: Mutex<Checkpoint>,
+    /// Held while the checkpoint is written.
+    pub(crate) persisting: Mutex<()>,
     /// End of bytes that came from a master and must be dispatched before this store appends by itself.
     pub(crate) raw_end: AtomicI64,
     pub(crate) is_slave: AtomicBool,
@@ -59,7 +61,7 @@ impl Store {
             return Err(StoreError::Locked { root });
         };
         let clean = !disk.exists(&root.join("abort"));
-        let store = Self::load(config, disk, clock, lock)?;
+        let store = Self::load(config, disk, clock, lock, clean)?;
         recover::recover(&store, clean)?;
         store.write_abort()?;
         Ok(store)
@@ -70,6 +72,7 @@ impl Store {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         lock: Box<dyn LockGuard>,
+        clean: bool,
     ) -> Result<Self, StoreError> {
         let geometry = Geometry { slots: config.max_hash_slots, max_index: config.max_index };
         let index = match config.index_enabled {
@@ -77,8 +80,8 @@ impl Store {
             false => None,
         };
         Ok(Self {
-            log: Log::load(disk.clone(), config.commit_log_path(), config.segment_size)?,
-            queues: Queues::load(&config, disk.clone())?,
+            log: Log::load(disk.clone(), config.commit_log_path(), config.segment_size, clean)?,
+            queues: Queues::load(&config, disk.clone(), clean)?,
             index,
             deleted: Deleted::load(disk.clone(), &config.root)?,
             marks: Marks::default(),
@@ -87,6 +90,7 @@ impl Store {
             dispatcher: Dispatcher::default(),
             listener: RwLock::new(None),
             checkpoint: Mutex::new(Checkpoint::load(&*disk, &config.root)?),
+            persisting: Mutex::default(),
             raw_end: AtomicI64::new(0),
             is_slave: AtomicBool::new(false),
             failure: OnceLock::new(),
@@ -160,6 +164,7 @@ impl Store {
     pub(crate) fn views(&self) -> Views<'_> {
         Views {
             config: &self.config,
+            log: &self.log,
             queues: &self.queues,
             index: self.index.as_ref(),
             deleted: &self.deleted,
@@ -201,7 +206,11 @@ impl Store {
         self.store_checkpoint()?;
         let (dispatched, end) = (self.marks.dispatched.get(), self.marks.appended.get());
         if dispatched < end || self.failed().is_some() {
-            tracing::warn!(dispatched, end, "closed before everything was dispatched: the next start checks the end of the log");
+            tracing::warn!(
+                dispatched,
+                end,
+                "closed before everything was dispatched: the next start checks the end of the log"
+            );
             return Ok(());
         }
         let (root, path) = (&self.config.root, self.config.root.join("abort"));

@@ -24,6 +24,8 @@ pub(crate) struct UnitContext {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) handles: Handles,
     pub(crate) next_id: AtomicU64,
+    /// The last stop was clean.
+    pub(crate) clean: bool,
 }
 
 /// Shape of a unit.
@@ -79,7 +81,7 @@ impl Units {
         let units = Self::empty(context, dir, shape);
         let disk = &*context.disk;
         let mut found = segments::find(disk, &units.dir)?;
-        segments::mend_end(disk, &units.dir, shape.segment, &mut found, |last| units.begins_valid(last))?;
+        segments::mend(disk, &units.dir, shape.segment, context.clean, &mut found, |last| units.begins_valid(last))?;
         segments::check_row(&units.dir, &found, shape.segment, shape.key)?;
         if let (Some(first), Some(last)) = (found.first(), found.last()) {
             units.start.store(units.unit_at(first.base), SeqCst);
@@ -380,7 +382,12 @@ mod tests {
     const SHAPE: Shape = Shape { unit: 20, segment: 200, key: "k", is_valid: |unit| unit[0] != 0 };
 
     fn context() -> Arc<UnitContext> {
-        Arc::new(UnitContext { disk: Arc::new(RealDisk), handles: Handles::new(4), next_id: AtomicU64::new(1) })
+        Arc::new(UnitContext {
+            disk: Arc::new(RealDisk),
+            handles: Handles::new(4),
+            next_id: AtomicU64::new(1),
+            clean: true,
+        })
     }
 
     fn numbered(range: std::ops::Range<u8>) -> Vec<u8> {

@@ -99,12 +99,7 @@ fn transactions_have_no_place_until_committed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&small(dir.path()));
     let mut batch = Batch::new();
-    for flag in [
-        0,
-        sys_flag::TRANSACTION_PREPARED,
-        sys_flag::TRANSACTION_ROLLBACK,
-        sys_flag::TRANSACTION_COMMIT,
-    ] {
+    for flag in [0, sys_flag::TRANSACTION_PREPARED, sys_flag::TRANSACTION_ROLLBACK, sys_flag::TRANSACTION_COMMIT] {
         let properties = format!("UNIQ_KEY\x01u{flag}\x02");
         let mut message = message("T", 0, properties.as_bytes(), b"x");
         message.sys_flag = flag;
@@ -131,8 +126,7 @@ fn scheduled_messages_carry_their_time() {
 #[test]
 fn inner_batches() {
     let dir = tempfile::tempdir().unwrap();
-    let config =
-        StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "Inner")), ..small(dir.path()) };
+    let config = StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "Inner")), ..small(dir.path()) };
     let check = |store: &Store| {
         assert_eq!((store.min_offset("Inner", 0), store.max_offset("Inner", 0)), (0, 90));
         for (offset, base) in [(0, 0), (2, 0), (3, 3), (89, 87)] {

@@ -10,11 +10,14 @@ use store::{Batch, Retention, Store, StoreConfig};
 
 const TOPICS: [&str; 4] = ["A", "B", "%RETRY%g", "C"];
 
+/// Place in the log, end, and body.
+type Message = (i64, i64, Vec<u8>);
+
 /// What the store must say.
 #[derive(Default)]
 struct Model {
-    /// Place in the log, end, and body of each message of a queue.
-    queues: BTreeMap<(usize, i32), Vec<(i64, i64, Vec<u8>)>>,
+    /// By number of the topic and queue id.
+    queues: BTreeMap<(usize, i32), Vec<Message>>,
     /// Unique keys that must be found.
     keys: BTreeMap<String, i64>,
     next_key: u64,
@@ -33,7 +36,9 @@ impl Model {
             let gone = messages.iter().filter(|(at, ..)| *at < store.min_phys()).count();
             assert_eq!(store.min_offset(topic, *queue_id), gone as i64, "{when}: {topic} {queue_id}");
             let want: Vec<&Vec<u8>> = messages[gone..].iter().map(|(_, _, body)| body).collect();
-            assert_eq!(bodies(store, topic, *queue_id).iter().collect::<Vec<_>>(), want, "{when}: {topic} {queue_id}");
+            let found = bodies(store, topic, *queue_id);
+            let same = found.iter().zip(&want).take_while(|(found, want)| found == *want).count();
+            assert_eq!((same, found.len()), (want.len(), want.len()), "{when}: {topic} {queue_id} from {same} on");
         }
         for (key, at) in self.keys.iter().filter(|(_, at)| **at >= store.min_phys()) {
             let (topic, _) = key.split_once('-').unwrap();
@@ -118,7 +123,7 @@ fn step(store: Store, config: &StoreConfig, model: &mut Model, random: &mut Rand
 #[test]
 fn agrees_with_a_model() {
     let first = seed();
-    let rounds = std::env::var("TANDEM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(12);
+    let rounds = std::env::var("TANDEM_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
         println!("TANDEM_SEED={seed}");
         let (dir, mut random, mut model) = (tempfile::tempdir().unwrap(), Random(seed), Model::default());

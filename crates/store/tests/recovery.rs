@@ -131,12 +131,10 @@ fn a_torn_last_record_at_every_byte() {
             std::fs::remove_file(torn.join("abort")).unwrap();
         }
         let store = open(&small(&torn));
-        // The CRC covers the body only: zeros in the last property's value pass, as in Java.
-        let kept = store.max_phys() == to;
-        assert!(kept || store.max_phys() == from, "{cut}");
-        assert!(kept || cut < to, "{cut}");
-        assert_eq!(store.max_offset("T", 0), if kept { 11 } else { 10 }, "{cut}");
-        assert_eq!(put(&store, "T", 0, b"", b"next").0, if kept { 11 } else { 10 }, "{cut}");
+        let max = if cut == to { 11 } else { 10 };
+        assert_eq!(store.max_phys(), if cut == to { to } else { from }, "{cut}");
+        assert_eq!(store.max_offset("T", 0), max, "{cut}");
+        assert_eq!(put(&store, "T", 0, b"", b"next").0, max, "{cut}");
         let again = open_again(store, &small(&torn));
         assert_eq!(bodies(&again, "T", 0).last().unwrap(), b"next", "{cut}");
     }
@@ -162,6 +160,22 @@ fn old_bytes_behind_the_end_never_come_back() {
     assert_eq!(put(&store, "T", 0, b"", &[6; 50]).1, places[2]);
     let store = open_again(store, &config);
     assert_eq!((store.max_phys(), store.max_offset("T", 0)), (places[3], 3));
+}
+
+#[test]
+fn durable_records_behind_damage_are_not_dropped_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let places: Vec<i64> = (0..60).map(|_| put(&store, "T", 0, b"", &[5; 50]).1).collect();
+    store.close().unwrap();
+    drop(store);
+    let damaged = *places.iter().rfind(|at| **at < places[59] && **at / 4096 == places[59] / 4096).unwrap();
+    write(&segment(dir.path(), damaged / 4096 * 4096), (damaged % 4096) as u64 + 100, b"damage");
+    let error = Store::open(config.clone(), Arc::new(RealDisk), clock_at(1)).err().unwrap();
+    assert!(matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == places[59]));
+    let store = open(&StoreConfig { accept_log_damage: true, ..config });
+    assert_eq!((store.max_phys(), store.max_offset("T", 0)), (damaged, 58));
 }
 
 #[test]

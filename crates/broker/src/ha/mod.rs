@@ -92,12 +92,6 @@ impl Replicas {
         self.term.send_modify(|term| *term += 1);
     }
 
-    /// Ends everything, when the broker stops.
-    pub fn stop(&self) {
-        self.paused.store(true, Ordering::Release);
-        self.disconnect_all();
-    }
-
     /// Ends the following of a master and waits until nothing of it can be appended any more.
     pub async fn end_following(&self) {
         self.paused.store(true, Ordering::Release);

@@ -56,6 +56,7 @@ pub struct Node {
 
 impl Node {
     pub async fn start(dir: &TempDir, name: &str, keys: &[(&str, &str)]) -> Self {
+        let _ = tracing_subscriber::fmt().with_test_writer().with_target(false).try_init();
         let port = ports();
         let root = dir.path().join(name);
         let mut all: Vec<(String, String)> = [
