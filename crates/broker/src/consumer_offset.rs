@@ -56,7 +56,8 @@ pub fn query(broker: &Broker, command: &Command) -> Command {
     let header: QueryConsumerOffsetRequestHeader = command.header();
     let (topic, group) = (&header.topic, &header.consumer_group);
     let queue_id = header.queue_id;
-    let stored = broker.offsets.pending_reset(topic, group, queue_id).or_else(|| broker.offsets.get(topic, group, queue_id));
+    let stored =
+        broker.offsets.pending_reset(topic, group, queue_id).or_else(|| broker.offsets.get(topic, group, queue_id));
     if let Some(offset) = stored.filter(|offset| *offset >= 0) {
         return command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset });
     }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -177,7 +177,13 @@ impl Broker {
         };
         let count = self.id_counter.fetch_add(1, Ordering::Relaxed);
         let millis = (now_ms() - self.started_ms) as u32;
-        message_id::unique_id(ip, std::process::id() as u16, (self.started_ms as u32).rotate_left(16) ^ (count >> 16), millis, count as u16)
+        message_id::unique_id(
+            ip,
+            std::process::id() as u16,
+            (self.started_ms as u32).rotate_left(16) ^ (count >> 16),
+            millis,
+            count as u16,
+        )
     }
 
     /// Builds the views of what was appended and wakes who waits for messages.
@@ -245,9 +251,19 @@ fn store_host(config: &BrokerConfig) -> SocketAddr {
     SocketAddr::new(ip, config.listen_port)
 }
 
-/// Milliseconds since the epoch.
+/// Milliseconds that tests have stepped the wall clock of this process by.
+static CLOCK_STEP_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Milliseconds since the epoch, for what is stored and shown. Whatever lasts or expires goes by
+/// [`tokio::time::Instant`], which no clock step moves (F-20).
 pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    since + CLOCK_STEP_MS.load(Ordering::Relaxed)
+}
+
+/// Steps the wall clock of this process, as an operator or a time server would. For tests.
+pub fn step_clock(by_ms: i64) {
+    CLOCK_STEP_MS.fetch_add(by_ms, Ordering::Relaxed);
 }
 
 /// The `See …` line that upstream appends to some remarks; tools look for it.

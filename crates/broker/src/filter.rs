@@ -4,12 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use wire::{
-    body::SubscriptionData,
-    hash::java_hash,
-    property,
-    record::RecordView,
-};
+use wire::{body::SubscriptionData, hash::java_hash, property, record::RecordView};
 
 /// Wants everything.
 pub const ALL: &str = "*";

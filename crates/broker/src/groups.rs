@@ -111,7 +111,13 @@ impl Groups {
     }
 
     /// Forbids or allows reading; answers whether reading is allowed now.
-    pub fn set_readable(&self, group: &str, topic: &str, readable: Option<bool>, now_ms: i64) -> Result<bool, PersistError> {
+    pub fn set_readable(
+        &self,
+        group: &str,
+        topic: &str,
+        readable: Option<bool>,
+        now_ms: i64,
+    ) -> Result<bool, PersistError> {
         if let Some(readable) = readable {
             let mut state = self.state.write();
             let topics = state.forbidden.entry(group.to_owned()).or_default();

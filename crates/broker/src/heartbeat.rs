@@ -115,7 +115,9 @@ pub fn consumer_list(broker: &Broker, command: &Command) -> Command {
         group.members.values().map(|member| member.client_id.clone()).collect::<Vec<_>>()
     });
     match ids.filter(|ids| !ids.is_empty()) {
-        Some(consumer_id_list) => command.ok_body(json::encode(&GetConsumerListByGroupResponseBody { consumer_id_list })),
+        Some(consumer_id_list) => {
+            command.ok_body(json::encode(&GetConsumerListByGroupResponseBody { consumer_id_list }))
+        }
         None => {
             let remark = format!("no consumer for this group, {}", header.consumer_group);
             command.error(response::SYSTEM_ERROR, remark)

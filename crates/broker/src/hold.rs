@@ -51,7 +51,8 @@ impl Holds {
             for arrival in arrivals {
                 let key = (arrival.topic.to_string(), arrival.queue_id);
                 let wanted = |held: &Held| {
-                    arrival.next_offset > held.pull.offset && held.pull.filter.matches_tags_code(Some(arrival.tags_code))
+                    arrival.next_offset > held.pull.offset
+                        && held.pull.filter.matches_tags_code(Some(arrival.tags_code))
                 };
                 take(&mut queues, &key, wanted, &mut woken);
             }

@@ -26,7 +26,13 @@ struct Held {
 
 impl QueueLocks {
     /// Locks or renews what is free, ended or held by the same client; answers what is held now.
-    pub fn lock(&self, group: &str, client_id: &str, queues: &BTreeSet<MessageQueue>, now: Instant) -> BTreeSet<MessageQueue> {
+    pub fn lock(
+        &self,
+        group: &str,
+        client_id: &str,
+        queues: &BTreeSet<MessageQueue>,
+        now: Instant,
+    ) -> BTreeSet<MessageQueue> {
         let mut groups = self.groups.lock();
         let held = groups.entry(group.to_owned()).or_default();
         let mut locked = BTreeSet::new();

@@ -136,9 +136,14 @@ fn broker_allows(config: &BrokerConfig, command: &Command) -> Result<(), Refused
     Ok(())
 }
 
-fn group_of(broker: &Broker, config: &BrokerConfig, header: &PullMessageRequestHeader) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
+fn group_of(
+    broker: &Broker,
+    config: &BrokerConfig,
+    header: &PullMessageRequestHeader,
+) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
     let name = &header.consumer_group;
-    let group = broker.groups.get_or_create(name, config.auto_create_subscription_group && config.is_master(), now_ms());
+    let group =
+        broker.groups.get_or_create(name, config.auto_create_subscription_group && config.is_master(), now_ms());
     let group = group.or_else(|| slave_group(config, name)).ok_or_else(|| {
         let remark = format!("subscription group [{name}] does not exist, {FAQ}");
         Refused(response::SUBSCRIPTION_GROUP_NOT_EXIST, None, remark)
@@ -152,7 +157,9 @@ fn group_of(broker: &Broker, config: &BrokerConfig, header: &PullMessageRequestH
 /// A slave creates no group of its own, which would part it from its master; it serves an unknown one with defaults.
 fn slave_group(config: &BrokerConfig, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
     let allowed = !config.is_master() && config.auto_create_subscription_group && topic::validate_group(name).is_ok();
-    allowed.then(|| Arc::new(SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() }))
+    allowed.then(|| {
+        Arc::new(SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() })
+    })
 }
 
 fn topic_of(broker: &Broker, header: &PullMessageRequestHeader) -> Result<Arc<TopicConfig>, Refused> {
@@ -169,7 +176,11 @@ fn topic_of(broker: &Broker, header: &PullMessageRequestHeader) -> Result<Arc<To
     }
 }
 
-fn filter_of(broker: &Broker, group: &SubscriptionGroupConfig, header: &PullMessageRequestHeader) -> Result<TagFilter, Refused> {
+fn filter_of(
+    broker: &Broker,
+    group: &SubscriptionGroupConfig,
+    header: &PullMessageRequestHeader,
+) -> Result<TagFilter, Refused> {
     let kind = header.expression_type.as_deref().unwrap_or(TAG);
     if !kind.is_empty() && kind != TAG {
         let remark = format!("The broker does not support consumer to filter message by {kind}");
@@ -184,11 +195,15 @@ fn filter_of(broker: &Broker, group: &SubscriptionGroupConfig, header: &PullMess
     registered_filter(broker, group, header)
 }
 
-fn registered_filter(broker: &Broker, group: &SubscriptionGroupConfig, header: &PullMessageRequestHeader) -> Result<TagFilter, Refused> {
+fn registered_filter(
+    broker: &Broker,
+    group: &SubscriptionGroupConfig,
+    header: &PullMessageRequestHeader,
+) -> Result<TagFilter, Refused> {
     let name = &header.consumer_group;
-    let found = broker.clients.with_group(name, |online| {
-        (online.is_broadcasting(), online.subscriptions.get(&header.topic).cloned())
-    });
+    let found = broker
+        .clients
+        .with_group(name, |online| (online.is_broadcasting(), online.subscriptions.get(&header.topic).cloned()));
     let (broadcasting, subscription) = found.ok_or_else(|| {
         Refused(response::SUBSCRIPTION_NOT_EXIST, None, format!("the consumer's group info not exist{FAQ}"))
     })?;
@@ -309,7 +324,11 @@ fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outc
 /// Which broker the client shall ask next, and what a slave makes of its answer (reference replication 4.8).
 fn suggest(config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
     let slave = config.broker_role == BrokerRole::Slave;
-    if slave && outcome.code == response::PULL_OFFSET_MOVED && outcome.remark != "OFFSET_RESET" && !config.offset_check_in_slave {
+    if slave
+        && outcome.code == response::PULL_OFFSET_MOVED
+        && outcome.remark != "OFFSET_RESET"
+        && !config.offset_check_in_slave
+    {
         outcome.code = response::PULL_RETRY_IMMEDIATELY;
         return pull.group.broker_id;
     }

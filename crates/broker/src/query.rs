@@ -16,7 +16,8 @@ pub fn by_key(broker: &Broker, command: &Command) -> Command {
     let unique = command.ext.get("_UNIQUE_KEY_QUERY").is_some_and(|text| text.eq_ignore_ascii_case("true"));
     let wanted = if unique { config.default_query_max_num } else { header.max_num };
     let wanted = wanted.clamp(1, config.max_msgs_num_batch.max(1));
-    let found = broker.store.query(&header.topic, &header.key, wanted as usize, header.begin_timestamp, header.end_timestamp);
+    let found =
+        broker.store.query(&header.topic, &header.key, wanted as usize, header.begin_timestamp, header.end_timestamp);
     let answer_header = QueryMessageResponseHeader {
         index_last_update_timestamp: found.index_last_update_timestamp,
         index_last_update_phyoffset: found.index_last_update_phyoffset,

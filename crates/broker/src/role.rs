@@ -38,7 +38,12 @@ pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), S
     } else {
         broker.set_config(new);
     }
-    tracing::info!("role is {:?}, brokerId {}. {}", broker.config().broker_role, broker.config().broker_id, ack_meaning(broker));
+    tracing::info!(
+        "role is {:?}, brokerId {}. {}",
+        broker.config().broker_role,
+        broker.config().broker_id,
+        ack_meaning(broker)
+    );
     register::register_all(broker);
     Ok(())
 }
@@ -103,6 +108,10 @@ pub fn ack_meaning(broker: &Broker) -> String {
 /// Brokers of the group as the configuration and the connections tell: slaves join after a start, so nobody is
 /// missed before `totalReplicas` says how many there shall be.
 fn known_members(broker: &Broker, config: &BrokerConfig) -> usize {
-    let expected = if config.total_replicas > 1 { config.total_replicas as usize } else { config.in_sync_replicas.min(2) as usize };
+    let expected = if config.total_replicas > 1 {
+        config.total_replicas as usize
+    } else {
+        config.in_sync_replicas.min(2) as usize
+    };
     expected.max(1 + broker.replicas.connections())
 }

@@ -46,7 +46,13 @@ impl DelayOffsets {
     pub fn load(file: PathBuf, delays_ms: Vec<i64>, version_step: i64) -> Result<Self, PersistError> {
         let stored = persist::load::<Wrapper>(&file)?.unwrap_or_default();
         let state = State { offsets: stored.offset_table, version: stored.data_version, updates: 0 };
-        Ok(Self { state: RwLock::new(state), delays_ms, file, saved: Mutex::default(), version_step: version_step.max(1) })
+        Ok(Self {
+            state: RwLock::new(state),
+            delays_ms,
+            file,
+            saved: Mutex::default(),
+            version_step: version_step.max(1),
+        })
     }
 
     /// Number of levels.
@@ -186,7 +192,10 @@ fn take(broker: &Broker, queue: i32, offset: i64, batch: &mut Batch) {
     };
     let Check::Record(old) = record::check(&bytes, false) else { return };
     let Some((real_topic, real_queue)) = destination(&old) else {
-        tracing::error!("the delayed message at physical offset {} names no topic, it is passed over", old.physical_offset());
+        tracing::error!(
+            "the delayed message at physical offset {} names no topic, it is passed over",
+            old.physical_offset()
+        );
         return;
     };
     if let Err(error) = batch.push(&restored(broker, &old, real_topic, real_queue)) {

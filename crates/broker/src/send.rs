@@ -131,7 +131,8 @@ impl<'a> Run<'a> {
         }
         self.batch.begin_group();
         for message in messages {
-            let mut record = self.record(checked, &checked.topic.topic_name, checked.queue_id, message.properties, message.body);
+            let mut record =
+                self.record(checked, &checked.topic.topic_name, checked.queue_id, message.properties, message.body);
             record.flag = message.flag;
             record.reconsume_times = 0;
             self.batch.push(&record).map_err(|_| illegal(&self.config))?;
@@ -140,7 +141,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn record<'r>(&self, checked: &Checked, topic: &'r str, queue_id: i32, properties: &'r [u8], body: &'r [u8]) -> NewRecord<'r> {
+    fn record<'r>(
+        &self,
+        checked: &Checked,
+        topic: &'r str,
+        queue_id: i32,
+        properties: &'r [u8],
+        body: &'r [u8],
+    ) -> NewRecord<'r> {
         let header = &checked.header;
         NewRecord {
             topic,
@@ -231,7 +239,9 @@ fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, late: Stored) -> i3
     let replicated = broker.replicas.replicated(config.in_sync_replicas as usize, broker.store.max_phys()) >= end;
     match late {
         Stored::FlushSlaveTimeout if !replicated => response::FLUSH_SLAVE_TIMEOUT,
-        Stored::FlushDiskTimeout | Stored::FlushSlaveTimeout if !flushed && config.flush_disk_type == crate::config::FlushDiskType::SyncFlush => {
+        Stored::FlushDiskTimeout | Stored::FlushSlaveTimeout
+            if !flushed && config.flush_disk_type == crate::config::FlushDiskType::SyncFlush =>
+        {
             response::FLUSH_DISK_TIMEOUT
         }
         _ => response::SUCCESS,
@@ -290,7 +300,11 @@ fn writable(config: &BrokerConfig, topic: &TopicConfig) -> Result<(), Refused> {
     Ok(())
 }
 
-fn topic_of(broker: &Broker, config: &BrokerConfig, header: &SendMessageRequestHeader) -> Result<Arc<TopicConfig>, Refused> {
+fn topic_of(
+    broker: &Broker,
+    config: &BrokerConfig,
+    header: &SendMessageRequestHeader,
+) -> Result<Arc<TopicConfig>, Refused> {
     if let Some(topic) = broker.topics.get(&header.topic) {
         return Ok(topic);
     }
@@ -338,7 +352,12 @@ pub fn any_queue(queues: i32) -> i32 {
 }
 
 /// Where a single message is stored: its topic, the dead letter topic, or the delay topic.
-fn place(broker: &Broker, config: &BrokerConfig, checked: &Checked, properties: &mut Properties) -> Result<(String, i32), Refused> {
+fn place(
+    broker: &Broker,
+    config: &BrokerConfig,
+    checked: &Checked,
+    properties: &mut Properties,
+) -> Result<(String, i32), Refused> {
     let header = &checked.header;
     if properties.transaction {
         let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
@@ -367,7 +386,11 @@ fn compacted(topic: &TopicConfig) -> bool {
 }
 
 /// The dead letter topic, when a client's own send to a retry topic was tried too often (reference broker 2.4).
-fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendMessageRequestHeader) -> Result<Option<String>, Refused> {
+fn dead_letter(
+    broker: &Broker,
+    config: &BrokerConfig,
+    header: &SendMessageRequestHeader,
+) -> Result<Option<String>, Refused> {
     let Some(group_name) = header.topic.strip_prefix(topic::RETRY_PREFIX) else { return Ok(None) };
     let group = broker.groups.get_or_create(group_name, config.auto_create_subscription_group, now_ms());
     let group = group.ok_or_else(|| {
@@ -380,9 +403,10 @@ fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendMessageReque
         return Ok(None);
     }
     let name = topic::dead_letter(group_name);
-    let (_, created) = broker.topics.create_internal(&name, 1, 0, now_ms()).ok_or_else(|| {
-        Refused::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist"))
-    })?;
+    let (_, created) = broker
+        .topics
+        .create_internal(&name, 1, 0, now_ms())
+        .ok_or_else(|| Refused::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist")))?;
     if created {
         broker.registrar.topic_changed();
     }

@@ -54,7 +54,8 @@ fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -
         return Ok(None);
     }
     let bytes = broker.store.read_record(header.offset);
-    let bytes = bytes.ok_or_else(|| (response::SYSTEM_ERROR, format!("look message by offset failed, {}", header.offset)))?;
+    let bytes =
+        bytes.ok_or_else(|| (response::SYSTEM_ERROR, format!("look message by offset failed, {}", header.offset)))?;
     let Check::Record(old) = record::check(&bytes, false) else {
         return Err((response::SYSTEM_ERROR, format!("no message starts at offset {}", header.offset)));
     };
@@ -62,7 +63,11 @@ fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -
     append(broker, &old, &topic, queue_id, &properties).map(Some)
 }
 
-fn check(broker: &Broker, config: &BrokerConfig, header: &ConsumerSendMsgBackRequestHeader) -> Result<Arc<SubscriptionGroupConfig>, Failure> {
+fn check(
+    broker: &Broker,
+    config: &BrokerConfig,
+    header: &ConsumerSendMsgBackRequestHeader,
+) -> Result<Arc<SubscriptionGroupConfig>, Failure> {
     if !config.is_master() {
         return Err((response::SYSTEM_ERROR, format!("no master available along with {}", config.broker_ip1)));
     }
@@ -111,7 +116,12 @@ fn retry_of(
     Ok((topic::SCHEDULE.to_owned(), level - 1, properties))
 }
 
-fn internal_topic(broker: &Broker, name: &str, queues: i32, sys_flag: i32) -> Result<Arc<wire::body::TopicConfig>, Failure> {
+fn internal_topic(
+    broker: &Broker,
+    name: &str,
+    queues: i32,
+    sys_flag: i32,
+) -> Result<Arc<wire::body::TopicConfig>, Failure> {
     let (topic, created) = broker
         .topics
         .create_internal(name, queues, sys_flag, now_ms())
@@ -122,7 +132,13 @@ fn internal_topic(broker: &Broker, name: &str, queues: i32, sys_flag: i32) -> Re
     Ok(topic)
 }
 
-fn append(broker: &Arc<Broker>, old: &RecordView<'_>, topic: &str, queue_id: i32, properties: &[u8]) -> Result<i64, Failure> {
+fn append(
+    broker: &Arc<Broker>,
+    old: &RecordView<'_>,
+    topic: &str,
+    queue_id: i32,
+    properties: &[u8],
+) -> Result<i64, Failure> {
     let record = NewRecord {
         topic,
         queue_id,

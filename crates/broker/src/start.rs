@@ -123,8 +123,11 @@ pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result
     let topics = Topics::load(&config, dir.join("topics.json"))?;
     let groups = Groups::load(dir.join("subscriptionGroup.json"))?;
     let offsets = Offsets::load(dir.join("consumerOffset.json"), config.consumer_offset_update_version_step)?;
-    let delays =
-        DelayOffsets::load(dir.join("delayOffset.json"), config.delay_levels_ms()?, config.delay_offset_update_version_step)?;
+    let delays = DelayOffsets::load(
+        dir.join("delayOffset.json"),
+        config.delay_levels_ms()?,
+        config.delay_offset_update_version_step,
+    )?;
     let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
     let timers = TimerFiles::load(dir)?;
     let registrar = Registrar::new(&config);

@@ -5,21 +5,14 @@
 //! applied as a difference and written only when it differs (W-23, F-34). Asks the master's listener first and its
 //! HA host with the same port second (F-07).
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use client::ClientError;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
 
-use crate::{
-    config::BrokerConfig,
-    context::Broker,
-    persist::PersistError,
-};
+use crate::{config::BrokerConfig, context::Broker, persist::PersistError};
 
 /// What a slave knows of its master.
 #[derive(Default)]

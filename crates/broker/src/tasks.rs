@@ -36,9 +36,12 @@ pub fn start(broker: &Arc<Broker>) -> Threads {
         std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&broker))
     };
     let threads = [named("flush", flush_loop), named("save", save_loop)];
-    Threads(threads.into_iter().filter_map(|thread| {
-        thread.map_err(|error| tracing::error!("a thread cannot be started: {error}")).ok()
-    }).collect())
+    Threads(
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.map_err(|error| tracing::error!("a thread cannot be started: {error}")).ok())
+            .collect(),
+    )
 }
 
 /// Starts the tasks.

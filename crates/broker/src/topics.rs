@@ -121,7 +121,15 @@ impl Topics {
     }
 
     /// Creates a topic on first send after the template `template`, when that allows it.
-    pub fn create_from(&self, name: &str, template: &str, queues: i32, sys_flag: i32, now_ms: i64, auto: bool) -> Option<Arc<TopicConfig>> {
+    pub fn create_from(
+        &self,
+        name: &str,
+        template: &str,
+        queues: i32,
+        sys_flag: i32,
+        now_ms: i64,
+        auto: bool,
+    ) -> Option<Arc<TopicConfig>> {
         let template_config = self.get(template)?;
         let mut inherited = template_config.perm;
         if template == topic::AUTO_CREATE && !auto {
@@ -144,7 +152,13 @@ impl Topics {
     }
 
     /// Creates an internal topic (retry, dead letter) with `queues` queues, or answers the one that is there.
-    pub fn create_internal(&self, name: &str, queues: i32, sys_flag: i32, now_ms: i64) -> Option<(Arc<TopicConfig>, bool)> {
+    pub fn create_internal(
+        &self,
+        name: &str,
+        queues: i32,
+        sys_flag: i32,
+        now_ms: i64,
+    ) -> Option<(Arc<TopicConfig>, bool)> {
         if let Some(topic) = self.get(name) {
             return Some((topic, false));
         }
@@ -226,10 +240,13 @@ impl Topics {
     pub fn save(&self) -> Result<(), PersistError> {
         let _one = self.saving.lock();
         let snapshot = self.snapshot();
-        persist::save(&self.file, &wire::body::TopicConfigSerializeWrapper {
-            data_version: snapshot.data_version,
-            topic_config_table: snapshot.topic_config_table,
-        })
+        persist::save(
+            &self.file,
+            &wire::body::TopicConfigSerializeWrapper {
+                data_version: snapshot.data_version,
+                topic_config_table: snapshot.topic_config_table,
+            },
+        )
     }
 }
 

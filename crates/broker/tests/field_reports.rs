@@ -14,7 +14,11 @@ use std::{
 
 use common::{Node, Pair, api, header, message, name_server, send, topic, until};
 use tokio::time::Instant;
-use wire::{Command, body::HeartbeatData, code::{request, response}};
+use wire::{
+    Command,
+    body::HeartbeatData,
+    code::{request, response},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f03_a_slave_stopped_while_dispatch_is_behind_has_every_message_readable() {
@@ -42,7 +46,8 @@ async fn f03_a_slave_stopped_while_dispatch_is_behind_has_every_message_readable
     sender.await.unwrap();
     pair.equal().await;
     for queue in 0..4 {
-        let unit = |node: &Node, offset| node.broker().store.queue_unit("T", queue, offset).map(|unit| unit.physical_offset);
+        let unit =
+            |node: &Node, offset| node.broker().store.queue_unit("T", queue, offset).map(|unit| unit.physical_offset);
         for offset in 0..1000 {
             let at_master = unit(&pair.master, offset);
             assert!(at_master.is_some());
@@ -61,7 +66,9 @@ async fn f05_a_missing_slave_is_answered_before_a_java_producer_gives_up() {
     let start = Instant::now();
     let sends = (0..20).map(|_| {
         let (api, addr) = (api.clone(), master.addr.clone());
-        tokio::spawn(async move { api.send(&addr, &header("T", 0, &[]), "x", Duration::from_secs(3)).await.unwrap().code })
+        tokio::spawn(
+            async move { api.send(&addr, &header("T", 0, &[]), "x", Duration::from_secs(3)).await.unwrap().code },
+        )
     });
     for sent in sends.collect::<Vec<_>>() {
         assert_eq!(sent.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT);
@@ -254,7 +261,8 @@ async fn f37_no_send_is_acknowledged_before_the_slave_holds_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f33_topics_deleted_while_they_are_written_and_flushed_break_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut master = Node::start(&dir, "m", &[("flushIntervalCommitLog", "10"), ("flushIntervalConsumeQueue", "100")]).await;
+    let mut master =
+        Node::start(&dir, "m", &[("flushIntervalCommitLog", "10"), ("flushIntervalConsumeQueue", "100")]).await;
     let api = api();
     let done = Arc::new(AtomicBool::new(false));
     let flushing = tokio::task::spawn_blocking({

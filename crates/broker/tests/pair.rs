@@ -96,10 +96,8 @@ async fn roles_change_at_run_time_and_nothing_is_lost() {
     .await;
     let wanted: Vec<_> = (0..100).map(|number| format!("{number}").into_bytes()).collect();
     assert_eq!(drain(&pair.api, &pair.slave.addr, "T", 0, 0).await, wanted);
-    until("the queues of the old master are built", || async {
-        pair.master.broker().store.max_offset("T", 0) == 100
-    })
-    .await;
+    until("the queues of the old master are built", || async { pair.master.broker().store.max_offset("T", 0) == 100 })
+        .await;
     assert_eq!(drain(&pair.api, &pair.master.addr, "T", 0, 0).await, wanted);
     pair.stop().await;
 }
@@ -114,7 +112,10 @@ async fn delayed_messages_come_at_their_time_with_what_they_were_sent_with() {
     let puller = client::Puller::new(pair.api.clone(), &pair.master.addr, "G");
     let pulled = puller.wait("T", 0, 0, 32, Duration::from_secs(10)).await.unwrap();
     let record = pulled.records().next().expect("it is delivered");
-    assert_eq!((record.body(), record.property("TAGS"), record.property("REAL_TOPIC")), (&b"later"[..], Some("x"), Some("T")));
+    assert_eq!(
+        (record.body(), record.property("TAGS"), record.property("REAL_TOPIC")),
+        (&b"later"[..], Some("x"), Some("T"))
+    );
     until("the slave knows how far the level is", || async { pair.slave.broker().delays.get(1) == 1 }).await;
     pair.stop().await;
 }

@@ -219,6 +219,8 @@ impl Store {
     }
 
     pub(crate) fn flush_views(&self) -> Result<(), StoreError> {
+        // No truncation between what is sampled here and what is written down below.
+        let _persisting = self.persisting.lock();
         let last = self.dispatcher.last();
         let full_index = match self.sync_views() {
             Ok(full_index) => full_index,

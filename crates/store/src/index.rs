@@ -119,8 +119,9 @@ impl Index {
 
     fn remove_last(&self, state: &mut State) -> Result<(), StoreError> {
         let Some(file) = state.files.pop() else { return Ok(()) };
-        state.names_changed = true;
-        self.disk.remove(file.path()).at("delete", file.path())
+        self.disk.remove(file.path()).at("delete", file.path())?;
+        // At once: a full file that came back would pass for complete.
+        self.disk.sync_dir(&self.dir).at("sync", &self.dir)
     }
 
     /// Puts the keys of a record, unless its place was indexed before.

@@ -252,6 +252,7 @@ impl IndexFile {
     pub(crate) fn drop_from(&mut self, physical: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
         self.load_slots()?;
         self.write_pending()?;
+        self.unmark_full()?;
         while let Some(entry) = self.entry(self.header.next_entry - 1)? {
             if entry.physical < physical {
                 self.header.end_physical = entry.physical;
@@ -269,6 +270,16 @@ impl IndexFile {
         self.written = self.header.next_entry;
         self.dirty = true;
         Ok(())
+    }
+
+    /// The header must not say "full" while entries go.
+    fn unmark_full(&self) -> Result<(), StoreError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let header = Header { next_entry: self.header.next_entry - 1, ..self.header };
+        self.file.write_all_at(0, &header.encode()).at("write", &self.path)?;
+        self.file.sync().at("sync", &self.path)
     }
 
     fn set_slot(&mut self, hash: i32, value: i32) {

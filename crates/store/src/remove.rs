@@ -96,6 +96,7 @@ impl Store {
     }
 
     fn truncate_locked(&self, offset: i64) -> Result<(), StoreError> {
+        let _no_checkpoint = self.persisting.lock();
         let mut no_dispatch = self.dispatcher.pause();
         let _no_flush = self.flushing.lock();
         let mut tail = self.tail.lock();
@@ -126,6 +127,7 @@ impl Store {
             // Records below the cut that have no unit yet move the counter again when they are dispatched; until then
             // nothing is appended.
             queue.next_offset.store(queue.max(), SeqCst);
+            self.queues.mark_dirty(&queue);
         }
         self.raw_end.store(offset, SeqCst);
         self.log.sync(self.marks.flushed.get(), offset)?;
@@ -136,7 +138,6 @@ impl Store {
 
     /// Nothing after the cut is proven any more; times count from the start of the segment that is cut.
     fn lower_checkpoint(&self, offset: i64) -> Result<(), StoreError> {
-        let _persisting = self.persisting.lock();
         let mut checkpoint = self.checkpoint.lock();
         let time = self.record_time(self.log.base_of(offset)).unwrap_or(0);
         checkpoint.physic_msg_timestamp = checkpoint.physic_msg_timestamp.min(time);

@@ -40,7 +40,7 @@ pub struct Store {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) listener: RwLock<Option<ArrivalListener>>,
     pub(crate) checkpoint: Mutex<Checkpoint>,
-    /// Held while the checkpoint is written.
+    /// Held while the checkpoint is made up and written; taken before all other locks.
     pub(crate) persisting: Mutex<()>,
     /// End of bytes that came from a master and must be dispatched before this store appends by itself.
     pub(crate) raw_end: AtomicI64,

@@ -283,6 +283,7 @@ impl Units {
     fn remove_file(&self, first: i64) -> Result<(), StoreError> {
         let path = segments::path(&self.dir, self.byte_at(first));
         self.context.handles.forget(self.key(first));
+        self.names_changed.store(true, SeqCst);
         match self.context.disk.remove(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.at("delete", &path),

@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use broker::{BrokerConfig, RunningBroker};
 use clap::Args;
 
-use crate::signals::{HangUp, Signals};
+use crate::{
+    say,
+    signals::{HangUp, Signals},
+};
 
 /// Flags of `tandem broker`.
 #[derive(Args)]
@@ -27,7 +30,7 @@ pub async fn run(args: BrokerArgs) -> Result<()> {
     let config = read(&args)?;
     if args.print {
         for (key, value) in config.entries() {
-            println!("{key}={value}");
+            say(format_args!("{key}={value}"));
         }
         return Ok(());
     }
@@ -65,5 +68,9 @@ pub fn announce(running: &RunningBroker) {
         true => String::new(),
         false => format!(" and name server is {}", config.namesrv_addr),
     };
-    println!("The broker[{}, {}] boot success. serializeType=JSON{servers}", config.broker_name, config.broker_addr());
+    say(format_args!(
+        "The broker[{}, {}] boot success. serializeType=JSON{servers}",
+        config.broker_name,
+        config.broker_addr()
+    ));
 }

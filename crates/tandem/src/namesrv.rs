@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use ::namesrv::{NameServer, NamesrvConfig};
+use anyhow::Result;
 use clap::Args;
 
-use crate::signals::{HangUp, Signals};
+use crate::{
+    say,
+    signals::{HangUp, Signals},
+};
 
 /// Flags of `tandem namesrv`.
 #[derive(Args)]
@@ -29,12 +32,12 @@ pub async fn run(args: NamesrvArgs) -> Result<()> {
         tracing::warn!("configuration key {key} is unknown, it changes nothing");
     }
     if args.print {
-        print!("{}", config.to_text());
+        say(config.to_text().trim_end());
         return Ok(());
     }
     let mut signals = Signals::new()?;
     let server = NameServer::start(config).await?;
-    println!("The Name Server boot success. serializeType=JSON, address {}", server.local_addr());
+    say(format_args!("The Name Server boot success. serializeType=JSON, address {}", server.local_addr()));
     signals.end(HangUp::Ignored).await;
     tracing::info!("stopping");
     server.shutdown().await;

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use ::namesrv::NameServer;
 use anyhow::{Context, Result, bail};
 use broker::{BrokerConfig, RunningBroker};
 use clap::Args;
-use ::namesrv::NameServer;
 
-use crate::signals::{HangUp, Signals};
+use crate::{
+    say,
+    signals::{HangUp, Signals},
+};
 
 /// Flags of `tandem up`.
 #[derive(Args)]
@@ -46,7 +49,7 @@ pub async fn run(args: UpArgs) -> Result<()> {
         (Ok(master), Some(Ok(slave))) => {
             welcome(&args, &data, master, slave);
             signals.end(HangUp::Ends).await;
-            println!("stopping …");
+            say(format_args!("stopping …"));
             Ok(())
         }
         (Err(error), _) | (_, Some(Err(error))) => Err(anyhow::anyhow!("{error:#}")),
@@ -63,9 +66,9 @@ pub async fn run(args: UpArgs) -> Result<()> {
 fn writable(path: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(path).with_context(|| format!("cannot create the data directory {}", path.display()))?;
     let probe = path.join(".writable");
-    std::fs::write(&probe, [0u8; 4096])
-        .and_then(|()| std::fs::remove_file(&probe))
-        .with_context(|| format!("cannot write to the data directory {}; choose another with --data", path.display()))?;
+    std::fs::write(&probe, [0u8; 4096]).and_then(|()| std::fs::remove_file(&probe)).with_context(|| {
+        format!("cannot write to the data directory {}; choose another with --data", path.display())
+    })?;
     path.canonicalize().with_context(|| path.display().to_string())
 }
 
@@ -120,11 +123,14 @@ fn welcome(args: &UpArgs, data: &Path, master: &RunningBroker, slave: &RunningBr
         let config = running.broker.config();
         format!("{}   replication {}   fast port {}", config.broker_addr(), config.ha_addr(), config.fast_port())
     };
-    println!("name server   {}:{}", args.host, args.namesrv_port);
-    println!("master        {}", addresses(master));
-    println!("slave         {}", addresses(slave));
-    println!("data          {}", data.display());
-    println!("{}", master.ack_meaning());
-    println!("try it        tandem bench produce --namesrv {}:{} --topic Try --duration 5", args.host, args.namesrv_port);
-    println!("boot success, Ctrl-C stops all");
+    say(format_args!("name server   {}:{}", args.host, args.namesrv_port));
+    say(format_args!("master        {}", addresses(master)));
+    say(format_args!("slave         {}", addresses(slave)));
+    say(format_args!("data          {}", data.display()));
+    say(format_args!("{}", master.ack_meaning()));
+    say(format_args!(
+        "try it        tandem bench produce --namesrv {}:{} --topic Try --duration 5",
+        args.host, args.namesrv_port
+    ));
+    say(format_args!("boot success, Ctrl-C stops all"));
 }

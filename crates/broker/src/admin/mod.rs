@@ -190,7 +190,11 @@ async fn blocking(broker: Arc<Broker>, command: Command, handler: Handler) -> An
 
 fn finish(conn: &Arc<Connection>, command: &Command, answer: Answer) {
     let answer = answer.unwrap_or_else(|Refused(code, remark)| {
-        tracing::debug!("{} from {} is refused with {code}: {remark}", request::name(command.code), conn.display_peer());
+        tracing::debug!(
+            "{} from {} is refused with {code}: {remark}",
+            request::name(command.code),
+            conn.display_peer()
+        );
         command.error(code, remark)
     });
     answer_unless_oneway(conn, command, answer);

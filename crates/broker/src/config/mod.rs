@@ -8,8 +8,8 @@ pub mod value;
 
 use std::collections::BTreeMap;
 
-pub use value::{BrokerRole, FlushDiskType};
 use value::Value;
+pub use value::{BrokerRole, FlushDiskType};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error, PartialEq)]

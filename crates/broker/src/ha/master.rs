@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use replica::{MasterAction, MasterClose, MasterSession, MasterSettings, frame::TransferHeader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, tcp::{OwnedReadHalf, OwnedWriteHalf}},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::Notify,
     task::JoinHandle,
 };

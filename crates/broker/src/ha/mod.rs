@@ -17,10 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use replica::AckTable;
 use store::Mark;
-use tokio::{
-    sync::watch,
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use wire::body::{HAClientRuntimeInfo, HAConnectionRuntimeInfo, HARuntimeInfo};
 
 use crate::context::{Broker, now_ms};

@@ -31,7 +31,8 @@ pub fn split(mut body: &[u8], topic_length: usize, max_message_size: i32) -> Res
     let mut messages = Vec::new();
     while !body.is_empty() {
         let (message, used) = entry(body).ok_or_else(|| {
-            let remark = format!("message {} of the batch is broken: its lengths do not fit the batch", messages.len() + 1);
+            let remark =
+                format!("message {} of the batch is broken: its lengths do not fit the batch", messages.len() + 1);
             Refused(response::MESSAGE_ILLEGAL, remark)
         })?;
         messages.push(message);
@@ -80,7 +81,10 @@ mod tests {
         let mut all = good.clone();
         all.extend_from_slice(&encoded(b"", b"", 0));
         let messages = split(&all, 5, 4096).unwrap_or_else(|_| panic!("a good batch"));
-        assert_eq!((messages.len(), messages[0].flag, messages[0].body, messages[0].properties), (2, 7, &b"one"[..], &b"a\x01b\x02"[..]));
+        assert_eq!(
+            (messages.len(), messages[0].flag, messages[0].body, messages[0].properties),
+            (2, 7, &b"one"[..], &b"a\x01b\x02"[..])
+        );
         for length in [0x8001, 0x7FFF] {
             let mut bad = good.clone();
             bad.extend_from_slice(&encoded(b"two", &[b'x'; 100], length));

@@ -47,7 +47,9 @@ impl Properties {
 
     fn take(&mut self, name: &str, value: &str) {
         match name {
-            property::POP_CK | property::MSG_REGION | property::TRACE_ON | property::CLUSTER | property::CRC32 => return,
+            property::POP_CK | property::MSG_REGION | property::TRACE_ON | property::CLUSTER | property::CRC32 => {
+                return;
+            }
             property::UNIQ_KEY => value.clone_into(&mut self.unique_id),
             property::DELAY => self.delay = value.parse().unwrap_or(0),
             property::WAIT => self.waits = !value.eq_ignore_ascii_case("false"),

@@ -16,12 +16,7 @@ use broker::{BrokerConfig, RunningBroker};
 use client::{BrokerApi, OutgoingMessage, Sent};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use wire::{
-    body::TopicConfig,
-    header::SendMessageRequestHeaderV2,
-    property,
-    topic::AUTO_CREATE,
-};
+use wire::{body::TopicConfig, header::SendMessageRequestHeaderV2, property, topic::AUTO_CREATE};
 
 /// Nothing here takes longer, on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -203,7 +198,14 @@ pub fn header(topic: &str, queue_id: i32, properties: &[(&str, &str)]) -> SendMe
 }
 
 /// Sends one message and expects it to be stored.
-pub async fn send(api: &BrokerApi, addr: &str, topic: &str, queue_id: i32, properties: &[(&str, &str)], body: &[u8]) -> Sent {
+pub async fn send(
+    api: &BrokerApi,
+    addr: &str,
+    topic: &str,
+    queue_id: i32,
+    properties: &[(&str, &str)],
+    body: &[u8],
+) -> Sent {
     api.send(addr, &header(topic, queue_id, properties), body.to_vec(), Duration::from_secs(10)).await.unwrap()
 }
 
