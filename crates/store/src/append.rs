@@ -221,7 +221,7 @@ impl Store {
     pub(crate) fn flush_views(&self) -> Result<(), StoreError> {
         // No truncation between what is sampled here and what is written down below.
         let _persisting = self.persisting.lock();
-        let last = self.dispatcher.last();
+        let (last, dispatched) = self.dispatcher.progress(&self.marks.dispatched);
         let full_index = match self.sync_views() {
             Ok(full_index) => full_index,
             Err(error) if error.is_disk_full() => return Err(error),
@@ -230,6 +230,7 @@ impl Store {
                 return Err(error);
             }
         };
+        self.views_durable.store(dispatched, SeqCst);
         let mut checkpoint = self.checkpoint.lock();
         if let Some(last) = last {
             checkpoint.logics_msg_timestamp = last.store_timestamp;

@@ -8,6 +8,7 @@ use crate::{
     build::{Arrival, Builder, Last},
     error::StoreError,
     log::Log,
+    mark::Mark,
     store::Store,
     walk::{Stop, walk},
 };
@@ -52,8 +53,10 @@ impl Dispatcher {
         self.state.lock()
     }
 
-    pub(crate) fn last(&self) -> Option<Last> {
-        self.state.lock().last
+    /// The last record that was built, and the mark that goes with it.
+    pub(crate) fn progress(&self, dispatched: &Mark) -> (Option<Last>, i64) {
+        let state = self.state.lock();
+        (state.last, dispatched.get())
     }
 }
 

@@ -222,9 +222,11 @@ impl Index {
         state.files.iter().rev().map(|file| file.chain(hash)).collect()
     }
 
-    /// Forgets records at and beyond `physical`.
+    /// Forgets records at and beyond `physical`. The caller keeps [`Index::flush`] out.
     pub(crate) fn truncate(&self, physical: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
         let mut state = self.state.lock();
+        // A full file gets its header now, not when it is no longer full.
+        std::mem::take(&mut state.unsynced).iter().try_for_each(Unsynced::sync)?;
         while let Some(file) = state.files.last_mut() {
             if !file.is_empty() && file.header().end_physical < physical {
                 break;

@@ -10,6 +10,8 @@
 //! In every case: queue units without their record are cut off, the log ends after the last record that is whole (CRC,
 //! lengths, its own place, no zeros for an end), and what is beyond reads as zeros, durably.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use wire::record::{BLANK_HEAD, Check, MIN_RECORD, check};
 
 use crate::{
@@ -38,7 +40,7 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         "recovering the commit log"
     );
     let end = Scan::over(store, plan).run()?;
-    finish(store, end, clean)
+    finish(store, end)
 }
 
 /// Nothing in the log: queues and index have nothing to point to.
@@ -54,7 +56,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
     finish_views(store, 0)
 }
 
-fn finish(store: &Store, end: i64, clean: bool) -> Result<(), StoreError> {
+fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
     store.log.cut(end)?;
     // A cut to the first byte leaves no segment; the log goes on from there all the same.
     let min = store.log.min().unwrap_or(end);
@@ -64,12 +66,15 @@ fn finish(store: &Store, end: i64, clean: bool) -> Result<(), StoreError> {
     store.marks.dispatched.reset(end);
     finish_views(store, end)?;
     for queue in store.queues.all() {
+        let before = queue.max();
         queue.truncate(end)?;
-        if !clean {
-            queue.units().zero_rest()?;
+        if queue.max() < before {
+            store.queues.mark_dirty(&queue);
         }
         queue.correct_min(min)?;
     }
+    store.queues.flush()?;
+    store.views_durable.store(end, SeqCst);
     store.deleted.fit(min, end)?;
     tracing::info!(min, end, queues = store.queues.all().len(), "the commit log is recovered");
     Ok(())
@@ -101,6 +106,7 @@ fn cut_unfounded_units(store: &Store) -> Result<(), StoreError> {
         if keep < end {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), units = end - keep, max = keep, "queue units without their record in the log: cut off");
             queue.cut_units(keep)?;
+            store.queues.mark_dirty(&queue);
         }
     }
     Ok(())

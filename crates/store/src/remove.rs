@@ -41,9 +41,9 @@ impl Store {
 
     fn first_may_go(&self, retention: &Retention) -> Result<bool, StoreError> {
         let Some(base) = self.log.min() else { return Ok(false) };
-        // What is not dispatched or not durable would be lost.
-        let needed = self.marks.dispatched.get().min(self.marks.flushed.get());
-        if self.log.next_base(base) > needed {
+        // Queues that are not durable could not be built again; their counters would be lost.
+        let not_needed = self.views_durable.load(SeqCst).min(self.marks.flushed.get());
+        if self.log.next_base(base) > not_needed {
             return Ok(false);
         }
         let Some(modified) = self.log.first_modified_ms()? else { return Ok(false) };
@@ -130,6 +130,7 @@ impl Store {
             self.queues.mark_dirty(&queue);
         }
         self.raw_end.store(offset, SeqCst);
+        self.views_durable.fetch_min(offset, SeqCst);
         self.log.sync(self.marks.flushed.get(), offset)?;
         self.log.cut(offset)?;
         self.marks.flushed.reset(offset);

@@ -45,6 +45,8 @@ pub struct Store {
     /// End of bytes that came from a master and must be dispatched before this store appends by itself.
     pub(crate) raw_end: AtomicI64,
     pub(crate) is_slave: AtomicBool,
+    /// Queues and index are durable up to here.
+    pub(crate) views_durable: AtomicI64,
     failure: OnceLock<String>,
     closed: AtomicBool,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
@@ -93,6 +95,7 @@ impl Store {
             persisting: Mutex::default(),
             raw_end: AtomicI64::new(0),
             is_slave: AtomicBool::new(false),
+            views_durable: AtomicI64::new(0),
             failure: OnceLock::new(),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),

@@ -210,12 +210,6 @@ impl Units {
         self.zero_from(end)
     }
 
-    /// Makes what is beyond the end read as zeros, on a start when it may be left from earlier.
-    pub(crate) fn zero_rest(&self) -> Result<(), StoreError> {
-        let _writing = self.writing.lock();
-        self.zero_from(self.end())
-    }
-
     fn zero_from(&self, end: i64) -> Result<(), StoreError> {
         // The first file stays even if it is empty: its name keeps the queue's counter.
         let keep = self.segment_start(end.max(self.start())) + self.per_segment();

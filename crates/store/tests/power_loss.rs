@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{Random, bodies, clock_at, message, seed, small};
-use store::{Batch, DirEntry, Disk, File, LockGuard, Store, StoreConfig, Usage};
+use store::{Batch, DirEntry, Disk, File, LockGuard, Retention, Store, StoreConfig, Usage};
 
 /// A change of a file that is not synced.
 enum Change {
@@ -249,19 +249,27 @@ fn append(store: &Store, written: &mut Written, random: &mut Random) {
 
 /// Log and queues hold exactly the messages of a log that ends where this one ends.
 fn check(store: &Store, written: &Written, durable_end: i64) {
-    let end = store.max_phys();
+    let (min, end) = (store.min_phys(), store.max_phys());
     assert!(end >= durable_end, "durable up to {durable_end}, found {end}");
     assert_eq!(store.marks().dispatched.get(), end);
     for (number, topic) in TOPICS.iter().enumerate() {
         for queue_id in 0..2 {
             let mine = written.iter().filter(|(of, id, ..)| (*of, *id) == (number, queue_id));
-            let want: Vec<&Vec<u8>> = mine.filter(|(_, _, _, to, _)| *to <= end).map(|(.., body)| body).collect();
+            let mine: Vec<_> = mine.filter(|(_, _, _, to, _)| *to <= end).collect();
+            if store.max_offset(topic, queue_id) != mine.len() as i64 {
+                for o in 0..store.max_offset(topic, queue_id) { println!("unit {o} {:?}", store.queue_unit(topic, queue_id, o)); }
+                for w in &mine { println!("want {} {}", w.2, w.3); }
+                println!("end {end} {:?} min {} {min}", store.checkpoint(), store.min_offset(topic, queue_id));
+            }
+            assert_eq!(store.max_offset(topic, queue_id), mine.len() as i64, "{topic} {queue_id}");
+            let kept = mine.iter().filter(|(_, _, at, ..)| *at >= min);
+            let want: Vec<&Vec<u8>> = kept.map(|(.., body)| body).collect();
             let found = bodies(store, topic, queue_id);
             let same = found.iter().zip(&want).take_while(|(found, want)| found == *want).count();
             assert_eq!((same, found.len()), (want.len(), want.len()), "{topic} {queue_id} from message {same} on");
         }
     }
-    for (topic, _, at, to, _) in written.iter().filter(|(_, _, _, to, _)| *to <= end) {
+    for (topic, _, at, to, _) in written.iter().filter(|(_, _, at, to, _)| *at >= min && *to <= end) {
         let bytes = store.read_record(*at).unwrap();
         let record = wire::record::RecordView::layout(&bytes).unwrap();
         assert_eq!(record.size() as i64, to - at);
@@ -275,13 +283,23 @@ fn check(store: &Store, written: &Written, durable_end: i64) {
 fn truncate(store: &Store, written: &mut Written, random: &mut Random) {
     let back = random.below(written.len().min(12) as u64 + 1) as usize;
     let Some((_, _, at, ..)) = written.get(written.len() - back).cloned() else { return };
-    store.truncate(at).unwrap();
+    if at < store.min_phys() {
+        return;
+    }
+    store.truncate(at).unwrap(); println!("truncate {at}");
     written.truncate(written.len() - back);
+}
+
+fn retain(store: &Store, random: &mut Random) {
+    let max_segments = random.below(3) as usize;
+    let retention = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments };
+    store.delete_expired(retention).unwrap();
 }
 
 fn work(store: &Store, written: &mut Written, random: &mut Random) {
     for _ in 0..random.below(60) {
-        match random.below(21) {
+        match random.below(22) {
+            21 => retain(store, random),
             20 => truncate(store, written, random),
             0..10 => append(store, written, random),
             10..15 => drop(store.dispatch()),
@@ -305,6 +323,7 @@ fn nothing_durable_is_lost_and_nothing_else_is_found() {
         let mut random = Random(seed);
         let (mut disk, mut written, mut now_ms) = (MemoryDisk::default(), Written::new(), 1_000_000);
         let config = StoreConfig { sync_flush: seed % 2 == 0, ..small(Path::new("/memory")) };
+        println!("new");
         for _ in 0..12 {
             let store = open(&config, &disk, now_ms);
             work(&store, &mut written, &mut random);

@@ -405,6 +405,8 @@ fn retention() {
     let retention = |now_ms| Retention { now_ms, reserved_ms: 1000, regardless_of_age: false, max_segments: 3 };
     assert_eq!(store.delete_expired(retention(i64::MAX)).unwrap(), 0, "not durable yet");
     store.flush().unwrap();
+    assert_eq!(store.delete_expired(retention(i64::MAX)).unwrap(), 0, "its queues are not durable");
+    store.flush_queues().unwrap();
     assert_eq!(store.delete_expired(retention(0)).unwrap(), 0, "too young");
     assert_eq!(store.delete_expired(retention(i64::MAX)).unwrap(), 3);
     let check = |store: &Store| {
