@@ -181,11 +181,7 @@ fn filter_of(
     group: &SubscriptionGroupConfig,
     header: &PullMessageRequestHeader,
 ) -> Result<TagFilter, Refused> {
-    let kind = header.expression_type.as_deref().unwrap_or(TAG);
-    if !kind.is_empty() && kind != TAG {
-        let remark = format!("The broker does not support consumer to filter message by {kind}");
-        return Err(Refused(response::SYSTEM_ERROR, None, remark));
-    }
+    only_tags(header.expression_type.as_deref().unwrap_or(TAG))?;
     if header.sys_flag & sys_flag::PULL_SUBSCRIPTION != 0 {
         let expression = header.subscription.as_deref().unwrap_or_default();
         return TagFilter::parse(expression).ok_or_else(|| {
@@ -193,6 +189,15 @@ fn filter_of(
         });
     }
     registered_filter(broker, group, header)
+}
+
+/// Other expressions are refused: served as if they were none, they would hand out what nobody asked for.
+fn only_tags(kind: &str) -> Result<(), Refused> {
+    if kind.is_empty() || kind == TAG {
+        return Ok(());
+    }
+    let remark = format!("The broker does not support consumer to filter message by {kind}");
+    Err(Refused(response::SYSTEM_ERROR, None, remark))
 }
 
 fn registered_filter(
@@ -222,6 +227,8 @@ fn registered_filter(
         let remark = "the consumer's subscription not latest".to_owned();
         return Err(Refused(response::SUBSCRIPTION_NOT_LATEST, None, remark));
     }
+    // The type counts that the consumer registered: some clients send TAG in each pull whatever it was.
+    only_tags(&subscription.expression_type)?;
     Ok(TagFilter::of(&subscription))
 }
 

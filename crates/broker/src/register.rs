@@ -56,8 +56,7 @@ fn split(list: &str) -> Vec<String> {
 /// Registers until the broker stops.
 pub async fn run(broker: Arc<Broker>) {
     while !broker.is_stopping() {
-        let period = broker.config().register_name_server_period.clamp(10_000, 60_000);
-        let next = Instant::now() + Duration::from_millis(period);
+        let next = Instant::now() + period(&broker);
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
             () = broker.registrar.bell.notified() => {}
@@ -66,6 +65,15 @@ pub async fn run(broker: Arc<Broker>) {
             register_all(&broker);
         }
     }
+}
+
+/// A slave that does not know its master asks each second: the master may have started after it.
+fn period(broker: &Broker) -> Duration {
+    let config = broker.config();
+    if !config.is_master() && broker.sync.master_addr().is_none() {
+        return Duration::from_secs(1);
+    }
+    Duration::from_millis(config.register_name_server_period.clamp(10_000, 60_000))
 }
 
 /// Starts one registration at every name server and waits for none.

@@ -170,7 +170,7 @@ async fn append(broker: &Arc<Broker>, batch: &mut Batch) -> bool {
         tokio::time::sleep(Duration::from_secs(1)).await;
         return false;
     }
-    broker.dispatch();
+    broker.dispatch_soon();
     let end = batch.entries().last().map_or(0, |entry| entry.end());
     let _ = broker.wait_stored(end, &broker.config()).await;
     true

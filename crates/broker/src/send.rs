@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
             Err(error) => self.refuse(waiting, &error),
         }
         self.batch.clear();
-        self.broker.dispatch();
+        self.broker.dispatch_soon();
     }
 
     fn answer(&mut self, waiting: Vec<Accepted>) {

@@ -155,6 +155,6 @@ fn append(
     let mut batch = Batch::new();
     batch.push(&record).map_err(|error| (response::SYSTEM_ERROR, error.to_string()))?;
     broker.store.append(&mut batch).map_err(|error| append_failure(broker, &error))?;
-    broker.dispatch();
+    broker.dispatch_soon();
     Ok(batch.entries().last().map_or(0, |entry| entry.end()))
 }

@@ -25,6 +25,8 @@ impl Service for Front {
                 continue;
             }
             sends.finish();
+            // Whoever asks sees everything that was acknowledged before.
+            self.broker.dispatch();
             self.handle(conn, command);
         }
         sends.finish();

@@ -93,6 +93,7 @@ impl RunningBroker {
     pub async fn shutdown(self) {
         let Self { broker, servers, ha, threads } = self;
         broker.stopping.store(true, Ordering::Release);
+        broker.dispatch_soon();
         register::unregister_all(&broker).await;
         broker.holds.wake_all(&broker);
         for server in servers {

@@ -49,6 +49,10 @@ pub fn start_async(broker: &Arc<Broker>) {
     tokio::spawn(register::run(broker.clone()));
     tokio::spawn(sync::run(broker.clone()));
     tokio::spawn(ticks(broker.clone()));
+    tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.dispatch_late().await }
+    });
     schedule::start(broker);
 }
 
@@ -71,7 +75,7 @@ fn flush_loop(broker: &Arc<Broker>) {
         if marks.appended.get() > marks.flushed.get() && broker.store.flush().is_err() {
             fatal(broker);
         }
-        broker.dispatch();
+        broker.dispatch_soon();
         if queues_flushed.elapsed() >= Duration::from_millis(config.flush_interval_consume_queue.max(100)) {
             queues_flushed = Instant::now();
             if broker.store.flush_queues().is_err() {

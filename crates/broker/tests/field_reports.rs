@@ -286,3 +286,56 @@ async fn f33_topics_deleted_while_they_are_written_and_flushed_break_nothing() {
     assert!(master.broker().store.failed().is_none());
     master.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_sql_subscription_is_refused_even_when_the_pull_says_tag() {
+    use wire::{
+        body::{ConsumerData, SubscriptionData},
+        header::PullMessageRequestHeader,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "m", &[]).await;
+    let api = api();
+    topic(&api, &master.addr, "T", 1).await;
+    send(&api, &master.addr, "T", 0, &[("n", "1")], b"x").await;
+    let subscription = SubscriptionData {
+        topic: "T".into(),
+        sub_string: "n > 14".into(),
+        expression_type: "SQL92".into(),
+        ..SubscriptionData::default()
+    };
+    let consumer = ConsumerData {
+        group_name: "S".into(),
+        subscription_data_set: vec![subscription],
+        ..ConsumerData::default()
+    };
+    let heartbeat =
+        HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
+    api.heartbeat(&master.addr, &heartbeat).await.unwrap();
+    let header = PullMessageRequestHeader {
+        consumer_group: "S".into(),
+        topic: "T".into(),
+        queue_id: Some(0),
+        queue_offset: Some(0),
+        max_msg_nums: 32,
+        subscription: Some("*".into()),
+        expression_type: Some("TAG".into()),
+        ..PullMessageRequestHeader::default()
+    };
+    let error = api.pull(&master.addr, &header, Duration::from_secs(5)).await.unwrap_err();
+    assert!(error.to_string().contains("SQL92"), "{error}");
+    master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_that_started_before_its_master_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, addr) = name_server(&dir).await;
+    let keys = [("brokerRole", "SLAVE"), ("brokerId", "1"), ("namesrvAddr", addr.as_str())];
+    let mut slave = Node::start(&dir, "s", &keys).await;
+    let mut master = Node::start(&dir, "m", &[("namesrvAddr", &addr)]).await;
+    until("the slave follows", || async { master.broker().replicas.connections() == 1 }).await;
+    slave.stop().await;
+    master.stop().await;
+    server.shutdown().await;
+}

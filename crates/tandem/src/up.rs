@@ -1,6 +1,9 @@
 //! `tandem up`: a name server, a master and a slave in one process, to try it and to develop against.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use ::namesrv::NameServer;
 use anyhow::{Context, Result, bail};
@@ -40,26 +43,31 @@ pub async fn run(args: UpArgs) -> Result<()> {
     let data = writable(&args.data)?;
     let mut signals = Signals::new()?;
     let name_server = start_namesrv(&args, &data).await?;
-    let master = start_broker(&args, &data, "master").await;
-    let slave = match &master {
-        Ok(_) => Some(start_broker(&args, &data, "slave").await),
-        Err(_) => None,
-    };
+    // Both at once: after a kill both recover, and sends wait for the slower one.
+    let (master, slave) = tokio::join!(start_broker(&args, &data, "master"), start_broker(&args, &data, "slave"));
     let result = match (&master, &slave) {
-        (Ok(master), Some(Ok(slave))) => {
+        (Ok(master), Ok(slave)) => {
+            until_paired(master).await;
             welcome(&args, &data, master, slave);
             signals.end(HangUp::Ends).await;
             say(format_args!("stopping …"));
             Ok(())
         }
-        (Err(error), _) | (_, Some(Err(error))) => Err(anyhow::anyhow!("{error:#}")),
-        (Ok(_), None) => Ok(()),
+        (Err(error), _) | (_, Err(error)) => Err(anyhow::anyhow!("{error:#}")),
     };
-    for running in [slave.and_then(Result::ok), master.ok()].into_iter().flatten() {
+    for running in [slave.ok(), master.ok()].into_iter().flatten() {
         running.shutdown().await;
     }
     name_server.shutdown().await;
     result
+}
+
+/// Until the slave follows, so that the first send finds it; a slave that does not come is no reason to wait for ever.
+async fn until_paired(master: &RunningBroker) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while master.broker.replicas.connections() == 0 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// The data directory, made and tried: a full or unwritable one is said before anything starts.

@@ -156,7 +156,7 @@ async fn carry_out(broker: &Arc<Broker>, session: &mut SlaveSession, stream: &mu
     }
     // The report is on its way before the queues are built.
     if appended {
-        broker.dispatch();
+        broker.dispatch_soon();
     }
     Ok(())
 }
