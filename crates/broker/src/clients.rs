@@ -111,8 +111,7 @@ impl Clients {
     /// Removes a consumer; answers whom it concerns.
     pub fn unregister_consumer(&self, group: &str, conn: u64) -> Option<Changed> {
         let mut consumers = self.consumers.write();
-        let changed = leave(&mut consumers, group, conn);
-        changed
+        leave(&mut consumers, group, conn)
     }
 
     /// Removes a producer.

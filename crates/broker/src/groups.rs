@@ -138,7 +138,7 @@ impl Groups {
         Wrapper {
             subscription_group_table: state.table.iter().map(|(k, v)| (k.clone(), (**v).clone())).collect(),
             forbidden_table: state.forbidden.clone(),
-            data_version: state.version.clone(),
+            data_version: state.version,
         }
     }
 

@@ -155,7 +155,7 @@ impl Offsets {
     pub fn snapshot(&self) -> Wrapper {
         let state = self.state.read();
         Wrapper {
-            data_version: state.version.clone(),
+            data_version: state.version,
             offset_table: state.table.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         }
     }

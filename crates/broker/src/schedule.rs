@@ -84,7 +84,7 @@ impl DelayOffsets {
     /// Table and version, as peers and the file have it.
     pub fn snapshot(&self) -> Wrapper {
         let state = self.state.read();
-        Wrapper { offset_table: state.offsets.clone(), data_version: state.version.clone() }
+        Wrapper { offset_table: state.offsets.clone(), data_version: state.version }
     }
 
     /// Takes a master's table; true when it differed.

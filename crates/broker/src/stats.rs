@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 pub const SAMPLE_SECONDS: u64 = 1;
 const KEPT: usize = 601;
 
+/// Kind of a named count, and what it counts.
+type Name = (&'static str, String);
+
 /// Counters since start.
 #[derive(Default)]
 pub struct Stats {
@@ -29,8 +32,8 @@ pub struct Stats {
     pub transferred: AtomicI64,
     samples: Mutex<VecDeque<[i64; 4]>>,
     days: Mutex<Days>,
-    keyed: Mutex<HashMap<(&'static str, String), VecDeque<[i64; 2]>>>,
-    totals: Mutex<HashMap<(&'static str, String), [i64; 2]>>,
+    keyed: Mutex<HashMap<Name, VecDeque<[i64; 2]>>>,
+    totals: Mutex<HashMap<Name, [i64; 2]>>,
 }
 
 #[derive(Default, Clone, Copy)]

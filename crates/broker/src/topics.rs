@@ -48,7 +48,7 @@ impl Topics {
             for (name, topic) in &stored.topic_config_table {
                 state.table.insert(name.clone(), Arc::new(topic.clone()));
             }
-            state.version = stored.data_version.clone();
+            state.version = stored.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..stored };
         }
         Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()) })
@@ -71,7 +71,7 @@ impl Topics {
 
     /// The version of the table.
     pub fn version(&self) -> DataVersion {
-        self.state.read().version.clone()
+        self.state.read().version
     }
 
     /// All names.
@@ -84,7 +84,7 @@ impl Topics {
         let state = self.state.read();
         Wrapper {
             topic_config_table: state.table.iter().map(|(k, v)| (k.clone(), (**v).clone())).collect(),
-            data_version: state.version.clone(),
+            data_version: state.version,
             ..state.carried.clone()
         }
     }
@@ -144,7 +144,7 @@ impl Topics {
             read_queue_nums: queues,
             write_queue_nums: queues,
             perm: inherited & !perm::INHERIT,
-            topic_filter_type: template_config.topic_filter_type.clone(),
+            topic_filter_type: template_config.topic_filter_type,
             topic_sys_flag: sys_flag,
             ..TopicConfig::default()
         };
@@ -206,7 +206,7 @@ impl Topics {
                     state.table.insert(name.clone(), Arc::new(topic.clone()));
                 }
             }
-            state.version = master.data_version.clone();
+            state.version = master.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..master };
         }
         self.save().map(|()| gone)

@@ -304,11 +304,8 @@ async fn a_registered_sql_subscription_is_refused_even_when_the_pull_says_tag() 
         expression_type: "SQL92".into(),
         ..SubscriptionData::default()
     };
-    let consumer = ConsumerData {
-        group_name: "S".into(),
-        subscription_data_set: vec![subscription],
-        ..ConsumerData::default()
-    };
+    let consumer =
+        ConsumerData { group_name: "S".into(), subscription_data_set: vec![subscription], ..ConsumerData::default() };
     let heartbeat =
         HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
     api.heartbeat(&master.addr, &heartbeat).await.unwrap();

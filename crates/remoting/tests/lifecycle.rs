@@ -44,7 +44,7 @@ async fn a_silent_connection_is_closed_too() {
 
 /// F-29: a request that was read is answered, or the close came before it was read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_29_idle_close_never_swallows_a_request() {
+async fn f29_idle_close_never_swallows_a_request() {
     let (_server, work, addr) = serve(idle_config()).await;
     let mut peers = tokio::task::JoinSet::new();
     for n in 0..200u64 {
@@ -69,7 +69,7 @@ async fn f_29_idle_close_never_swallows_a_request() {
 
 /// F-29: an answer that takes longer than the idle time-out still comes.
 #[tokio::test]
-async fn f_29_a_slow_answer_keeps_its_connection() {
+async fn f29_a_slow_answer_keeps_its_connection() {
     let (_server, _work, addr) = serve(idle_config()).await;
     let config = ClientConfig { idle_timeout: IDLE / 2, ..ClientConfig::default() };
     let client = Client::new(config, None);

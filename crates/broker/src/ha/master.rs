@@ -119,7 +119,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
 fn session(broker: &Broker) -> MasterSession {
     let config = broker.config();
     let settings = MasterSettings {
-        segment_size: broker.store.segment_size() as i64,
+        segment_size: broker.store.segment_size(),
         batch_size: config.ha_transfer_batch_size.min(4 << 20) as u32,
         heartbeat_interval_ms: config.ha_send_heartbeat_interval,
         housekeeping_interval_ms: config.ha_housekeeping_interval,

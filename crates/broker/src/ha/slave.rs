@@ -129,7 +129,7 @@ async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, master: &str) -> 
 fn settings(broker: &Broker) -> SlaveSettings {
     let config = broker.config();
     SlaveSettings {
-        segment_size: broker.store.segment_size() as i64,
+        segment_size: broker.store.segment_size(),
         heartbeat_interval_ms: config.ha_send_heartbeat_interval,
         housekeeping_interval_ms: config.ha_housekeeping_interval,
         record_limit: (i64::from(config.max_message_size) + (128 << 10)).max(64 << 20),
