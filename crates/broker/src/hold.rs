@@ -30,11 +30,6 @@ impl Holds {
         self.queues.lock().entry(key).or_default().push(held);
     }
 
-    /// Number of held pulls.
-    pub fn len(&self) -> usize {
-        self.queues.lock().values().map(Vec::len).sum()
-    }
-
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
         self.queues.lock().is_empty()

@@ -173,24 +173,6 @@ impl Offsets {
         differs
     }
 
-    /// Takes the larger progress of each queue: what a slave heard while its master was away counts (P-3).
-    pub fn merge_max(&self, other: &Wrapper) -> bool {
-        let mut state = self.state.write();
-        let mut changed = false;
-        for (key, queues) in &other.offset_table {
-            let mine = state.table.entry(key.clone()).or_default();
-            for (queue_id, offset) in queues {
-                let entry = mine.entry(*queue_id).or_insert(-1);
-                if *offset > *entry {
-                    *entry = *offset;
-                    changed = true;
-                }
-            }
-        }
-        state.changes += u64::from(changed);
-        changed
-    }
-
     /// Lowers progress beyond the end of its queue to that end; answers what was lowered (P-6, P-7).
     pub fn clamp(&self, end_of: impl Fn(&str, i32) -> i64) -> Vec<(String, i32, i64, i64)> {
         let mut lowered = Vec::new();
@@ -264,7 +246,5 @@ mod tests {
         assert!(offsets.adopt(master.clone()));
         assert!(!offsets.adopt(master.clone()));
         assert_eq!((offsets.get("Gone", "G", 0), offsets.get("T", "G", 0)), (None, Some(9)));
-        master.offset_table.get_mut("T@G").unwrap().insert(0, 4);
-        assert!(!offsets.merge_max(&master));
     }
 }

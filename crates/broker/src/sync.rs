@@ -26,7 +26,7 @@ struct State {
     master_addr: Option<String>,
     ha_addr: Option<String>,
     last_success: Option<Instant>,
-    last_failure: Option<(String, Instant)>,
+    failing: bool,
     rounds: u64,
     warned: Option<Instant>,
 }
@@ -69,26 +69,16 @@ impl SyncState {
         self.state.lock().ha_addr.clone()
     }
 
-    /// Time since the last complete round.
-    pub fn last_success_age(&self) -> Option<Duration> {
-        self.state.lock().last_success.map(|at| at.elapsed())
-    }
-
     /// Complete rounds so far.
     pub fn rounds(&self) -> u64 {
         self.state.lock().rounds
-    }
-
-    /// What failed last, and how long ago.
-    pub fn last_failure(&self) -> Option<(String, Duration)> {
-        self.state.lock().last_failure.as_ref().map(|(text, at)| (text.clone(), at.elapsed()))
     }
 
     fn succeeded(&self) {
         let mut state = self.state.lock();
         state.last_success = Some(Instant::now());
         state.rounds += 1;
-        if state.last_failure.take().is_some() {
+        if std::mem::take(&mut state.failing) {
             tracing::info!("metadata sync from the master works again");
         }
         state.warned = None;
@@ -102,7 +92,7 @@ impl SyncState {
             tracing::warn!("metadata sync failed ({text}); last success: {age}; it is tried again each round");
             state.warned = Some(Instant::now());
         }
-        state.last_failure = Some((text, Instant::now()));
+        state.failing = true;
     }
 }
 

@@ -148,7 +148,8 @@ impl Store {
         let mut tail = self.tail.lock();
         self.check_usable()?;
         self.check_raw_place(&tail, offset)?;
-        if self.log.min().is_none() {
+        if self.has_no_bytes(&tail) && offset != tail.end {
+            self.log.clear().inspect_err(|error| self.fail(error))?;
             self.begin_marks_at(offset);
         }
         let end = self.write_raw(offset, bytes)?;
@@ -160,11 +161,15 @@ impl Store {
 
     fn check_raw_place(&self, tail: &Tail, offset: i64) -> Result<(), StoreError> {
         let segment_size = self.log.segment_size();
-        match self.log.min() {
-            None if offset < 0 || offset % segment_size != 0 => Err(StoreError::Misaligned { offset, segment_size }),
-            Some(_) if offset != tail.end => Err(StoreError::NotAtEnd { offset, end: tail.end }),
+        match self.has_no_bytes(tail) {
+            true if offset < 0 || offset % segment_size != 0 => Err(StoreError::Misaligned { offset, segment_size }),
+            false if offset != tail.end => Err(StoreError::NotAtEnd { offset, end: tail.end }),
             _ => Ok(()),
         }
+    }
+
+    fn has_no_bytes(&self, tail: &Tail) -> bool {
+        self.log.min().is_none_or(|min| min == tail.end)
     }
 
     fn write_raw(&self, offset: i64, bytes: &[u8]) -> Result<i64, StoreError> {

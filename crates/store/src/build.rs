@@ -159,7 +159,8 @@ impl Run {
     fn commit(&mut self, views: &Views<'_>) -> Result<(), StoreError> {
         if !self.bytes.is_empty() {
             let queue = &self.queue;
-            queue.put(&self.first, &self.last, &self.bytes, &|unit| is_founded(views.log, queue, unit))?;
+            let is_right = |unit: &Unit| founded(views.log, queue, unit) == Founded::Record(unit.queue_offset);
+            queue.put(&self.first, &self.last, &self.bytes, &is_right)?;
             views.queues.mark_dirty(queue);
             self.bytes.clear();
         }
@@ -167,19 +168,42 @@ impl Run {
     }
 }
 
-/// True when the record that a unit of `queue` points to is in the log, or was there before retention took it.
-pub(crate) fn is_founded(log: &Log, queue: &Queue, unit: &Unit) -> bool {
-    if unit.is_filler() || unit.physical_offset < log.min().unwrap_or(0) {
-        return !unit.is_filler() || unit.physical_offset == 0;
+/// What the log has where a unit of a queue points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Founded {
+    /// No record of the queue.
+    No,
+    /// Nothing any more: it was there before retention took it.
+    Gone,
+    /// A record of the queue with this queue offset.
+    Record(i64),
+}
+
+/// Looks up the record of a unit.
+pub(crate) fn founded(log: &Log, queue: &Queue, unit: &Unit) -> Founded {
+    if unit.is_filler() && unit.physical_offset == 0 {
+        return Founded::Gone;
     }
-    let size = usize::try_from(unit.size).unwrap_or(0).min(log.segment_size() as usize);
-    let mut bytes = vec![0; size];
-    let read = log.read(unit.physical_offset, &mut bytes).ok().flatten();
-    let Check::Record(record) = check(&bytes[..read.unwrap_or(0)], false) else { return false };
-    // Queues for light consumers hold records of other topics.
+    if unit.is_filler() || unit.size <= 0 {
+        return Founded::No;
+    }
+    if unit.physical_offset < log.min().unwrap_or(0) {
+        return Founded::Gone;
+    }
+    let mut bytes = vec![0; (unit.size as usize).min(log.segment_size() as usize)];
+    let read = log.read(unit.physical_offset, &mut bytes).ok().flatten().unwrap_or(0);
+    let Check::Record(record) = check(&bytes[..read], false) else { return Founded::No };
+    if record.size() != bytes.len() || record.physical_offset() != unit.physical_offset {
+        return Founded::No;
+    }
+    // Queues for light consumers hold records of other topics; batch units are found by their own numbers.
     let foreign = queue.topic().starts_with(topic::LMQ_PREFIX);
     let same_queue = record.topic() == &**queue.topic() && record.queue_id() == queue.queue_id();
-    record.size() == size && record.physical_offset() == unit.physical_offset && (same_queue || foreign)
+    match (foreign || same_queue, foreign || queue.kind() == Kind::Batch) {
+        (false, _) => Founded::No,
+        (true, true) => Founded::Record(unit.queue_offset),
+        (true, false) => Founded::Record(record.queue_offset()),
+    }
 }
 
 /// Topics become directories: nothing that leaves its parent, and short enough for a file name.

@@ -197,7 +197,8 @@ impl Store {
         }
     }
 
-    /// Sets who is told of new messages; the former one is not called any more.
+    /// Sets who is told of new messages; the former one is not called any more. It runs within [`Store::dispatch`]: it
+    /// may read, append and dispatch, but not truncate, delete topics or close.
     pub fn set_arrival_listener(&self, listener: ArrivalListener) {
         *self.listener.write() = Some(listener);
     }

@@ -142,11 +142,18 @@ impl Store {
             return self.nothing(status, offset, next, (min, max));
         }
         let mut get = Get::new(self, &queue, offset, max_num, max_bytes, filter);
-        if self.told(get.run(max)).is_none() {
-            get.status = GetStatus::OffsetFoundNull;
-            get.next = self.corrected(offset, queue.units().segment_start(offset) + queue.units().per_segment());
+        // An error is logged; what was read before it counts.
+        let _ = self.told(get.run(max));
+        if get.next > offset {
+            return get.result(min, max);
         }
-        get.result(min, max)
+        // No unit could be read: retention was faster, or a file is missing.
+        let (min, max) = (queue.min(), queue.max());
+        if offset < min {
+            return self.nothing(GetStatus::OffsetTooSmall, offset, min, (min, max));
+        }
+        let next_file = queue.units().segment_start(offset) + queue.units().per_segment();
+        self.nothing(GetStatus::OffsetFoundNull, offset, next_file.min(max), (min, max))
     }
 
     fn nothing(&self, status: GetStatus, asked: i64, next: i64, (min_offset, max_offset): (i64, i64)) -> GetResult {

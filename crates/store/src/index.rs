@@ -78,13 +78,35 @@ impl Index {
     }
 
     /// After an unclean stop: repairs the files that were not full and durable from their entries. Records from `limit`
-    /// on are put again afterwards, so their entries go. Returns where indexing must begin earlier than that, because
-    /// entries are lost.
-    pub(crate) fn recover(&self, limit: i64, store_time: &dyn Fn(i64) -> i64) -> Result<Option<i64>, StoreError> {
+    /// on are put again afterwards, so their entries go. Where entries before that are lost, indexing must begin earlier:
+    /// `on_loss` is told before anything changes on disk, and the place is returned.
+    pub(crate) fn recover(
+        &self,
+        limit: i64,
+        store_time: &dyn Fn(i64) -> i64,
+        on_loss: &dyn Fn(i64) -> Result<(), StoreError>,
+    ) -> Result<Option<i64>, StoreError> {
         let (last, lost) = {
             let mut state = self.state.lock();
             let (mut sound, mut lost) = (0, false);
-            while sound < state.files.len() && self.repair(&mut state.files[sound], limit, store_time, &mut lost)? {
+            let mut from = 0;
+            while sound < state.files.len() {
+                let file = &mut state.files[sound];
+                if !file.is_full() {
+                    let before = *file.header();
+                    file.rebuild(from, limit, store_time)?;
+                    let found = file.header().next_entry;
+                    tracing::info!(file = %file.path().display(), header = before.next_entry - 1, found = found - 1, "index file checked after an unclean stop");
+                    lost = found < before.next_entry && before.end_physical < limit;
+                    if lost {
+                        on_loss(file.header().end_physical)?;
+                    }
+                    file.write_all()?.map_or(Ok(()), |written| written.sync())?;
+                }
+                if !file.is_full() {
+                    break;
+                }
+                from = file.header().end_physical;
                 sound += 1;
             }
             // What follows a file that is not full lacks what was lost in between.
@@ -96,25 +118,6 @@ impl Index {
         // The last record may lack keys, unless it was durable as a whole.
         self.truncate(if lost || last >= limit { last } else { limit }, store_time)?;
         Ok(lost.then_some(last))
-    }
-
-    /// Returns whether the file is full; sets `lost` when it held entries of records below `limit` that are gone.
-    fn repair(
-        &self,
-        file: &mut IndexFile,
-        limit: i64,
-        store_time: &dyn Fn(i64) -> i64,
-        lost: &mut bool,
-    ) -> Result<bool, StoreError> {
-        if !file.is_full() {
-            let before = *file.header();
-            file.rebuild(limit, store_time)?;
-            file.write_all()?.map_or(Ok(()), |written| written.sync())?;
-            let found = file.header().next_entry;
-            *lost |= found < before.next_entry && before.end_physical < limit;
-            tracing::info!(file = %file.path().display(), header = before.next_entry - 1, found = found - 1, "index file checked after an unclean stop");
-        }
-        Ok(file.is_full())
     }
 
     fn remove_last(&self, state: &mut State) -> Result<(), StoreError> {
@@ -352,7 +355,10 @@ mod tests {
         drop(index);
         let index = load();
         // The header knows of no entry, so nothing tells of a loss; records from 180 on are put again.
-        assert_eq!(index.recover(180, &|physical| 1_000_000 + physical / 10).unwrap(), None);
+        assert_eq!(
+            index.recover(180, &|physical| 1_000_000 + physical / 10, &|_| panic!("nothing is lost")).unwrap(),
+            None
+        );
         assert_eq!(find(&index, "u17"), [170]);
         assert!(find(&index, "u18").is_empty());
         (18..21).for_each(|number| put(&index, number));

@@ -159,11 +159,13 @@ impl Log {
         Ok(())
     }
 
-    /// Makes `end` the end: everything after it reads as zeros or is gone, and that is durable.
+    /// Makes `end` the end: everything after it reads as zeros or is gone, and that is durable. A log without bytes keeps
+    /// one segment, unless it ends at 0: its name tells where the log goes on.
     pub(crate) fn cut(&self, end: i64) -> Result<(), StoreError> {
+        let keeps = |base: i64| base < end || (base == end && end > 0 && self.min() == Some(end));
         loop {
             let last = self.segments.read().back().cloned();
-            let Some(last) = last.filter(|last| last.base >= end) else { break };
+            let Some(last) = last.filter(|last| !keeps(last.base)) else { break };
             self.disk.remove(&last.path).at("delete", &last.path)?;
             self.names_changed.store(true, Ordering::SeqCst);
             self.segments.write().pop_back();
@@ -176,6 +178,15 @@ impl Log {
         }
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         self.names_changed.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Deletes the segment of a log without bytes.
+    pub(crate) fn clear(&self) -> Result<(), StoreError> {
+        while let Some(segment) = self.segments.write().pop_back() {
+            self.names_changed.store(true, Ordering::SeqCst);
+            self.disk.remove(&segment.path).at("delete", &segment.path)?;
+        }
         Ok(())
     }
 
@@ -277,6 +288,12 @@ mod tests {
         assert!(buf[..6] == [9; 6] && buf[6..].iter().all(|byte| *byte == 0));
         log.cut(1024).unwrap();
         assert_eq!(log.bases(), [0]);
+        log.write(1024, &[9; 1024]).unwrap();
+        log.delete_first().unwrap();
+        log.cut(1024).unwrap();
+        assert_eq!(log.bases(), [1024]);
+        log.read(1024, &mut buf).unwrap();
+        assert_eq!(buf, [0; 1024]);
     }
 
     #[test]

@@ -257,19 +257,20 @@ impl Queue {
     }
 
     /// Puts units whose records follow each other in the log and whose offsets follow each other in the queue.
-    /// Repeats are recognised. `bytes` holds the encoded units; `is_founded` tells whether the log has a unit's record.
+    /// Repeats are recognised. `bytes` holds the encoded units; `is_right` tells whether a unit that is
+    /// there already has its record in the log.
     pub(crate) fn put(
         &self,
         first: &Unit,
         last: &Unit,
         bytes: &[u8],
-        is_founded: &dyn Fn(&Unit) -> bool,
+        is_right: &dyn Fn(&Unit) -> bool,
     ) -> Result<(), StoreError> {
         if self.deleted.load(SeqCst) {
             return Ok(());
         }
         match self.kind {
-            Kind::Simple => self.put_simple(first, bytes, is_founded)?,
+            Kind::Simple => self.put_simple(first, bytes, is_right)?,
             Kind::Batch => self.put_batch(first, last, bytes)?,
         }
         self.max_physical.fetch_max(last.end(), SeqCst);
@@ -277,7 +278,7 @@ impl Queue {
         Ok(())
     }
 
-    fn put_simple(&self, first: &Unit, bytes: &[u8], is_founded: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
+    fn put_simple(&self, first: &Unit, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
         let offset = first.queue_offset;
         if self.units.has_no_file() && offset > 0 {
             self.units.begin_at(offset, &filler(0))?;
@@ -292,7 +293,7 @@ impl Queue {
         }
         let repeated = (end - offset).clamp(0, (bytes.len() / SIMPLE_UNIT) as i64);
         let (old, new) = bytes.split_at(repeated as usize * SIMPLE_UNIT);
-        self.repeat(offset, old, is_founded)?;
+        self.repeat(offset, old, is_right)?;
         self.units.append(new)?;
         self.max.store(self.units.end(), SeqCst);
         Ok(())
@@ -300,7 +301,7 @@ impl Queue {
 
     /// Units that are there already: those that a power loss took or tore are written again. The first record that has
     /// an offset keeps it.
-    fn repeat(&self, offset: i64, bytes: &[u8], is_founded: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
+    fn repeat(&self, offset: i64, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
         let mut found = [0; SIMPLE_UNIT];
         let mut newer = 0;
         for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
@@ -308,7 +309,7 @@ impl Queue {
                 continue;
             }
             let present = decode(Kind::Simple, number, &found);
-            if !simple_is_valid(&found) || present.physical_offset == get_i64(unit, 0) || !is_founded(&present) {
+            if !simple_is_valid(&found) || present.physical_offset == get_i64(unit, 0) || !is_right(&present) {
                 self.units.rewrite(number, unit)?;
             } else {
                 newer += i32::from(get_i64(unit, 0) >= self.max_physical());

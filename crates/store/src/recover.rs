@@ -10,16 +10,17 @@
 //! In every case: queue units without their record are cut off, the log ends after the last record that is whole (CRC,
 //! lengths, its own place, no zeros for an end), and what is beyond reads as zeros, durably.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use wire::record::{BLANK_HEAD, Check, MIN_RECORD, check};
 
 use crate::{
-    build::{Builder, Last, is_founded},
+    build::{Builder, Founded, Last, founded},
     checkpoint::Checkpoint,
     dispatch::read_chunk,
     error::StoreError,
     index::Index,
+    queue::{Queue, Unit},
     store::Store,
     walk::{Stop, walk},
 };
@@ -30,7 +31,7 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         return without_log(store);
     };
     let beyond = last_base + store.log.segment_size();
-    cut_unfounded_units(store)?;
+    store.queues.all().iter().try_for_each(|queue| cut_unfounded_units(store, queue, beyond))?;
     let plan = Plan::make(store, clean, beyond)?;
     tracing::info!(
         clean,
@@ -66,11 +67,7 @@ fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
     store.marks.dispatched.reset(end);
     finish_views(store, end)?;
     for queue in store.queues.all() {
-        let before = queue.max();
-        queue.truncate(end)?;
-        if queue.max() < before {
-            store.queues.mark_dirty(&queue);
-        }
+        cut_unfounded_units(store, &queue, end)?;
         queue.correct_min(min)?;
     }
     store.queues.flush()?;
@@ -81,35 +78,42 @@ fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
 }
 
 fn finish_views(store: &Store, end: i64) -> Result<(), StoreError> {
-    if let Some(index) = &store.index {
-        index.truncate(end, &|physical| store.time_at(physical))?;
+    if store.checkpoint().logics_physical_offset >= end {
+        store.lower_checkpoint(end)?;
     }
-    let mut checkpoint = store.checkpoint.lock();
-    if checkpoint.logics_physical_offset >= end {
-        checkpoint.logics_physical_offset = 0;
-        checkpoint.store(&*store.disk, &store.config.root)?;
+    match &store.index {
+        Some(index) => index.truncate(end, &|physical| store.time_at(physical)),
+        None => Ok(()),
+    }
+}
+
+/// Cuts units at the end of a queue whose record is not in a log that ends at `end`: it was lost, or the units are left
+/// from another time, or they are holes. Not by halving: what a power loss left is in no order.
+fn cut_unfounded_units(store: &Store, queue: &Arc<Queue>, end: i64) -> Result<(), StoreError> {
+    let (start, before) = (queue.units().start(), queue.units().end());
+    let mut keep = before;
+    while keep > start {
+        match queue.unit_at(keep - 1)? {
+            Some(unit) if unit.end() > end || is_unfounded(store, queue, &unit) => keep -= 1,
+            _ => break,
+        }
+    }
+    if keep < before {
+        tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), units = before - keep, kept = keep, "queue units without their record in the log: cut off");
+        queue.cut_units(keep)?;
+        store.queues.mark_dirty(queue);
     }
     Ok(())
 }
 
-/// Units at the end of a queue whose record is not in the log: it was lost, or the units are left from another time.
-fn cut_unfounded_units(store: &Store) -> Result<(), StoreError> {
-    for queue in store.queues.all() {
-        let (start, end) = (queue.units().start(), queue.units().end());
-        let mut keep = end;
-        while keep > start {
-            match queue.unit_at(keep - 1)? {
-                Some(unit) if !is_founded(&store.log, &queue, &unit) => keep -= 1,
-                _ => break,
-            }
-        }
-        if keep < end {
-            tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), units = end - keep, max = keep, "queue units without their record in the log: cut off");
-            queue.cut_units(keep)?;
-            store.queues.mark_dirty(&queue);
-        }
+/// A record with a smaller number than the unit's is there by chance. One with a greater number happens in stores of
+/// Java brokers, which append after a gap all the same.
+fn is_unfounded(store: &Store, queue: &Queue, unit: &Unit) -> bool {
+    match founded(&store.log, queue, unit) {
+        Founded::No => true,
+        Founded::Gone => false,
+        Founded::Record(queue_offset) => queue_offset < unit.queue_offset,
     }
-    Ok(())
 }
 
 /// Where to begin.
@@ -133,7 +137,9 @@ impl Plan {
         }
         let mut scan_from = if not_indexed { min } else { proven_segment(store, queued) };
         if let Some(index) = &store.index
-            && let Some(lost_from) = index.recover(scan_from, &|physical| store.time_at(physical))?
+            && let Some(lost_from) = index.recover(scan_from, &|physical| store.time_at(physical), &|lost_from| {
+                store.lower_checkpoint(lost_from)
+            })?
         {
             tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
             scan_from = last_segment(store, |base, _| base <= lost_from);

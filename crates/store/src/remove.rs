@@ -27,6 +27,9 @@ impl Store {
     /// Returns how many segments went.
     pub fn delete_expired(&self, retention: Retention) -> Result<usize, StoreError> {
         self.check_usable()?;
+        if self.first_may_go(&retention)? {
+            self.settle_queue_tails()?;
+        }
         let mut deleted = 0;
         while deleted < retention.max_segments && self.first_may_go(&retention)? {
             let Some(base) = self.log.delete_first()? else { break };
@@ -37,6 +40,20 @@ impl Store {
             self.expire_views()?;
         }
         Ok(deleted)
+    }
+
+    /// Units that are left beyond a queue's end are told from others by their records: they go before those do.
+    fn settle_queue_tails(&self) -> Result<(), StoreError> {
+        // Another flush must not take queues for durable that are only being synced here.
+        let _persisting = self.persisting.lock();
+        let mut settled = 0;
+        for queue in self.queues.all() {
+            if queue.units().settle_tail()? {
+                self.queues.mark_dirty(&queue);
+                settled += 1;
+            }
+        }
+        if settled > 0 { self.queues.flush() } else { Ok(()) }
     }
 
     fn first_may_go(&self, retention: &Retention) -> Result<bool, StoreError> {
@@ -118,6 +135,8 @@ impl Store {
         for mark in [&self.marks.dispatched, &self.marks.flushed, &self.marks.appended] {
             mark.reset(mark.get().min(offset));
         }
+        // The checkpoint that is written below must not say more than is durable.
+        self.log.sync(self.marks.flushed.get(), offset)?;
         self.lower_checkpoint(offset)?;
         if let Some(index) = &self.index {
             index.truncate(offset, &|physical| self.time_at(physical))?;
@@ -131,14 +150,13 @@ impl Store {
         }
         self.raw_end.store(offset, SeqCst);
         self.views_durable.fetch_min(offset, SeqCst);
-        self.log.sync(self.marks.flushed.get(), offset)?;
         self.log.cut(offset)?;
         self.marks.flushed.reset(offset);
         self.deleted.fit(self.log.min().unwrap_or(0), offset)
     }
 
     /// Nothing after the cut is proven any more; times count from the start of the segment that is cut.
-    fn lower_checkpoint(&self, offset: i64) -> Result<(), StoreError> {
+    pub(crate) fn lower_checkpoint(&self, offset: i64) -> Result<(), StoreError> {
         let mut checkpoint = self.checkpoint.lock();
         let time = self.record_time(self.log.base_of(offset)).unwrap_or(0);
         checkpoint.physic_msg_timestamp = checkpoint.physic_msg_timestamp.min(time);

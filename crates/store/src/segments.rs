@@ -49,7 +49,8 @@ pub(crate) fn mend(
     has_data: impl Fn(&Found) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
     while let Some(last) = found.last().copied().filter(|last| last.len < segment_size) {
-        if last.len > 0 && has_data(&last)? {
+        // The only file stays: its name tells where the row goes on.
+        if (found.len() == 1 && last.base > 0) || (last.len > 0 && has_data(&last)?) {
             break;
         }
         let path = path(dir, last.base);
@@ -57,7 +58,11 @@ pub(crate) fn mend(
         disk.remove(&path).at("delete", &path)?;
         found.pop();
     }
-    let last = found.last().map_or(-1, |last| last.base);
+    let (first, last) = (found.first().map_or(0, |first| first.base), found.last().map_or(-1, |last| last.base));
+    if found.iter().zip(0..).any(|(segment, number)| segment.base != first + number * segment_size as i64) {
+        // Made with another size, or not all there: for the operator.
+        return Ok(());
+    }
     let may_be_short = |segment: &&mut Found| segment.len < segment_size && (!clean || segment.base == last);
     found.iter_mut().filter(may_be_short).try_for_each(|segment| extend(disk, dir, segment_size, segment))
 }

@@ -56,6 +56,8 @@ pub(crate) struct Units {
     /// First unit that may not be durable.
     unsynced: AtomicI64,
     names_changed: AtomicBool,
+    /// After an unclean stop there may be units beyond the end that survived their predecessors.
+    tail_unknown: AtomicBool,
     writing: Mutex<()>,
 }
 
@@ -72,6 +74,7 @@ impl Units {
             limit: AtomicI64::new(0),
             unsynced: AtomicI64::new(0),
             names_changed: AtomicBool::new(false),
+            tail_unknown: AtomicBool::new(false),
             writing: Mutex::new(()),
         }
     }
@@ -90,6 +93,7 @@ impl Units {
         let end = units.find_end()?;
         units.end.store(end, SeqCst);
         units.unsynced.store(end, SeqCst);
+        units.tail_unknown.store(!context.clean, SeqCst);
         Ok(units)
     }
 
@@ -178,6 +182,7 @@ impl Units {
     /// Writes whole units at the end.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), StoreError> {
         let _writing = self.writing.lock();
+        self.clear_tail()?;
         let mut at = self.end();
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -208,6 +213,21 @@ impl Units {
         self.end.store(end, SeqCst);
         self.unsynced.fetch_min(end, SeqCst);
         self.zero_from(end)
+    }
+
+    /// Makes what is beyond the end read as zeros, once after an unclean stop. True when there was something to do.
+    pub(crate) fn settle_tail(&self) -> Result<bool, StoreError> {
+        let _writing = self.writing.lock();
+        self.clear_tail()
+    }
+
+    fn clear_tail(&self) -> Result<bool, StoreError> {
+        let unknown = self.tail_unknown.swap(false, SeqCst);
+        if unknown && !self.has_no_file() {
+            self.unsynced.fetch_min(self.end(), SeqCst);
+            self.zero_from(self.end())?;
+        }
+        Ok(unknown)
     }
 
     fn zero_from(&self, end: i64) -> Result<(), StoreError> {

@@ -2,12 +2,19 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::{BufRead, BufReader},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use common::{bodies, message, open, put, records, small};
 use store::{
-    AppendError, Arrival, Batch, Boundary, EveryMessage, GetStatus, MessageFilter, RealDisk, Store, StoreConfig,
-    StoreError,
+    AppendError, Arrival, Batch, Boundary, EveryMessage, GetStatus, MessageFilter, RealDisk, Retention, Store,
+    StoreConfig, StoreError,
 };
 use wire::{
     record::{Check, MAGIC_BLANK, RecordView, check},
@@ -266,6 +273,88 @@ fn limits_of_one_answer() {
     // 16,000 bytes of units are looked at.
     let got = store.get_messages("T", 0, 0, 32, &Tags("none"));
     assert_eq!((got.status, got.next_begin_offset), (GetStatus::NoMatchedMessage, 800));
+}
+
+#[test]
+fn everything_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { sync_flush: true, queue_segment_size: 2000, segment_size: 65_536, ..small(dir.path()) };
+    let store = Arc::new(open(&config));
+    let stop = Arc::new(AtomicBool::new(false));
+    let background = |work: fn(&Store)| {
+        let (store, stop) = (store.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stop.load(SeqCst) {
+                work(&store);
+            }
+        })
+    };
+    let helpers = [
+        background(|store| assert!(store.flush().is_ok())),
+        background(|store| store.flush_queues().and_then(|()| store.persist_checkpoint()).unwrap()),
+        background(|store| assert!(store.dispatch() < 10_000)),
+        background(|store| drop(bodies(store, "T0", 0))),
+        background(|store| drop(store.query("T1", "k", 64, 0, i64::MAX))),
+        background(|store| {
+            let retention = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1 };
+            if store.max_phys() - store.min_phys() > 150_000 {
+                store.delete_expired(retention).unwrap();
+            }
+        }),
+    ];
+    let producers: Vec<_> = (0..3)
+        .map(|lane| {
+            let store = store.clone();
+            std::thread::spawn(move || {
+                let (topic, mut batch) = (format!("T{lane}"), Batch::new());
+                for number in 0..150u32 {
+                    batch.clear();
+                    for _ in 0..4 {
+                        batch.push(&message(&topic, 0, b"KEYS\x01k\x02", &number.to_be_bytes().repeat(50))).unwrap();
+                    }
+                    store.append(&mut batch).unwrap();
+                    let end = batch.entries()[3].end();
+                    assert!(store.marks().flushed.wait_blocking(end, Duration::from_secs(60)));
+                    assert!(store.marks().dispatched.wait_blocking(end, Duration::from_secs(60)));
+                    assert_eq!(store.max_offset(&topic, 0), i64::from(number + 1) * 4);
+                }
+            })
+        })
+        .collect();
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    stop.store(true, SeqCst);
+    helpers.into_iter().for_each(|helper| helper.join().unwrap());
+    for lane in 0..3 {
+        let (topic, min) = (format!("T{lane}"), store.min_offset(&format!("T{lane}"), 0));
+        let want: Vec<Vec<u8>> = (min as u32..600).map(|number| (number / 4).to_be_bytes().repeat(50)).collect();
+        assert!(min > 0 && bodies(&store, &topic, 0) == want, "{topic}");
+    }
+}
+
+/// Runs this test once more in a process of its own, which holds the directory until its input ends.
+#[test]
+fn another_process_holds_the_directory() {
+    if let Ok(root) = std::env::var("TANDEM_TEST_HOLD") {
+        let _store = open(&small(root.as_ref()));
+        println!("holding");
+        let _ = std::io::stdin().read_line(&mut String::new());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "another_process_holds_the_directory", "--nocapture"])
+        .env("TANDEM_TEST_HOLD", dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("holding")));
+    let refused = Store::open(small(dir.path()), Arc::new(RealDisk), common::clock_at(0)).err().unwrap();
+    assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+    open(&small(dir.path()));
 }
 
 #[test]

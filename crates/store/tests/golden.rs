@@ -200,6 +200,17 @@ fn rebuilt_queue_files_are_equal() {
     assert!(files > 50, "{files}");
 }
 
+/// Opened and closed, a store that was stopped cleanly is what it was, to the byte: a Java broker may take it back.
+#[test]
+fn a_clean_start_and_stop_changes_no_file() {
+    for name in ["java-5.3.3-clean", "java-5.5.0-clean", "java-5.3.3-slave"] {
+        let (fixture, untouched) = (Fixture::unpack(name), Fixture::unpack(name));
+        fixture.open().unwrap().close().unwrap();
+        assert!(compare_trees(&untouched.root(), &fixture.root()) > 50);
+        assert!(compare_trees(&fixture.root(), &untouched.root()) > 50);
+    }
+}
+
 fn compare_trees(want: &std::path::Path, found: &std::path::Path) -> usize {
     let mut files = 0;
     for entry in std::fs::read_dir(want).unwrap() {

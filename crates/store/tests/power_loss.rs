@@ -14,12 +14,13 @@ use common::{Random, bodies, clock_at, message, seed, small};
 use store::{Batch, DirEntry, Disk, File, LockGuard, Retention, Store, StoreConfig, Usage};
 
 /// A change of a file that is not synced.
+#[derive(Clone)]
 enum Change {
     Write(u64, Vec<u8>),
     Length(u64),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Content {
     durable: Vec<u8>,
     changes: Vec<Change>,
@@ -27,6 +28,7 @@ struct Content {
 }
 
 /// A change of a name that is not synced; names become durable in order, as in a journal.
+#[derive(Clone)]
 enum Naming {
     Create(PathBuf, Arc<Mutex<Content>>),
     Remove(PathBuf),
@@ -40,13 +42,17 @@ struct State {
     durable: Names,
     now: Names,
     pending: Vec<Naming>,
+    /// Operations until the power goes, within an operation of the store.
+    countdown: Option<u64>,
+    /// What was there at that moment.
+    at_the_cut: Option<Box<State>>,
 }
 
 /// A disk in memory. Directories exist as soon as they are named.
 #[derive(Clone, Default)]
 struct MemoryDisk(Arc<Mutex<State>>);
 
-struct MemoryFile(Arc<Mutex<Content>>);
+struct MemoryFile(MemoryDisk, Arc<Mutex<Content>>);
 
 struct NoLock;
 
@@ -102,8 +108,56 @@ impl Content {
     }
 }
 
+impl State {
+    /// A copy that shares nothing.
+    fn copy(&self) -> Self {
+        let mut copies: BTreeMap<*const Mutex<Content>, Arc<Mutex<Content>>> = BTreeMap::new();
+        let mut copy = |content: &Arc<Mutex<Content>>| {
+            let fresh = || Arc::new(Mutex::new(content.lock().unwrap().clone()));
+            copies.entry(Arc::as_ptr(content)).or_insert_with(fresh).clone()
+        };
+        let mut names = |names: &Names| names.iter().map(|(path, content)| (path.clone(), copy(content))).collect();
+        let (durable, now) = (names(&self.durable), names(&self.now));
+        let pending = self.pending.iter().map(|naming| match naming {
+            Naming::Create(path, content) => Naming::Create(path.clone(), copy(content)),
+            other => other.clone(),
+        });
+        Self { durable, now, pending: pending.collect(), ..Self::default() }
+    }
+}
+
 impl MemoryDisk {
+    /// The power goes after `operations` more.
+    fn cut_after(&self, operations: u64) {
+        let mut state = self.0.lock().unwrap();
+        (state.countdown, state.at_the_cut) = (Some(operations), None);
+    }
+
+    /// The disk at the moment of the cut; as it is now if that did not come.
+    fn at_the_cut(&self) -> Self {
+        let mut state = self.0.lock().unwrap();
+        state.countdown = None;
+        match state.at_the_cut.take() {
+            Some(cut) => Self(Arc::new(Mutex::new(*cut))),
+            None => self.clone(),
+        }
+    }
+
+    /// Counts an operation that changes something.
+    fn tick(&self) {
+        let mut state = self.0.lock().unwrap();
+        match state.countdown {
+            Some(0) => {
+                state.at_the_cut = Some(Box::new(state.copy()));
+                state.countdown = None;
+            }
+            Some(left) => state.countdown = Some(left - 1),
+            None => {}
+        }
+    }
+
     fn name(&self, naming: Naming) {
+        self.tick();
         let mut state = self.0.lock().unwrap();
         rename(&mut state.now, &naming);
         state.pending.push(naming);
@@ -117,13 +171,13 @@ impl MemoryDisk {
         pending[..kept].iter().for_each(|naming| rename(&mut state.durable, naming));
         let names = state.durable.clone();
         names.values().for_each(|content| content.lock().unwrap().lose(random));
-        Self(Arc::new(Mutex::new(State { durable: names.clone(), now: names, pending: Vec::new() })))
+        Self(Arc::new(Mutex::new(State { durable: names.clone(), now: names, ..State::default() })))
     }
 }
 
 impl File for MemoryFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let content = self.0.lock().unwrap();
+        let content = self.1.lock().unwrap();
         let rest = content.now.get(offset as usize..).unwrap_or(&[]);
         let length = rest.len().min(buf.len());
         buf[..length].copy_from_slice(&rest[..length]);
@@ -131,21 +185,24 @@ impl File for MemoryFile {
     }
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().change(Change::Write(offset, bytes.to_vec()));
+        self.0.tick();
+        self.1.lock().unwrap().change(Change::Write(offset, bytes.to_vec()));
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.lock().unwrap().change(Change::Length(len));
+        self.0.tick();
+        self.1.lock().unwrap().change(Change::Length(len));
         Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().now.len() as u64)
+        Ok(self.1.lock().unwrap().now.len() as u64)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.lock().unwrap().sync();
+        self.0.tick();
+        self.1.lock().unwrap().sync();
         Ok(())
     }
 }
@@ -162,7 +219,7 @@ impl Disk for MemoryDisk {
                 content
             }
         };
-        Ok(Arc::new(MemoryFile(content)))
+        Ok(Arc::new(MemoryFile(self.clone(), content)))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -203,6 +260,7 @@ impl Disk for MemoryDisk {
 
     /// Names directly in the directory become durable, and with them all changes before the last of them.
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.tick();
         let mut state = self.0.lock().unwrap();
         let concerns = |naming: &Naming| match naming {
             Naming::Create(name, _) | Naming::Remove(name) | Naming::Rename(_, name) => name.parent() == Some(path),
@@ -256,11 +314,6 @@ fn check(store: &Store, written: &Written, durable_end: i64) {
         for queue_id in 0..2 {
             let mine = written.iter().filter(|(of, id, ..)| (*of, *id) == (number, queue_id));
             let mine: Vec<_> = mine.filter(|(_, _, _, to, _)| *to <= end).collect();
-            if store.max_offset(topic, queue_id) != mine.len() as i64 {
-                for o in 0..store.max_offset(topic, queue_id) { println!("unit {o} {:?}", store.queue_unit(topic, queue_id, o)); }
-                for w in &mine { println!("want {} {}", w.2, w.3); }
-                println!("end {end} {:?} min {} {min}", store.checkpoint(), store.min_offset(topic, queue_id));
-            }
             assert_eq!(store.max_offset(topic, queue_id), mine.len() as i64, "{topic} {queue_id}");
             let kept = mine.iter().filter(|(_, _, at, ..)| *at >= min);
             let want: Vec<&Vec<u8>> = kept.map(|(.., body)| body).collect();
@@ -286,7 +339,7 @@ fn truncate(store: &Store, written: &mut Written, random: &mut Random) {
     if at < store.min_phys() {
         return;
     }
-    store.truncate(at).unwrap(); println!("truncate {at}");
+    store.truncate(at).unwrap();
     written.truncate(written.len() - back);
 }
 
@@ -296,18 +349,33 @@ fn retain(store: &Store, random: &mut Random) {
     store.delete_expired(retention).unwrap();
 }
 
-fn work(store: &Store, written: &mut Written, random: &mut Random) {
-    for _ in 0..random.below(60) {
-        match random.below(22) {
-            21 => retain(store, random),
-            20 => truncate(store, written, random),
-            0..10 => append(store, written, random),
-            10..15 => drop(store.dispatch()),
-            15..18 => drop(store.flush().unwrap()),
-            18 => store.flush_queues().unwrap(),
-            _ => store.flush_queues().and_then(|()| store.persist_checkpoint()).unwrap(),
-        }
+fn step(store: &Store, written: &mut Written, random: &mut Random) {
+    match random.below(22) {
+        0..10 => append(store, written, random),
+        10..15 => drop(store.dispatch()),
+        15..18 => drop(store.flush().unwrap()),
+        18 => store.flush_queues().unwrap(),
+        19 => store.flush_queues().and_then(|()| store.persist_checkpoint()).unwrap(),
+        20 => truncate(store, written, random),
+        _ => retain(store, random),
     }
+}
+
+/// Works until the power goes, mostly in the middle of a step; returns what must survive, and what may.
+fn work(store: &Store, disk: &MemoryDisk, mut written: Written, random: &mut Random) -> (i64, Written) {
+    for _ in 0..random.below(60) {
+        step(store, &mut written, random);
+    }
+    let (durable_end, before) = (store.marks().flushed.get(), written.clone());
+    disk.cut_after(random.below(30));
+    match random.below(8) {
+        0 => store.close().unwrap(),
+        1 => truncate(store, &mut written, random),
+        _ => step(store, &mut written, random),
+    }
+    // A truncation may have happened or not; anything else only adds.
+    let may = if written.len() < before.len() { before } else { written };
+    (durable_end.min(store.max_phys()), may)
 }
 
 fn open(config: &StoreConfig, disk: &MemoryDisk, now_ms: i64) -> Store {
@@ -323,20 +391,18 @@ fn nothing_durable_is_lost_and_nothing_else_is_found() {
         let mut random = Random(seed);
         let (mut disk, mut written, mut now_ms) = (MemoryDisk::default(), Written::new(), 1_000_000);
         let config = StoreConfig { sync_flush: seed % 2 == 0, ..small(Path::new("/memory")) };
-        println!("new");
         for _ in 0..12 {
             let store = open(&config, &disk, now_ms);
-            work(&store, &mut written, &mut random);
+            let durable_end;
+            (durable_end, written) = work(&store, &disk, written, &mut random);
             now_ms += random.below(10_000) as i64;
-            let durable_end = store.marks().flushed.get();
-            if random.below(5) == 0 {
-                store.close().unwrap();
-            }
             drop(store);
-            disk = disk.after_power_loss(&mut random);
-            while random.below(4) == 0 {
+            disk = disk.at_the_cut().after_power_loss(&mut random);
+            while random.below(3) == 0 {
+                // Once more, during recovery.
+                disk.cut_after(random.below(100));
                 drop(open(&config, &disk, now_ms));
-                disk = disk.after_power_loss(&mut random);
+                disk = disk.at_the_cut().after_power_loss(&mut random);
             }
             let store = open(&config, &disk, now_ms);
             check(&store, &written, durable_end);
