@@ -23,12 +23,15 @@ pub struct BrokerArgs {
     /// Print the configuration in force and end.
     #[arg(short = 'p', long = "printConfigItem")]
     print: bool,
+    /// The same, for upstream's flag that prints the important keys.
+    #[arg(short = 'm', long = "printImportantConfig")]
+    print_important: bool,
 }
 
 /// Runs until a signal.
 pub async fn run(args: BrokerArgs) -> Result<()> {
     let config = read(&args)?;
-    if args.print {
+    if args.print || args.print_important {
         for (key, value) in config.entries() {
             say(format_args!("{key}={value}"));
         }

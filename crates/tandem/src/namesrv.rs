@@ -20,6 +20,9 @@ pub struct NamesrvArgs {
     /// Print the configuration in force and end.
     #[arg(short = 'p', long = "printConfigItem")]
     print: bool,
+    /// Accepted as upstream accepts it; a name server asks no other.
+    #[arg(short = 'n', long = "namesrvAddr")]
+    _namesrv_addr: Option<String>,
 }
 
 /// Runs until a signal.

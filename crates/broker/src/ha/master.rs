@@ -97,7 +97,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     let id = broker.replicas.next_connection.fetch_add(1, Ordering::Relaxed);
     let mut term = broker.replicas.term.subscribe();
     broker.replicas.connected(id, peer.to_string());
-    tracing::info!("replication connection from {peer}");
+    say_copies(&broker, format_args!("replication connection from {peer}"));
     let session = Mutex::new(session(&broker));
     let link = Link { broker: broker.clone(), id, peer, session, heard: Notify::new() };
     let _ = stream.set_nodelay(true);
@@ -113,6 +113,21 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
         Err(Ended::Protocol(close)) => tracing::warn!("replication to {peer}: {close}"),
         Err(other) => tracing::info!("replication to {peer} ended: {other}"),
         Ok(()) => {}
+    }
+    say_copies(&broker, format_args!("replication to {peer} is over"));
+}
+
+/// What an acknowledgement stands on has changed (F-37).
+fn say_copies(broker: &Broker, what: std::fmt::Arguments<'_>) {
+    let config = broker.config();
+    let slaves = broker.replicas.connections();
+    match config.waits_for_replicas() && slaves + 1 < config.in_sync_replicas as usize {
+        true => tracing::warn!(
+            "{what}: {slaves} slaves are connected, inSyncReplicas={} cannot be met: sends are answered \
+             FLUSH_SLAVE_TIMEOUT until enough are back",
+            config.in_sync_replicas
+        ),
+        false => tracing::info!("{what}: {slaves} slaves are connected"),
     }
 }
 
