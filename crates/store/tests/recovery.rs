@@ -65,7 +65,7 @@ fn clean_and_unclean_starts_keep_everything() {
 }
 
 #[test]
-fn keys_are_found_after_a_kill() {
+fn f44_keys_are_found_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
     for _ in 0..2 {
@@ -179,7 +179,7 @@ fn durable_records_behind_damage_are_not_dropped_unasked() {
 }
 
 #[test]
-fn empty_and_short_files_do_not_stop_the_start() {
+fn f14_empty_and_short_files_do_not_stop_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
     for length in [0, 1000] {
@@ -217,7 +217,7 @@ fn an_unused_segment_at_the_end_is_tolerated() {
 }
 
 #[test]
-fn queue_units_of_lost_records_are_cut() {
+fn f15_queue_units_of_lost_records_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
     for remove_abort in [false, true] {
@@ -256,7 +256,7 @@ fn a_hole_in_a_queue_is_filled_from_the_log() {
 }
 
 #[test]
-fn queues_and_oldest_segments_missing() {
+fn f04_queues_and_oldest_segments_missing() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
     let store = open(&config);
@@ -306,7 +306,7 @@ fn no_commit_log_clears_the_views() {
 }
 
 #[test]
-fn progress_of_a_long_recovery_counts() {
+fn f18_progress_of_a_long_recovery_counts() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
     let store = open(&config);
