@@ -54,6 +54,10 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.sync.forget();
     // Before the first append: the old master must not write into this log any more.
     broker.replicas.end_following().await;
+    // The store takes no append before what was replicated is in the queues, with SYNC_FLUSH after it is on the device.
+    if let Err(error) = broker.store.flush() {
+        tracing::error!("{error}");
+    }
     broker.dispatch();
     broker.replicas.new_term();
     prepare_master(broker);
