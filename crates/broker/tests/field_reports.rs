@@ -185,7 +185,8 @@ async fn f30_a_tag_with_the_same_hash_is_another_tag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f34_an_idle_slave_writes_nothing() {
-    let pair = Pair::start(&[], &[]).await;
+    let often = [("flushConsumerOffsetInterval", "100"), ("flushDelayOffsetInterval", "100")];
+    let pair = Pair::start(&[], &often).await;
     for number in 0..50 {
         topic(&pair.api, &pair.master.addr, &format!("T{number}"), 1).await;
     }
@@ -201,6 +202,12 @@ async fn f34_an_idle_slave_writes_nothing() {
         }
         files
     };
+    until("each table has been written once", || async {
+        ["consumerOffset.json", "delayOffset.json"]
+            .iter()
+            .all(|name| pair.slave.root.join("config").join(name).exists())
+    })
+    .await;
     let rounds = pair.slave.broker().sync.rounds();
     until("a round is over", || async { pair.slave.broker().sync.rounds() > rounds + 1 }).await;
     let before = state();
