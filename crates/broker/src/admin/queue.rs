@@ -3,7 +3,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use wire::{Command, body::SubscriptionData, header::QueryConsumeQueueRequestHeader, json, topic::LMQ_PREFIX};
+use wire::{
+    Command,
+    body::{ConsumeQueueData, QueryConsumeQueueResponseBody, SubscriptionData},
+    header::QueryConsumeQueueRequestHeader,
+    json,
+    topic::LMQ_PREFIX,
+};
 
 use super::{Answer, Needs, Refused, parse};
 use crate::{
@@ -13,29 +19,6 @@ use crate::{
 
 /// Units of one answer.
 const MAX_UNITS: i32 = 10_000;
-
-wire::json_object! {
-    /// Answer to code 321.
-    pub struct QueryConsumeQueueResponseBody {
-        /// Text for people.
-        "filterData" filter_data: Option<String>,
-        "maxQueueIndex" max_queue_index: i64,
-        "minQueueIndex" min_queue_index: i64,
-        "queueData" queue_data: Vec<ConsumeQueueData>,
-        "subscriptionData" subscription_data: Option<SubscriptionData>,
-    }
-
-    /// One unit of a queue.
-    pub struct ConsumeQueueData {
-        "bitMap" bit_map: Option<String>,
-        "eval" eval: bool,
-        "extendDataJson" extend_data_json: Option<String>,
-        "msg" msg: Option<String>,
-        "physicOffset" physic_offset: i64,
-        "physicSize" physic_size: i32,
-        "tagsCode" tags_code: i64,
-    }
-}
 
 /// QUERY_CONSUME_QUEUE.
 pub fn query(broker: &Arc<Broker>, command: &Command) -> Answer {
