@@ -9,8 +9,8 @@ use wire::{
     Command,
     body::{
         ConsumeStats, ConsumeStatsList, ConsumerConnection, CreateTopicListRequestBody, GetConsumerStatusBody,
-        GroupForbidden, GroupList, KvTable, MessageQueue, QueryConsumeTimeSpanBody, ResetOffsetBody, TopicConfig,
-        TopicConfigAndMappingSerializeWrapper, TopicStatsTable,
+        GroupForbidden, GroupList, KvTable, MessageQueue, QueryConsumeQueueResponseBody, QueryConsumeTimeSpanBody,
+        ResetOffsetBody, TopicConfig, TopicConfigAndMappingSerializeWrapper, TopicStatsTable,
     },
     code::{request, response},
     header::QueryConsumeQueueRequestHeader,
@@ -18,9 +18,7 @@ use wire::{
     record_encode::NewRecord,
 };
 
-use super::{
-    Answer, Needs, Refused, Work, body, config, not_supported, parse, queue::QueryConsumeQueueResponseBody, work,
-};
+use super::{Answer, Needs, Refused, Work, body, config, not_supported, parse, work};
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
