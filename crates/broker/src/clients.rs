@@ -157,11 +157,6 @@ impl Clients {
         self.consumers.read().get(group).map(read)
     }
 
-    /// Names of all groups with members.
-    pub fn online_groups(&self) -> Vec<String> {
-        self.consumers.read().iter().filter(|(_, g)| !g.members.is_empty()).map(|(name, _)| name.clone()).collect()
-    }
-
     /// Groups with members that subscribe to a topic.
     pub fn subscribers(&self, topic: &str) -> Vec<String> {
         let consumers = self.consumers.read();

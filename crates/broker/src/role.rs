@@ -63,6 +63,8 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     prepare_master(broker);
     broker.store.set_slave(false);
     broker.set_config(new);
+    // Not before: until the configuration says master, a follower that may run would append the old master's bytes.
+    broker.replicas.allow_following();
     if let Err(error) = broker.topics.touch(now_ms()) {
         tracing::error!("{error}");
     }

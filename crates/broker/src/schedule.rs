@@ -198,7 +198,7 @@ fn take(broker: &Broker, queue: i32, offset: i64, batch: &mut Batch) {
         );
         return;
     };
-    if let Err(error) = batch.push(&restored(broker, &old, real_topic, real_queue)) {
+    if let Err(error) = batch.push(&NewRecord::again(&old, real_topic, real_queue, broker.store_host())) {
         tracing::error!("the delayed message at physical offset {} is passed over: {error}", old.physical_offset());
     }
 }
@@ -207,20 +207,4 @@ fn destination<'a>(old: &RecordView<'a>) -> Option<(&'a str, i32)> {
     let real_topic = old.property(property::REAL_TOPIC)?;
     let real_queue = old.property(property::REAL_QUEUE_ID).and_then(|text| text.parse().ok()).unwrap_or(0);
     (real_topic != topic::TRANS_HALF).then_some((real_topic, real_queue))
-}
-
-fn restored<'a>(broker: &Broker, old: &RecordView<'a>, topic: &'a str, queue_id: i32) -> NewRecord<'a> {
-    NewRecord {
-        topic,
-        queue_id,
-        flag: old.flag(),
-        sys_flag: old.sys_flag(),
-        born_timestamp: old.born_timestamp(),
-        born_host: old.born_host(),
-        store_host: broker.store_host(),
-        reconsume_times: old.reconsume_times(),
-        prepared_transaction_offset: 0,
-        properties: old.properties(),
-        body: old.body(),
-    }
 }

@@ -140,17 +140,9 @@ fn append(
     properties: &[u8],
 ) -> Result<i64, Failure> {
     let record = NewRecord {
-        topic,
-        queue_id,
-        flag: old.flag(),
-        sys_flag: old.sys_flag(),
-        born_timestamp: old.born_timestamp(),
-        born_host: old.born_host(),
-        store_host: broker.store_host(),
         reconsume_times: old.reconsume_times() + 1,
-        prepared_transaction_offset: 0,
         properties,
-        body: old.body(),
+        ..NewRecord::again(old, topic, queue_id, broker.store_host())
     };
     let mut batch = Batch::new();
     batch.push(&record).map_err(|error| (response::SYSTEM_ERROR, error.to_string()))?;

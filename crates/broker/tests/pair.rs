@@ -152,3 +152,22 @@ async fn drain_first(api: &client::BrokerApi, addr: &str, topic: &str) -> i64 {
     let pulled = client::Puller::new(api.clone(), addr, "G").pull(topic, 0, 0, 1).await.unwrap();
     pulled.records().next().expect("a message").physical_offset()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_term_does_not_let_the_follower_back_in() {
+    let pair = Pair::start(&[], &[]).await;
+    let (master, slave) = (pair.master.broker(), pair.slave.broker());
+    // What a promotion does before the configuration says master.
+    slave.replicas.end_following().await;
+    slave.replicas.new_term();
+    until("the master has noticed", || async { master.replicas.connections() == 0 }).await;
+    let rounds = slave.sync.rounds();
+    until("ten rounds of metadata are over", || async {
+        assert_eq!(master.replicas.connections(), 0, "the follower is back before the role has changed");
+        slave.sync.rounds() > rounds + 10
+    })
+    .await;
+    slave.replicas.allow_following();
+    until("it follows again when it may", || async { master.replicas.connections() == 1 }).await;
+    pair.stop().await;
+}

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::BufMut;
 
 use crate::{
-    record::{self, MAGIC_V1, MAGIC_V2, body_crc, store_timestamp_at},
+    record::{self, MAGIC_V1, MAGIC_V2, RecordView, body_crc, store_timestamp_at},
     sys_flag,
 };
 
@@ -39,6 +39,25 @@ pub struct NewRecord<'a> {
     pub properties: &'a [u8],
     /// Body as received.
     pub body: &'a [u8],
+}
+
+impl<'a> NewRecord<'a> {
+    /// A stored message once more, under another topic and queue; `store_host` is the broker that stores it now.
+    pub fn again(old: &RecordView<'a>, topic: &'a str, queue_id: i32, store_host: SocketAddr) -> Self {
+        Self {
+            topic,
+            queue_id,
+            flag: old.flag(),
+            sys_flag: old.sys_flag(),
+            born_timestamp: old.born_timestamp(),
+            born_host: old.born_host(),
+            store_host,
+            reconsume_times: old.reconsume_times(),
+            prepared_transaction_offset: 0,
+            properties: old.properties(),
+            body: old.body(),
+        }
+    }
 }
 
 /// Why a message has no record.

@@ -80,7 +80,10 @@ impl Replicas {
         let mut state = self.state.lock();
         state.acks = AckTable::new();
         state.marks.clear();
-        drop(state);
+    }
+
+    /// A follower may start again, once the configuration says of whom.
+    pub fn allow_following(&self) {
         self.paused.store(false, Ordering::Release);
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use replica::{SlaveAction, SlaveClose, SlaveSession, SlaveSettings, frame};
+use replica::{Reconnect, SessionEnd, SlaveAction, SlaveClose, SlaveSession, SlaveSettings, frame};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,9 +19,8 @@ use crate::context::Broker;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const READ_BUFFER: usize = 512 * 1024;
-/// First pause after a lost connection; it doubles up to [`MAX_PAUSE`] while nothing is transferred.
-const MIN_PAUSE: Duration = Duration::from_millis(100);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How often a broker that follows nobody looks whether it shall.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Starts the follower. It works while this broker is a slave.
 pub fn start(broker: &Arc<Broker>) {
@@ -29,23 +28,22 @@ pub fn start(broker: &Arc<Broker>) {
 }
 
 async fn run(broker: Arc<Broker>) {
-    let mut pause = MIN_PAUSE;
+    let mut reconnect = Reconnect::default();
     let mut said: Option<(String, Instant)> = None;
     while !broker.is_stopping() {
         let config = broker.config();
         let paused = broker.replicas.paused.load(Ordering::Acquire);
         let Some(master) = broker.sync.ha_addr(&config).filter(|_| !config.is_master() && !paused) else {
-            tokio::time::sleep(MIN_PAUSE).await;
+            tokio::time::sleep(IDLE).await;
             continue;
         };
-        let before = broker.store.max_phys();
-        let ended = follow_once(&broker, &master).await;
-        if broker.store.max_phys() > before {
-            pause = MIN_PAUSE;
-        }
+        let (ended, heard_from_master) = follow_once(&broker, &master).await;
         say(&mut said, &master, &ended);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_PAUSE);
+        let end = match ended {
+            Ended::Protocol(reason) => SessionEnd::Closed(reason),
+            _ => SessionEnd::Cut { heard_from_master },
+        };
+        tokio::time::sleep(Duration::from_millis(reconnect.delay_ms(&end))).await;
     }
 }
 
@@ -81,40 +79,42 @@ enum Ended {
     Term,
 }
 
-async fn follow_once(broker: &Arc<Broker>, master: &str) -> Ended {
+/// One connection: how it ended, and whether the master was heard on it.
+async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     let mut term = broker.replicas.term.subscribe();
     let _following = broker.replicas.following.lock().await;
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
-        return Ended::Term;
+        return (Ended::Term, false);
     }
     let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Ended::Connect(error),
-        Err(_) => return Ended::Connect(io::ErrorKind::TimedOut.into()),
+        Ok(Err(error)) => return (Ended::Connect(error), false),
+        Err(_) => return (Ended::Connect(io::ErrorKind::TimedOut.into()), false),
     };
-    tokio::select! {
-        ended = transfer(broker, stream, master) => match ended {
-            Ok(()) => Ended::Eof,
-            Err(ended) => ended,
-        },
-        _ = term.changed() => Ended::Term,
-    }
-}
-
-async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, master: &str) -> Result<(), Ended> {
-    stream.set_nodelay(true)?;
     let log_end = broker.store.max_phys();
     let mut session = SlaveSession::connected(settings(broker), ticks(broker), log_end);
     tracing::info!("replication from {master} starts at offset {log_end}");
     broker.replicas.followed(|info| info.master_addr = Some(master.to_owned()));
+    let ended = tokio::select! {
+        ended = transfer(broker, stream, &mut session) => match ended {
+            Ok(()) => Ended::Eof,
+            Err(ended) => ended,
+        },
+        _ = term.changed() => Ended::Term,
+    };
+    (ended, session.heard_from_master())
+}
+
+async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, session: &mut SlaveSession) -> Result<(), Ended> {
+    stream.set_nodelay(true)?;
     let mut buffer = vec![0; READ_BUFFER];
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    carry_out(broker, &mut session, &mut stream).await?;
+    carry_out(broker, session, &mut stream).await?;
     loop {
         tokio::select! {
             count = stream.read(&mut buffer) => match count? {
-                0 => return Err(Ended::Eof),
+                0 => return Ok(()),
                 count => {
                     session.on_bytes(ticks(broker), &buffer[..count]);
                     broker.replicas.followed(|info| info.last_read_timestamp = wall_ms());
@@ -122,7 +122,7 @@ async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, master: &str) -> 
             },
             _ = tick.tick() => session.on_tick(ticks(broker)),
         }
-        carry_out(broker, &mut session, &mut stream).await?;
+        carry_out(broker, session, &mut stream).await?;
     }
 }
 
