@@ -21,6 +21,7 @@ use wire::{Command, code::request, header::NotifyConsumerIdsChangedRequestHeader
 
 use crate::{
     clients::{Changed, Clients},
+    clock::StoreClock,
     config::{BrokerConfig, FlushDiskType},
     groups::Groups,
     ha::Replicas,
@@ -76,6 +77,8 @@ pub struct Broker {
     pub registrar: Registrar,
     /// Calls to other brokers.
     pub api: client::BrokerApi,
+    /// The clock of the store and of delays.
+    pub clock: Arc<StoreClock>,
     /// Start, milliseconds since the epoch.
     pub started_ms: i64,
     /// Start.
@@ -112,6 +115,8 @@ pub struct Parts {
     pub registrar: Registrar,
     /// Calls to other brokers.
     pub api: client::BrokerApi,
+    /// The clock of the store and of delays.
+    pub clock: Arc<StoreClock>,
 }
 
 /// How a stored message stands after the wait for its marks. Source: `PutMessageStatus.java`.
@@ -148,6 +153,7 @@ impl Broker {
             sync: SyncState::default(),
             registrar: parts.registrar,
             api: parts.api,
+            clock: parts.clock,
             started_ms: now_ms(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
@@ -261,6 +267,11 @@ impl Broker {
         for member in changed.members {
             member.send_oneway(Command::request_with(request::NOTIFY_CONSUMER_IDS_CHANGED, &header));
         }
+    }
+
+    /// The end of what the device and every connected slave hold.
+    pub fn safe_end(&self) -> i64 {
+        self.store.marks().flushed.get().min(self.replicas.slowest().unwrap_or(i64::MAX))
     }
 
     /// Removes a topic with its queues and progress.

@@ -3,23 +3,23 @@
 
 use std::sync::Arc;
 
-use replica::{AckPolicy, FlushType, Role};
-use wire::topic;
-
 use crate::{
     config::{BrokerConfig, BrokerRole, FlushDiskType},
     context::{Broker, now_ms},
-    register, sync, tasks,
+    register, schedule, sync, tasks,
 };
+use replica::{AckPolicy, FlushType, Role};
 
 /// Makes progress fit the log before this broker serves as master: progress beyond a queue's end would skip what
 /// comes next (P-6, P-7), delay progress outside its queue would lose or repeat (F-24).
+/// Nothing is stored with an earlier time than what is there (F-21).
 pub fn prepare_master(broker: &Arc<Broker>) {
     let store = &broker.store;
     for (key, queue_id, was, end) in broker.offsets.clamp(|topic, queue| store.max_offset(topic, queue)) {
         tracing::warn!("progress of {key} queue {queue_id} was {was}, beyond the end of the queue: it is {end} now");
     }
-    broker.delays.correct(|queue| (store.min_offset(topic::SCHEDULE, queue), store.max_offset(topic::SCHEDULE, queue)));
+    schedule::lead(broker);
+    broker.clock.not_before(store.last_store_time());
 }
 
 /// Changes role or id at run time.
@@ -51,6 +51,8 @@ pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), S
 /// A last round from the old master where it still answers, then no more bytes from it, then progress is made to fit.
 async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     sync::round(broker).await;
+    // No round that is on its way brings the old master's tables later.
+    let _no_round = broker.sync.hold().await;
     broker.sync.forget();
     // Before the first append: the old master must not write into this log any more.
     broker.replicas.end_following().await;
@@ -77,6 +79,7 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
 async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.set_config(new);
     broker.store.set_slave(true);
+    schedule::follow(broker);
     broker.holds.wake_all(broker);
     broker.replicas.disconnect_all();
     broker.replicas.new_term();

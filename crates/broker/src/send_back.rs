@@ -144,7 +144,7 @@ fn append(
         properties,
         ..NewRecord::again(old, topic, queue_id, broker.store_host())
     };
-    let mut batch = Batch::new();
+    let mut batch = Batch::of_stored();
     batch.push(&record).map_err(|error| (response::SYSTEM_ERROR, error.to_string()))?;
     broker.store.append(&mut batch).map_err(|error| append_failure(broker, &error))?;
     broker.dispatch_soon();

@@ -7,18 +7,19 @@ use std::{
 };
 
 use remoting::{Server, ServerConfig};
-use store::{Clock, RealDisk, Store, StoreConfig};
+use store::{RealDisk, Store, StoreConfig};
 
 use crate::{
+    clock::StoreClock,
     config::{BrokerConfig, ConfigError, FlushDiskType},
-    context::{Broker, Parts, now_ms},
+    context::{Broker, Parts},
     groups::Groups,
     ha,
     offsets::Offsets,
     persist::PersistError,
     register::{self, Registrar},
     request_mode::RequestModes,
-    schedule::DelayOffsets,
+    schedule::{self, DelayOffsets},
     service::Front,
     tasks,
     timer_files::TimerFiles,
@@ -67,8 +68,9 @@ impl RunningBroker {
         listen_to_arrivals(&broker);
         broker.dispatch();
         broker.store.set_slave(!config.is_master());
-        if config.is_master() {
-            crate::role::prepare_master(&broker);
+        match config.is_master() {
+            true => crate::role::prepare_master(&broker),
+            false => schedule::follow(&broker),
         }
         let ha = ha::master::Listener::bind(&broker).await.map_err(|source| StartError::Listen {
             addr: format!("{}:{}", config.bind_address, config.ha_listen_port),
@@ -103,6 +105,12 @@ impl RunningBroker {
         broker.replicas.end_following().await;
         let closed = tokio::task::spawn_blocking(move || {
             threads.join();
+            // What progress says is delivered must not be lost by a power loss after it is written.
+            if broker.store.flush().is_ok()
+                && let Err(error) = schedule::finish(&broker)
+            {
+                tracing::error!("delay progress is not saved: {error}");
+            }
             tasks::save_all(&broker);
             broker.store.close()
         });
@@ -117,8 +125,9 @@ impl RunningBroker {
 /// Everything but listeners, threads and tasks.
 pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Arc<Broker>, StartError> {
     let root = PathBuf::from(&config.store_path_root_dir);
+    let clock = Arc::new(StoreClock::default());
     // The store takes the directory's lock first: nothing of another process's store is touched.
-    let store = Store::open(store_config(&config, &root)?, Arc::new(RealDisk), Arc::new(SystemClock))?;
+    let store = Store::open(store_config(&config, &root)?, Arc::new(RealDisk), clock.clone())?;
     let dir = root.join("config");
     std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
     let topics = Topics::load(&config, dir.join("topics.json"))?;
@@ -133,18 +142,21 @@ pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result
     let timers = TimerFiles::load(dir)?;
     let registrar = Registrar::new(&config);
     let api = client::BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
-    let parts =
-        Parts { config, config_file, store, topics, groups, offsets, delays, request_modes, timers, registrar, api };
+    let parts = Parts {
+        config,
+        config_file,
+        store,
+        topics,
+        groups,
+        offsets,
+        delays,
+        request_modes,
+        timers,
+        registrar,
+        api,
+        clock,
+    };
     Ok(Arc::new(Broker::new(parts)))
-}
-
-/// The wall clock, for the store.
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now_ms(&self) -> i64 {
-        now_ms()
-    }
 }
 
 fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {

@@ -19,6 +19,8 @@ use crate::{config::BrokerConfig, context::Broker, persist::PersistError};
 pub struct SyncState {
     state: Mutex<State>,
     bell: Notify,
+    /// Held by the round that runs.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,11 @@ impl SyncState {
         if config.ha_master_address.len() < 6 && ha_addr.is_some() {
             state.ha_addr = ha_addr;
         }
+    }
+
+    /// Waits until no round runs and lets none begin.
+    pub async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Forgets the master, at a role change.
@@ -121,7 +128,8 @@ pub async fn run(broker: Arc<Broker>) {
 
 /// One round of all items, from the address that answers.
 pub async fn round(broker: &Arc<Broker>) -> bool {
-    let Some(master) = broker.sync.master_addr() else { return false };
+    let _turn = broker.sync.hold().await;
+    let Some(master) = broker.sync.master_addr().filter(|_| !broker.config().is_master()) else { return false };
     let mut failure = None;
     for addr in addresses(broker, &master) {
         match items(broker, &addr).await {
@@ -184,10 +192,21 @@ async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 
 async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     let table: DelayOffsetSerializeWrapper = broker.api.get_all_delay_offset(addr).await?;
-    if broker.delays.adopt(table) {
+    if broker.delays.has(&table) {
+        return Ok(());
+    }
+    // Asked after the table: what that calls delivered lies before this end.
+    let end = log_end(broker, addr).await?;
+    if broker.delays.adopt(table, end, broker.store.max_phys()) {
         broker.delays.save()?;
     }
     Ok(())
+}
+
+/// End of the master's log. One that does not tell it is believed.
+async fn log_end(broker: &Arc<Broker>, addr: &str) -> Result<i64, SyncError> {
+    let info = broker.api.runtime_info(addr).await?;
+    Ok(info.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok()).unwrap_or(0))
 }
 
 async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {

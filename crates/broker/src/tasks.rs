@@ -35,7 +35,7 @@ pub fn start(broker: &Arc<Broker>) -> Threads {
         let broker = broker.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&broker))
     };
-    let threads = [named("flush", flush_loop), named("save", save_loop)];
+    let threads = [named("flush", flush_loop), named("save", save_loop), named("delay", schedule::run)];
     Threads(
         threads
             .into_iter()
@@ -53,7 +53,6 @@ pub fn start_async(broker: &Arc<Broker>) {
         let broker = broker.clone();
         async move { broker.dispatch_late().await }
     });
-    schedule::start(broker);
 }
 
 /// One fsync for all that was written meanwhile; with SYNC_FLUSH as soon as there is something, else periodically.

@@ -47,8 +47,8 @@ impl Store {
 
     fn check_sizes(&self, batch: &Batch) -> Result<(), AppendError> {
         let segment_size = self.log.segment_size();
-        let record_limit = self.config.record_limit(segment_size);
         let group_limit = (segment_size - wire::record::BLANK_HEAD as i64) as u64;
+        let record_limit = if batch.of_stored { group_limit } else { self.config.record_limit(segment_size) };
         for (number, entry) in batch.entries.iter().enumerate() {
             let group: usize = batch.entries[number..number + entry.group].iter().map(|entry| entry.size).sum();
             for (size, limit) in [(entry.size as u64, record_limit), (group as u64, group_limit)] {
@@ -66,6 +66,9 @@ impl Store {
         }
         if self.is_closed() {
             return Err(AppendError::Closed);
+        }
+        if self.is_slave.load(SeqCst) {
+            return Err(AppendError::Slave);
         }
         let dispatched = self.marks.dispatched.get();
         if dispatched < self.raw_end.load(SeqCst) {

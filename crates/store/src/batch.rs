@@ -21,6 +21,8 @@ pub struct Batch {
     pub(crate) entries: Vec<Entry>,
     open_group: Option<usize>,
     scratch: Vec<u8>,
+    /// Its messages are in the log already and move on: only what a segment holds limits them.
+    pub(crate) of_stored: bool,
 }
 
 /// One record of a batch. The placement is known when the append has returned.
@@ -55,6 +57,12 @@ impl Batch {
     /// An empty batch.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty batch for messages that are stored already and are stored once more. `maxMessageSize`, which may have
+    /// been lowered since, does not apply to them (F-22).
+    pub fn of_stored() -> Self {
+        Self { of_stored: true, ..Self::default() }
     }
 
     /// Empties it and keeps its memory.

@@ -122,6 +122,9 @@ pub enum AppendError {
         /// End of the raw bytes.
         end: i64,
     },
+    /// This store follows a master: its log takes that one's bytes only.
+    #[error("this broker is a slave: send to its master")]
+    Slave,
     /// An earlier write or fsync failed; nothing is acknowledged any more.
     #[error("the store has failed and must be restarted: {0}")]
     Failed(String),

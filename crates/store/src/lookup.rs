@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 
 use crate::{
     error::StoreError,
-    queue::{Kind, Queue, Unit},
+    queue::{Kind, Queue, Unit, decode},
     store::Store,
 };
 
@@ -35,6 +35,19 @@ impl Store {
     pub fn queue_unit(&self, topic: &str, queue_id: i32, offset: i64) -> Option<Unit> {
         let queue = self.queues.get(topic, queue_id)?;
         self.told(queue.unit_of(offset))?.filter(|unit| !unit.is_filler())
+    }
+
+    /// Up to `max` units from `offset` on, as many as one read of one file gives, fillers included. Empty outside the
+    /// queue. For queues with a unit a message.
+    pub fn queue_units(&self, topic: &str, queue_id: i32, offset: i64, max: usize) -> Vec<Unit> {
+        let Some(queue) = self.queues.get(topic, queue_id) else { return Vec::new() };
+        let mut bytes = Vec::new();
+        let place = self.told(queue.place_of(offset)).flatten();
+        if place.is_none_or(|place| self.told(queue.units().read(place, max, &mut bytes)).is_none()) {
+            return Vec::new();
+        }
+        let units = bytes.chunks_exact(queue.kind().unit_size()).zip(offset..);
+        units.map(|(bytes, number)| decode(queue.kind(), number, bytes)).collect()
     }
 
     /// Store time in ms of the message at an offset, -1 if there is none.

@@ -43,7 +43,7 @@ pub struct Unit {
 
 impl Unit {
     /// True for the units that stand for nothing.
-    pub(crate) fn is_filler(&self) -> bool {
+    pub fn is_filler(&self) -> bool {
         self.size == FILLER_SIZE
     }
 

@@ -130,8 +130,21 @@ impl Store {
         self.marks.appended.get()
     }
 
-    /// A slave answers pulls outside a queue's range with the offset that was asked for (unless `offsetCheckInSlave`).
+    /// Store time in ms of the last record whose views are built; that of an older one, or -1, when this process has
+    /// built none yet.
+    pub fn last_store_time(&self) -> i64 {
+        let (last, _) = self.dispatcher.progress(&self.marks.dispatched);
+        match last {
+            Some(last) => last.store_timestamp,
+            None => self.record_time(self.checkpoint().logics_physical_offset).unwrap_or(-1),
+        }
+    }
+
+    /// A slave appends nothing of its own: what was begun before is in the log when this returns, and nothing comes
+    /// after it. It answers pulls outside a queue's range with the offset that was asked for (unless
+    /// `offsetCheckInSlave`).
     pub fn set_slave(&self, is_slave: bool) {
+        let _tail = self.tail.lock();
         self.is_slave.store(is_slave, SeqCst);
     }
 

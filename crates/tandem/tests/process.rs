@@ -1,79 +1,14 @@
 //! The real binary as an operator runs it: signals, kills, bad input on the command line.
 
+mod support;
+
 use std::{
-    io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Output, Stdio},
 };
 
-const LIMIT: Duration = Duration::from_secs(30);
-
-fn tandem() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    command
-}
-
-/// A port whose neighbours are free too.
-fn port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if port > 1030 && port < 65_000 && free(port - 2) && free(port) && free(port + 1) {
-            return port;
-        }
-    }
-}
-
-/// A child that dies with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    /// Starts it and waits for the line that says so.
-    fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let running = Self(child);
-        let ready = output.lines().map_while(Result::ok).any(|line| line.contains("boot success"));
-        assert!(ready, "it ended before it was ready");
-        running
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    fn ended(&mut self) -> bool {
-        let end = Instant::now() + LIMIT;
-        while Instant::now() < end {
-            if self.0.try_wait().unwrap().is_some() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
-    }
-}
-
-fn broker(dir: &Path, port: u16) -> Command {
-    let file = dir.join("broker.conf");
-    let store = dir.join("store");
-    let text = format!("brokerIP1=127.0.0.1\nlistenPort={port}\nstorePathRootDir={}\n", store.display());
-    std::fs::write(&file, text).unwrap();
-    let mut command = tandem();
-    command.args(["broker", "-c"]).arg(file);
-    command
-}
+use support::{Running, broker, port, tandem};
 
 fn up(dir: &Path) -> (Command, [u16; 3]) {
     let ports = [port(), port(), port()];

@@ -136,6 +136,11 @@ impl Replicas {
         }
     }
 
+    /// How far the slowest connected slave is; `None` without one.
+    pub fn slowest(&self) -> Option<i64> {
+        self.state.lock().connections.values().map(|connection| connection.acked).min()
+    }
+
     /// Number of connected slaves.
     pub fn connections(&self) -> usize {
         self.state.lock().connections.len()

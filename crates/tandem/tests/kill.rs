@@ -1,0 +1,166 @@
+//! What `kill -9` leaves: nothing lost, and no more twice than said.
+
+mod support;
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use client::BrokerApi;
+use store::{Clock, RealDisk, Store, StoreConfig};
+use support::{LIMIT, Running, broker_with, port};
+use wire::{header::SendMessageRequestHeaderV2, property, record::RecordView, topic::AUTO_CREATE};
+
+struct NoClock;
+
+impl Clock for NoClock {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+}
+
+fn open(dir: &Path) -> Store {
+    let config = StoreConfig { root: dir.join("store"), ..StoreConfig::default() };
+    Store::open(config, Arc::new(RealDisk), Arc::new(NoClock)).unwrap()
+}
+
+fn api() -> BrokerApi {
+    let client = remoting::Client::new(remoting::ClientConfig::default(), None);
+    BrokerApi::new(Arc::new(client)).with_limit(Duration::from_secs(10))
+}
+
+fn header(properties: &[(&str, &str)]) -> SendMessageRequestHeaderV2 {
+    let mut text = Vec::new();
+    for (name, value) in properties {
+        property::push(&mut text, name, value);
+    }
+    SendMessageRequestHeaderV2 {
+        producer_group: "P".into(),
+        topic: "T".into(),
+        default_topic: AUTO_CREATE.into(),
+        default_topic_queue_nums: 1,
+        queue_id: 0,
+        properties: Some(String::from_utf8(text).unwrap()),
+        ..SendMessageRequestHeaderV2::default()
+    }
+}
+
+/// Waits until a queue has that many messages.
+async fn reaches(api: &BrokerApi, addr: &str, count: i64) {
+    let end = tokio::time::Instant::now() + LIMIT;
+    while api.max_offset(addr, "T", 0).await.unwrap() < count {
+        assert!(tokio::time::Instant::now() < end, "not in time");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Sends messages with the numbers of `0..count` as bodies, many at a time.
+async fn send(api: &BrokerApi, addr: &str, count: u32, properties: fn(u32) -> Vec<(&'static str, String)>) {
+    let senders = (0..32).map(|first| {
+        let (api, addr) = (api.clone(), addr.to_owned());
+        tokio::spawn(async move {
+            for number in (first..count).step_by(32) {
+                let properties = properties(number);
+                let pairs: Vec<_> = properties.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let body = number.to_be_bytes().to_vec();
+                api.send(&addr, &header(&pairs), body, Duration::from_secs(10)).await.unwrap();
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f23_a_kill_in_the_middle_of_delivery_loses_nothing_and_repeats_what_was_on_its_way() {
+    const COUNT: u32 = 20_000;
+    let (dir, at) = (tempfile::tempdir().unwrap(), port());
+    let (api, addr) = (api(), format!("127.0.0.1:{at}"));
+    let levels = "messageDelayLevel=5s\n";
+    let mut running = Running::start(broker_with(dir.path(), at, levels));
+    send(&api, &addr, COUNT, |_| vec![("DELAY", "1".into())]).await;
+    let mut killed_at = Vec::new();
+    for _ in 0..3 {
+        let now = api.max_offset(&addr, "T", 0).await.unwrap();
+        reaches(&api, &addr, (now + 2000).min(COUNT.into())).await;
+        running.0.kill().unwrap();
+        assert!(running.ended());
+        running = Running::start(broker_with(dir.path(), at, levels));
+        killed_at.push(api.max_offset(&addr, "T", 0).await.unwrap());
+    }
+    assert!(killed_at[0] < COUNT.into(), "not killed in the middle");
+    reaches(&api, &addr, COUNT.into()).await;
+    // Nothing is left to come when the copies of a later message are there.
+    send(&api, &addr, 1, |_| vec![("DELAY", "1".into()), ("KEYS", "last".into())]).await;
+    while !has_last(&api, &addr).await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    running.signal("TERM");
+    assert!(running.ended());
+    let store = open(dir.path());
+    let mut copies: HashMap<Vec<u8>, Vec<(i64, i64)>> = HashMap::new();
+    let mut times = Vec::new();
+    for offset in 0..store.max_offset("T", 0) - 1 {
+        let unit = store.queue_unit("T", 0, offset).unwrap();
+        let bytes = store.read_record(unit.physical_offset).unwrap();
+        let record = RecordView::layout(&bytes).unwrap();
+        copies.entry(record.body().to_vec()).or_default().push((offset, record.store_timestamp()));
+        times.push(record.store_timestamp());
+    }
+    assert_eq!(copies.len(), COUNT as usize, "a message is lost");
+    for places in copies.values().filter(|places| places.len() > 1) {
+        let (first, stored) = places[0];
+        let kill = killed_at.iter().find(|end| **end > first).expect("twice without a kill");
+        let last_before = times[*kill as usize - 1];
+        assert!(last_before - stored <= 100, "{} ms before the kill came twice", last_before - stored);
+    }
+}
+
+async fn has_last(api: &BrokerApi, addr: &str) -> bool {
+    let end = api.max_offset(addr, "T", 0).await.unwrap();
+    let puller = client::Puller::new(api.clone(), addr, "G");
+    let pulled = puller.pull("T", 0, end - 1, 1).await.unwrap();
+    let last = pulled.records().next().is_some_and(|record| record.property(property::KEYS) == Some("last"));
+    last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f44_keys_are_found_after_a_kill() {
+    const COUNT: u32 = 10_000;
+    let (dir, at) = (tempfile::tempdir().unwrap(), port());
+    let (api, addr) = (api(), format!("127.0.0.1:{at}"));
+    let small = "maxHashSlotNum=500\nmaxIndexNum=2000\n";
+    let mut running = Running::start(broker_with(dir.path(), at, small));
+    send(&api, &addr, COUNT, |number| vec![("KEYS", format!("k{number}")), ("UNIQ_KEY", format!("u{number}"))]).await;
+    running.0.kill().unwrap();
+    assert!(running.ended());
+    let running = Running::start(broker_with(dir.path(), at, small));
+    for number in [0, 1, 1999, 2000, COUNT / 2, COUNT - 2, COUNT - 1] {
+        for (key, unique) in [(format!("k{number}"), false), (format!("u{number}"), true)] {
+            let found = query(&api, &addr, &key, unique).await;
+            assert!(found.contains(&number.to_be_bytes().to_vec()), "{key} is not found: {found:?}");
+        }
+    }
+    drop(running);
+}
+
+/// Bodies of the messages with a key.
+async fn query(api: &BrokerApi, addr: &str, key: &str, unique: bool) -> Vec<Vec<u8>> {
+    let header = wire::header::QueryMessageRequestHeader {
+        topic: "T".into(),
+        key: key.into(),
+        max_num: 32,
+        begin_timestamp: 0,
+        end_timestamp: i64::MAX,
+        unique_key_query: unique.then_some(true),
+        ..Default::default()
+    };
+    let command = wire::Command::request_with(wire::code::request::QUERY_MESSAGE, &header);
+    let Ok(answer) = api.call(addr, command, Duration::from_secs(10)).await else { return Vec::new() };
+    let mut rest = &answer.body[..];
+    let mut bodies = Vec::new();
+    while let wire::record::Check::Record(record) = wire::record::check(rest, true) {
+        bodies.push(record.body().to_vec());
+        rest = &rest[record.size()..];
+    }
+    bodies
+}

@@ -1,0 +1,82 @@
+//! The real binary as a child of the test.
+#![allow(dead_code)]
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub fn tandem() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+/// A port whose neighbours are free too.
+pub fn port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if port > 1030 && port < 65_000 && free(port - 2) && free(port) && free(port + 1) {
+            return port;
+        }
+    }
+}
+
+/// A child that dies with the test.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Starts it and waits for the line that says so.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let running = Self(child);
+        let ready = output.lines().map_while(Result::ok).any(|line| line.contains("boot success"));
+        assert!(ready, "it ended before it was ready");
+        running
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn ended(&mut self) -> bool {
+        let end = Instant::now() + LIMIT;
+        while Instant::now() < end {
+            if self.0.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+pub fn broker(dir: &Path, port: u16) -> Command {
+    broker_with(dir, port, "")
+}
+
+/// A broker with further lines in its file.
+pub fn broker_with(dir: &Path, port: u16, lines: &str) -> Command {
+    let file = dir.join("broker.conf");
+    let store = dir.join("store");
+    let text = format!("brokerIP1=127.0.0.1\nlistenPort={port}\nstorePathRootDir={}\n{lines}", store.display());
+    std::fs::write(&file, text).unwrap();
+    let mut command = tandem();
+    command.args(["broker", "-c"]).arg(file);
+    command
+}
