@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use remoting::{Server, ServerConfig};
+use remoting::{ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
 use store::{RealDisk, Store, StoreConfig};
+use tokio::task::JoinHandle;
 
 use crate::{
     clock::StoreClock,
@@ -35,6 +36,9 @@ pub enum StartError {
     /// A file under `config/`.
     #[error(transparent)]
     Persist(#[from] PersistError),
+    /// A file of TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store directory.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -57,12 +61,16 @@ pub struct RunningBroker {
     servers: Vec<Server>,
     ha: ha::master::Listener,
     threads: tasks::Threads,
+    /// Looks after renewed certificates.
+    tls_watch: JoinHandle<()>,
 }
 
 impl RunningBroker {
     /// Loads, recovers, listens, registers. Call within a tokio runtime.
     pub async fn start(mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
         config.finish()?;
+        config.tls.read_file()?.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let tls = ServerTls::new(&config.tls)?;
         let broker = load(config, config_file)?;
         let config = broker.config();
         listen_to_arrivals(&broker);
@@ -77,12 +85,13 @@ impl RunningBroker {
             key: "haListenPort",
             source,
         })?;
-        let servers = listen(&broker, &config).await?;
+        let servers = listen(&broker, &config, &tls).await?;
         let threads = tasks::start(&broker);
         ha::slave::start(&broker);
         register::register_first(&broker).await;
         tasks::start_async(&broker);
-        Ok(Self { broker, servers, ha, threads })
+        let tls_watch = tokio::spawn(tls.watch());
+        Ok(Self { broker, servers, ha, threads, tls_watch })
     }
 
     /// What an acknowledgement means here, in one line.
@@ -93,7 +102,8 @@ impl RunningBroker {
     /// Stops in the order that loses nothing: leaves the name servers, answers what is held, closes the listeners,
     /// writes progress, closes the store.
     pub async fn shutdown(self) {
-        let Self { broker, servers, ha, threads } = self;
+        let Self { broker, servers, ha, threads, tls_watch } = self;
+        tls_watch.abort();
         broker.stopping.store(true, Ordering::Release);
         broker.dispatch_soon();
         register::unregister_all(&broker).await;
@@ -141,7 +151,9 @@ pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result
     let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
     let timers = TimerFiles::load(dir)?;
     let registrar = Registrar::new(&config);
-    let api = client::BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    let tls = ClientTls::new(&config.tls)?;
+    let api =
+        client::BrokerApi::new(Arc::new(remoting::Client::new(ClientConfig { tls, ..ClientConfig::default() }, None)));
     let parts = Parts {
         config,
         config_file,
@@ -193,13 +205,14 @@ fn listen_to_arrivals(broker: &Arc<Broker>) {
     }));
 }
 
-async fn listen(broker: &Arc<Broker>, config: &BrokerConfig) -> Result<Vec<Server>, StartError> {
+async fn listen(broker: &Arc<Broker>, config: &BrokerConfig, tls: &ServerTls) -> Result<Vec<Server>, StartError> {
     let mut servers = Vec::new();
     for (port, fast) in [(config.listen_port, false), (config.fast_port(), true)] {
         let addr = format!("{}:{port}", config.bind_address);
         let front = Front { broker: broker.clone(), fast };
         let server_config = ServerConfig {
             idle_timeout: Duration::from_secs(config.server_channel_max_idle_time_seconds),
+            tls: tls.clone(),
             ..ServerConfig::default()
         };
         let server = Server::bind(&addr, server_config, Arc::new(front)).await;

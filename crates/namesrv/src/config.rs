@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::properties;
+use remoting::{TlsError, TlsSettings};
+use wire::properties;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum ConfigError {
         /// What would be right.
         expected: &'static str,
     },
+    /// A key of TLS, or a file that one names.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Something that a Java name server has and this one has not.
     #[error("configuration {0}=true is not supported: {1}")]
     Unsupported(&'static str, &'static str),
@@ -88,20 +92,24 @@ macro_rules! keys {
         #[derive(Clone, Debug, PartialEq)]
         pub struct NamesrvConfig {
             $($(#[doc = $doc])+ pub $field: $type,)*
+            /// The keys that begin with `tls.`.
+            pub tls: TlsSettings,
             /// Keys that are not known here, kept so that a rewritten file does not lose them.
             pub other: BTreeMap<String, String>,
         }
 
         impl Default for NamesrvConfig {
             fn default() -> Self {
-                Self { $($field: $default,)* other: BTreeMap::new() }
+                Self { $($field: $default,)* tls: TlsSettings::default(), other: BTreeMap::new() }
             }
         }
 
         impl NamesrvConfig {
-            fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+            /// Sets one key; one that is not known is kept.
+            pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
                 match key {
                     $($key => self.$field = read($key, value)?,)*
+                    _ if self.tls.set(key, value)? => {}
                     _ => drop(self.other.insert(key.to_owned(), value.to_owned())),
                 }
                 Ok(())
@@ -258,7 +266,8 @@ impl NamesrvConfig {
         self.check()
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Refuses values that do not go together.
+    pub fn check(&self) -> Result<(), ConfigError> {
         if self.scan_not_active_broker_interval == 0 {
             return Err(ConfigError::Value {
                 key: "scanNotActiveBrokerInterval",
@@ -277,7 +286,9 @@ impl NamesrvConfig {
     }
 
     fn is_blacklisted(&self, key: &str) -> bool {
-        ALWAYS_BLACKLISTED.contains(&key) || self.config_black_list.split(';').any(|listed| listed == key)
+        key.starts_with("tls.")
+            || ALWAYS_BLACKLISTED.contains(&key)
+            || self.config_black_list.split(';').any(|listed| listed == key)
     }
 }
 

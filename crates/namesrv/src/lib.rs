@@ -8,7 +8,6 @@ pub mod config;
 mod files;
 pub mod kv;
 mod notify;
-mod properties;
 mod registration;
 mod request;
 pub mod routes;

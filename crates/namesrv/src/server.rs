@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use remoting::{Client, ClientConfig, Server, ServerConfig};
+use remoting::{Client, ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -25,6 +25,9 @@ pub enum StartError {
     /// The key-value file cannot be used.
     #[error(transparent)]
     Kv(#[from] KvError),
+    /// A file of TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {addr} (bindAddress, listenPort): {why}")]
     Listen {
@@ -44,18 +47,21 @@ pub struct NameServer {
 
 impl NameServer {
     /// Reads the key-value file and listens.
-    pub async fn start(config: NamesrvConfig) -> Result<Self, StartError> {
+    pub async fn start(mut config: NamesrvConfig) -> Result<Self, StartError> {
         report_keys(&config);
+        config.tls.read_file()?.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let tls = ServerTls::new(&config.tls)?;
+        let calls = ClientConfig { tls: ClientTls::new(&config.tls)?, ..ClientConfig::default() };
         let kv = KvStore::open(Path::new(&config.kv_config_path))?;
         let addr = config.listen_address();
         let idle_timeout = idle_timeout(&config);
-        let (notifier, sending) = Notifier::new(Arc::new(Client::new(ClientConfig::default(), None)));
+        let (notifier, sending) = Notifier::new(Arc::new(Client::new(calls, None)));
         let service = Arc::new(NameService::new(config, kv, notifier));
-        let limits = ServerConfig { idle_timeout, ..ServerConfig::default() };
+        let limits = ServerConfig { idle_timeout, tls: tls.clone(), ..ServerConfig::default() };
         let server = Server::bind(&addr, limits, Arc::new(Shared(service.clone())))
             .await
             .map_err(|error| StartError::Listen { addr, why: error.to_string() })?;
-        let tasks = vec![tokio::spawn(sending), tokio::spawn(scan(service.clone()))];
+        let tasks = vec![tokio::spawn(sending), tokio::spawn(scan(service.clone())), tokio::spawn(tls.watch())];
         Ok(Self { server, service, tasks })
     }
 

@@ -1,8 +1,9 @@
 //! One connection for each address, made on first use and again after it closed. Callers of one address wait for one
 //! connect, and share its failure; an address that does not answer delays no other.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
@@ -11,8 +12,9 @@ use tokio::{
 use wire::Command;
 
 use crate::{
-    ClientConfig, Connection, RemotingError, Service,
-    driver::{Driver, Expect},
+    ClientConfig, ClientTls, Connection, RemotingError, Service,
+    driver::Driver,
+    stream::{Replayed, Stream},
 };
 
 /// Above this many addresses those without an open connection are forgotten.
@@ -120,22 +122,30 @@ impl Client {
 
     async fn open(&self, addr: &str) -> Result<Arc<Connection>, RemotingError> {
         let failed = |why: String| RemotingError::Connect { addr: addr.to_owned(), why };
-        let stream = match timeout(self.config.connect_timeout, TcpStream::connect(addr)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(_) => return Err(failed(format!("no answer within {} ms", self.config.connect_timeout.as_millis()))),
-        };
-        self.start(stream).map_err(|error| failed(error.to_string()))
+        match timeout(self.config.connect_timeout, self.begin(addr)).await {
+            Ok(begun) => begun.map_err(|error| failed(error.to_string())),
+            Err(_) => Err(failed(format!("no answer within {} ms", self.config.connect_timeout.as_millis()))),
+        }
     }
 
-    fn start(&self, stream: TcpStream) -> std::io::Result<Arc<Connection>> {
+    async fn begin(&self, addr: &str) -> io::Result<Arc<Connection>> {
+        let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let conn = Connection::new(stream.peer_addr()?, stream.local_addr()?, self.config.outbound_high_water);
+        let stream = match &self.config.tls {
+            Some(tls) => Box::pin(secured(tls, addr, stream)).await?,
+            None => Stream::Plain(stream),
+        };
         let limits = (&self.config).into();
-        let driver = Driver::new(stream, Arc::clone(&conn), self.service.clone(), limits, Expect::Frames);
+        let driver = Driver::new(stream, Arc::clone(&conn), self.service.clone(), limits, None);
         tokio::spawn(driver.run());
         Ok(conn)
     }
+}
+
+async fn secured(tls: &ClientTls, addr: &str, stream: TcpStream) -> io::Result<Stream> {
+    let stream = tls.shake_hands(addr, Replayed::new(BytesMut::new(), stream)).await?;
+    Ok(Stream::Tls(Box::new(stream.into())))
 }
 
 impl Drop for Client {

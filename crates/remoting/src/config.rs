@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{ClientTls, ServerTls};
+
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 const OUTBOUND_HIGH_WATER: usize = 8 * 1024 * 1024;
 const READ_BUFFER: usize = 128 * 1024;
@@ -19,6 +21,8 @@ pub struct ServerConfig {
     pub outbound_high_water: usize,
     /// The most that one socket read takes, in bytes.
     pub read_buffer: usize,
+    /// What a connection may begin with; by default nothing but frames.
+    pub tls: ServerTls,
 }
 
 impl Default for ServerConfig {
@@ -29,6 +33,7 @@ impl Default for ServerConfig {
             max_connections: 20_000,
             outbound_high_water: OUTBOUND_HIGH_WATER,
             read_buffer: READ_BUFFER,
+            tls: ServerTls::disabled(),
         }
     }
 }
@@ -36,7 +41,7 @@ impl Default for ServerConfig {
 /// Limits of a [`crate::Client`].
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// How long name resolution and TCP connect may take together.
+    /// How long name resolution, TCP connect and TLS handshake may take together.
     pub connect_timeout: Duration,
     /// Longest frame, its length word included, in bytes.
     pub max_frame: usize,
@@ -46,6 +51,8 @@ pub struct ClientConfig {
     pub outbound_high_water: usize,
     /// The most that one socket read takes, in bytes.
     pub read_buffer: usize,
+    /// How to speak TLS; plain without it.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientConfig {
@@ -56,6 +63,7 @@ impl Default for ClientConfig {
             idle_timeout: IDLE_TIMEOUT,
             outbound_high_water: OUTBOUND_HIGH_WATER,
             read_buffer: READ_BUFFER,
+            tls: None,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    mem::MaybeUninit,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -16,21 +15,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
+use tokio_rustls::TlsStream;
 use tracing::{debug, warn};
 use wire::{Command, frame::FrameError};
 
 use crate::{
-    Connection, Service,
+    Connection, ServerTls, Service, TlsMode,
     config::Limits,
     inbound::Inbound,
     outbound::{self, Stage},
     preface::{self, Preface},
+    stream::{Replayed, Stream},
 };
 
 /// A request without an answer keeps an idle connection open for this long, or for the idle time-out if that is more:
@@ -54,15 +53,18 @@ pub(crate) enum Expect {
     Anything,
     /// TLS or frames.
     AfterProxy,
+    /// The rest of a TLS handshake that began.
+    Handshake,
     /// Frames.
     Frames,
 }
 
 pub(crate) struct Driver {
-    stream: TcpStream,
+    stream: Stream,
     conn: Arc<Connection>,
     service: Option<Arc<dyn Service>>,
     limits: Limits,
+    tls: ServerTls,
     expect: Expect,
     opened: bool,
     inbound: Inbound,
@@ -70,6 +72,8 @@ pub(crate) struct Driver {
     /// Bytes are left that may hold whole frames.
     has_backlog: bool,
     writing: VecDeque<Bytes>,
+    /// TLS holds bytes that the socket did not take yet.
+    is_unflushed: bool,
     last_activity: Instant,
     idle: Pin<Box<Sleep>>,
 }
@@ -105,12 +109,13 @@ impl From<FrameError> for Ending {
 }
 
 impl Driver {
+    /// `tls` is what an accepted connection may begin with; without it frames begin at once.
     pub fn new(
-        stream: TcpStream,
+        stream: Stream,
         conn: Arc<Connection>,
         service: Option<Arc<dyn Service>>,
         limits: Limits,
-        expect: Expect,
+        tls: Option<ServerTls>,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -118,12 +123,14 @@ impl Driver {
             conn,
             service,
             limits,
-            expect,
+            expect: if tls.is_some() { Expect::Anything } else { Expect::Frames },
+            tls: tls.unwrap_or_else(ServerTls::disabled),
             opened: false,
             inbound: Inbound::new(limits.max_frame, limits.read_buffer),
             requests: Vec::new(),
             has_backlog: false,
             writing: VecDeque::new(),
+            is_unflushed: false,
             last_activity: now,
             idle: Box::pin(sleep_until(now + limits.idle_timeout)),
         }
@@ -138,6 +145,11 @@ impl Driver {
             let event = poll_fn(|cx| self.poll_event(cx)).await;
             self.conn.outbound.awake();
             if let Err(ending) = self.on_event(event) {
+                break ending;
+            }
+            if self.expect == Expect::Handshake
+                && let Err(ending) = self.shake_hands().await
+            {
                 break ending;
             }
         };
@@ -180,7 +192,7 @@ impl Driver {
     fn is_finished(&self, stage: Stage, all_answered: bool) -> bool {
         match stage {
             Stage::Open => false,
-            Stage::Draining => all_answered && self.writing.is_empty(),
+            Stage::Draining => all_answered && self.writing.is_empty() && !self.is_unflushed,
             Stage::Closing | Stage::Closed => true,
         }
     }
@@ -196,7 +208,7 @@ impl Driver {
         loop {
             let stage = self.conn.outbound.take(&mut self.writing);
             if self.writing.is_empty() {
-                return Ok(stage);
+                return self.poll_flush(cx).map(|()| stage);
             }
             let mut slices = outbound::empty_slices();
             let count = outbound::slices(&self.writing, &mut slices);
@@ -204,6 +216,15 @@ impl Driver {
                 Poll::Pending => return Ok(stage),
                 Poll::Ready(written) => self.wrote(written?)?,
             }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.is_unflushed = flushed.is_pending();
+        match flushed {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
         }
     }
 
@@ -268,12 +289,21 @@ impl Driver {
         let found = if self.expect == Expect::Anything { preface::look(bytes) } else { preface::after_proxy(bytes) };
         match found {
             Preface::More => return Ok(false),
-            Preface::Tls => return Err(Ending::loud("TLS is not served yet")),
+            Preface::Tls if self.tls.mode() == TlsMode::Disabled => {
+                return Err(Ending::loud("TLS, and tls.server.mode=disabled serves plain connections only"));
+            }
+            Preface::Tls => {
+                self.expect = Expect::Handshake;
+                return Ok(false);
+            }
             Preface::Bad(why) => return Err(Ending::loud(why)),
             Preface::Proxy { length, source } => {
                 self.inbound.skip(length);
                 self.expect = Expect::AfterProxy;
                 source.into_iter().for_each(|source| self.conn.set_proxied(source));
+            }
+            Preface::Plain if self.tls.mode() == TlsMode::Enforcing => {
+                return Err(Ending::loud("no TLS, and tls.server.mode=enforcing serves nothing else"));
             }
             Preface::Plain => {
                 self.expect = Expect::Frames;
@@ -281,6 +311,30 @@ impl Driver {
             }
         }
         Ok(true)
+    }
+
+    /// The handshake that the first byte announced; given up when the connection is to close.
+    async fn shake_hands(&mut self) -> Result<(), Ending> {
+        let Some(socket) = self.stream.take_plain() else { return Err(Ending::quiet("no socket")) };
+        let begun = Replayed::new(self.inbound.take(), socket);
+        let tls = self.tls.clone();
+        // In a box, so that plain connections keep their small task.
+        let mut handshake = Box::pin(async move { tls.accept(begun).await });
+        let done = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.conn.outbound.sleep(cx.waker(), Stage::Open) => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+        });
+        match done.await {
+            Some(Ok(stream)) => self.stream = Stream::Tls(Box::new(TlsStream::Server(stream))),
+            Some(Err(error)) => return Err(Ending::loud(error.to_string())),
+            None => return Err(Ending::quiet("closed here")),
+        }
+        self.conn.outbound.awake();
+        self.last_activity = Instant::now();
+        self.expect = Expect::Frames;
+        self.open();
+        Ok(())
     }
 
     fn decode(&mut self) -> Result<(), Ending> {
@@ -316,22 +370,16 @@ impl Driver {
             return Ok(());
         }
         self.inbound.rest();
-        if !self.writing.is_empty() {
+        if !self.writing.is_empty() || self.is_unflushed {
             return Err(Ending::loud(format!("takes no bytes, {} are queued", self.conn.queued_bytes())));
         }
         let is_busy = self.conn.unanswered() > 0 || self.conn.pending.len() > 0;
         let is_abandoned = now >= self.last_activity + ABANDONED.max(self.limits.idle_timeout);
-        if (is_busy && !is_abandoned) || self.holds_unread_bytes() {
+        if (is_busy && !is_abandoned) || self.stream.holds_unread_bytes() {
             self.idle.as_mut().reset(now + self.limits.idle_timeout);
             return Ok(());
         }
         Err(Ending::quiet("idle"))
-    }
-
-    /// Asks the kernel itself: the reactor may not have told yet.
-    fn holds_unread_bytes(&self) -> bool {
-        let mut byte = [MaybeUninit::<u8>::uninit()];
-        matches!(SockRef::from(&self.stream).peek(&mut byte), Ok(count) if count > 0)
     }
 
     async fn finish(mut self, ending: Ending) {
@@ -347,16 +395,21 @@ impl Driver {
         let _ = poll_fn(|cx| Poll::Ready(self.poll_write(cx))).await;
         if is_drained {
             self.linger().await;
+        } else {
+            // Within TLS this says goodbye, as far as the socket takes it at once.
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_shutdown(cx))).await;
         }
     }
 
     /// Says that nothing more comes, and lets the peer close first.
     async fn linger(&mut self) {
-        if self.stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut waste = [0; 4096];
-        let until_closed = async { while matches!(self.stream.read(&mut waste).await, Ok(1..)) {} };
+        let until_closed = async {
+            let mut waste = [0; 4096];
+            let mut is_open = self.stream.shutdown().await.is_ok();
+            while is_open {
+                is_open = matches!(self.stream.read(&mut waste).await, Ok(1..));
+            }
+        };
         let _ = timeout(LINGER, until_closed).await;
     }
 }

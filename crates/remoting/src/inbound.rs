@@ -54,6 +54,11 @@ impl Inbound {
         &self.bytes
     }
 
+    /// Everything that came, for another reader.
+    pub fn take(&mut self) -> BytesMut {
+        std::mem::take(&mut self.bytes)
+    }
+
     pub fn skip(&mut self, count: usize) {
         self.bytes.advance(count);
     }

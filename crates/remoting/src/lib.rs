@@ -2,8 +2,8 @@
 //! back-pressure, idle close and a graceful stop.
 //!
 //! This crate knows no request code and no header field. It moves [`wire::Command`]s: what they ask and what is
-//! answered is decided by a [`Service`]. It never blocks a thread, never reads the wall clock, and never holds more
-//! for a peer than its configuration says.
+//! answered is decided by a [`Service`]. It never blocks a thread, never reads the wall clock (but for the dates of
+//! certificates), and never holds more for a peer than its configuration says.
 
 mod client;
 mod config;
@@ -15,6 +15,8 @@ mod outbound;
 mod pending;
 mod preface;
 mod server;
+mod stream;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ pub use config::{ClientConfig, ServerConfig};
 pub use connection::Connection;
 pub use error::RemotingError;
 pub use server::Server;
+pub use tls::{ClientTls, ServerTls, TlsError, TlsMode, TlsSettings};
 
 /// What answers requests: the broker, the name server, or the part of a client that its server may call.
 pub trait Service: Send + Sync + 'static {

@@ -20,10 +20,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{
-    Connection, ServerConfig, Service,
-    driver::{Driver, Expect},
-};
+use crate::{Connection, ServerConfig, Service, driver::Driver, stream::Stream};
 
 const BACKLOG: u32 = 1024;
 
@@ -182,7 +179,8 @@ impl Inner {
         drop(connections);
         let place = Place { inner: Arc::clone(self), id: conn.id() };
         let service = Some(Arc::clone(&self.service));
-        let driver = Driver::new(stream, conn, service, (&self.config).into(), Expect::Anything);
+        let (limits, tls) = ((&self.config).into(), Some(self.config.tls.clone()));
+        let driver = Driver::new(Stream::Plain(stream), conn, service, limits, tls);
         tokio::spawn(async move {
             let _place = place;
             driver.run().await;

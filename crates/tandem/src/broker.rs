@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use broker::{BrokerConfig, RunningBroker};
+use broker::{BrokerConfig, RunningBroker, config::Known};
 use clap::Args;
 
 use crate::{
@@ -20,6 +20,9 @@ pub struct BrokerArgs {
     /// Name servers, `address:port`, separated by `;`. Replaces `namesrvAddr`.
     #[arg(short = 'n', long = "namesrvAddr")]
     namesrv_addr: Option<String>,
+    /// One key of the configuration, `KEY=VALUE`; may be given several times and wins over the file.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Print the configuration in force and end.
     #[arg(short = 'p', long = "printConfigItem")]
     print: bool,
@@ -56,11 +59,22 @@ fn read(args: &BrokerArgs) -> Result<BrokerConfig> {
         }
         config.other.insert("brokerConfigPath".into(), path.display().to_string());
     }
+    set_keys(&mut config, &args.set)?;
     if let Some(list) = &args.namesrv_addr {
         config.namesrv_addr.clone_from(list);
     }
     config.finish()?;
     Ok(config)
+}
+
+/// The keys of `-D`.
+pub fn set_keys(config: &mut BrokerConfig, entries: &[String]) -> Result<()> {
+    for (key, value) in crate::keys(entries)? {
+        if config.set(key, value)? == Known::Unknown {
+            tracing::warn!("configuration key {key} is unknown, it changes nothing");
+        }
+    }
+    Ok(())
 }
 
 /// The line that scripts wait for, and what an acknowledgement means.

@@ -63,6 +63,14 @@ fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// The keys and values of `-D`.
+fn keys(entries: &[String]) -> anyhow::Result<impl Iterator<Item = (&str, &str)>> {
+    if let Some(entry) = entries.iter().find(|entry| !entry.contains('=')) {
+        anyhow::bail!("-D {entry}: KEY=VALUE is expected");
+    }
+    Ok(entries.iter().filter_map(|entry| entry.split_once('=')))
+}
+
 /// Log lines go to standard error; `RUST_LOG` sets what is said.
 fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

@@ -17,6 +17,9 @@ pub struct NamesrvArgs {
     /// Configuration file, Java properties (`namesrv.conf`).
     #[arg(short = 'c', long = "configFile")]
     config_file: Option<PathBuf>,
+    /// One key of the configuration, `KEY=VALUE`; may be given several times and wins over the file.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Print the configuration in force and end.
     #[arg(short = 'p', long = "printConfigItem")]
     print: bool,
@@ -27,10 +30,12 @@ pub struct NamesrvArgs {
 
 /// Runs until a signal.
 pub async fn run(args: NamesrvArgs) -> Result<()> {
-    let config = match &args.config_file {
+    let mut config = match &args.config_file {
         Some(path) => NamesrvConfig::from_file(path)?,
         None => NamesrvConfig::default(),
     };
+    crate::keys(&args.set)?.try_for_each(|(key, value)| config.set(key, value))?;
+    config.check()?;
     for key in config.unknown_keys() {
         tracing::warn!("configuration key {key} is unknown, it changes nothing");
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ::namesrv::NameServer;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use broker::{BrokerConfig, RunningBroker};
 use clap::Args;
 
@@ -33,7 +33,7 @@ pub struct UpArgs {
     /// Port of the slave; the fast port is 2 below, replication 1 above.
     #[arg(long, default_value_t = 10921)]
     slave_port: u16,
-    /// Further broker keys for both, `KEY=VALUE`; may be given several times.
+    /// Further keys for both brokers, `KEY=VALUE`; may be given several times. Those of TLS are for the name server too.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -82,12 +82,15 @@ fn writable(path: &Path) -> Result<PathBuf> {
 
 async fn start_namesrv(args: &UpArgs, data: &Path) -> Result<NameServer> {
     let in_data = |name: &str| data.join("namesrv").join(name).display().to_string();
-    let config = ::namesrv::NamesrvConfig {
+    let mut config = ::namesrv::NamesrvConfig {
         listen_port: args.namesrv_port,
         kv_config_path: in_data("kvConfig.json"),
         config_store_path: in_data("namesrv.properties"),
         ..::namesrv::NamesrvConfig::default()
     };
+    for (key, value) in crate::keys(&args.set)?.filter(|(key, _)| key.starts_with("tls.")) {
+        config.set(key, value)?;
+    }
     Ok(NameServer::start(config).await?)
 }
 
@@ -112,12 +115,7 @@ fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig>
     for (key, value) in &entries {
         config.set(key, value)?;
     }
-    for entry in &args.set {
-        let Some((key, value)) = entry.split_once('=') else { bail!("-D {entry}: KEY=VALUE is expected") };
-        if config.set(key, value)? == broker::config::Known::Unknown {
-            tracing::warn!("configuration key {key} is unknown, it changes nothing");
-        }
-    }
+    crate::broker::set_keys(&mut config, &args.set)?;
     Ok(config)
 }
 

@@ -82,3 +82,29 @@ fn a_port_in_use_an_unwritable_directory_and_a_bad_key_are_named() {
     let line = refused(command);
     assert!(line.contains("flushDiskType") && line.contains("SOMETIMES"), "{line}");
 }
+
+#[test]
+fn tls_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = [
+        (vec!["tls.server.mode=enforced"], ["tls.server.mode", "enforced"]),
+        (vec!["tls.test.mode.enable=false"], ["tls.server.certPath", "not set"]),
+        (vec!["tls.config.file=/nowhere/tls.properties"], ["tls.config.file", "/nowhere/tls.properties"]),
+        (
+            vec!["tls.test.mode.enable=false", "tls.server.keyPath=/k", "tls.server.certPath=/nowhere/c.pem"],
+            ["tls.server.certPath", "/nowhere/c.pem"],
+        ),
+    ];
+    for (keys, expected) in cases {
+        let set = |mut command: Command| -> Command {
+            command.args(keys.iter().flat_map(|key| ["-D", key]));
+            command
+        };
+        let mut namesrv = tandem();
+        namesrv.arg("namesrv");
+        for command in [set(broker(dir.path(), port())), set(up(dir.path()).0), set(namesrv)] {
+            let line = refused(command);
+            assert!(expected.iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ pub mod hash;
 pub mod header;
 pub mod json;
 pub mod message_id;
+pub mod properties;
 pub mod property;
 pub mod record;
 pub mod record_encode;

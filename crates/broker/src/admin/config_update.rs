@@ -2,10 +2,10 @@
 //! count from the next start on, and the text of the file afterwards. Source: `AdminBrokerProcessor.java`,
 //! `Configuration.java`; reference broker 12.4, field reports F-39 and F-40. Opens no file.
 
-use wire::code::response;
+use wire::{code::response, properties};
 
 use super::Refused;
-use crate::config::{BrokerConfig, Known, properties};
+use crate::config::{BrokerConfig, Known};
 
 const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackList"];
 
@@ -123,6 +123,12 @@ fn allowed(current: &BrokerConfig, key: &str, value: &str) -> Result<(), Refused
     let listed = BLACK_LIST.contains(&key) || current.config_black_list.split(';').any(|listed| listed.trim() == key);
     if listed {
         return Err(Refused::new(response::NO_PERMISSION, "Can not update config in black list."));
+    }
+    if key.starts_with("tls.") {
+        return Err(Refused::new(
+            response::NO_PERMISSION,
+            format!("{key} is not changed over the network; set it in the configuration file and start again"),
+        ));
     }
     let in_force = current.entries().remove(key);
     if NAMES.contains(&key) && in_force.as_deref() != Some(value.trim()) {

@@ -3,16 +3,17 @@
 //! A key nobody knows is named in a warning; a value that cannot be read refuses to start. Keys of upstream that
 //! change nothing here are listed in `inert_keys.txt`, accepted, and shown with their values. Opens no file itself.
 
-pub mod properties;
 pub mod value;
 
 use std::collections::BTreeMap;
 
+use remoting::{TlsError, TlsSettings};
 use value::Value;
 pub use value::{BrokerRole, FlushDiskType};
+use wire::properties;
 
 /// Why a configuration is refused.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value of the wrong kind.
     #[error("configuration key {key} has the value '{value}', expected {expected}")]
@@ -27,6 +28,9 @@ pub enum ConfigError {
     /// Keys that do not go together.
     #[error("{0}")]
     Conflict(String),
+    /// A key of TLS, or a file that one names.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// What became of a key.
@@ -47,13 +51,15 @@ macro_rules! broker_config {
         #[derive(Clone, Debug)]
         pub struct BrokerConfig {
             $($(#[$doc])* #[doc = concat!(" Key `", $key, "`.")] pub $field: $type,)*
+            /// The keys that begin with `tls.`.
+            pub tls: TlsSettings,
             /// Keys of upstream without effect, and unknown ones, with their values.
             pub other: BTreeMap<String, String>,
         }
 
         impl Default for BrokerConfig {
             fn default() -> Self {
-                Self { $($field: $default,)* other: inert_defaults() }
+                Self { $($field: $default,)* tls: TlsSettings::default(), other: inert_defaults() }
             }
         }
 
@@ -62,6 +68,7 @@ macro_rules! broker_config {
             pub fn set(&mut self, key: &str, text: &str) -> Result<Known, ConfigError> {
                 match key {
                     $($key => { self.$field = value::parse(key, text)?; Ok(Known::Set) })*
+                    _ if self.tls.set(key, text)? => Ok(Known::Set),
                     _ => {
                         let known = self.other.insert(key.to_owned(), text.to_owned()).is_some() || is_inert(key);
                         Ok(if known { Known::Inert } else { Known::Unknown })
@@ -73,6 +80,7 @@ macro_rules! broker_config {
             pub fn entries(&self) -> BTreeMap<String, String> {
                 let mut all = self.other.clone();
                 $(all.insert($key.to_owned(), self.$field.show());)*
+                all.extend(self.tls.entries().into_iter().map(|(key, value)| (key.to_owned(), value)));
                 all
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use remoting::{ClientTls, TlsSettings};
 use wire::SerializeType;
 
 /// Flags of `tandem bench`.
@@ -51,6 +52,12 @@ pub(super) struct Common {
     /// How headers are written.
     #[arg(long, value_enum, default_value = "json")]
     encoding: Encoding,
+    /// Speak TLS; how, the keys of `-D` and the file of `tls.config.file` tell.
+    #[arg(long)]
+    tls: bool,
+    /// One key of TLS, `tls.client.…=VALUE`; may be given several times.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Process of the broker: its CPU time and memory are measured.
     #[arg(long)]
     pub pid: Option<u32>,
@@ -124,6 +131,19 @@ impl Common {
     pub fn first_address(&self) -> Result<Option<String>> {
         ensure!(self.broker.is_some() || self.namesrv.is_some(), "--broker or --namesrv is needed");
         Ok(self.broker.clone())
+    }
+
+    /// How to speak TLS; `None` for plain.
+    pub fn tls(&self) -> Result<Option<ClientTls>> {
+        let mut settings = TlsSettings::default();
+        for (key, value) in crate::keys(&self.set)? {
+            ensure!(settings.set(key, value)?, "-D {key}: only the keys of TLS count here");
+        }
+        if self.tls {
+            settings.set("tls.enable", "true")?;
+            settings.read_file()?.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        Ok(ClientTls::new(&settings)?)
     }
 
     pub fn measure(&self) -> Duration {

@@ -51,7 +51,7 @@ impl Receiver {
     pub async fn connect(args: &ConsumeArgs, target: &Target, shared: Arc<Shared>, index: usize) -> Result<Self> {
         let share = target.queues.iter().skip(index).step_by(args.common.connections);
         let pullers = share.map(|queue| Puller::new(args, *queue)).collect::<Result<Vec<_>>>()?;
-        let link = Link::connect(&target.addr).await?;
+        let link = Link::connect(&target.addr, target.tls.as_ref()).await?;
         Ok(Self { link, shared, index, pullers, in_flight: 0, batch: args.batch as u64 })
     }
 

@@ -68,7 +68,7 @@ impl Sender {
         let ids = target.queues.iter().map(|queue| queue.id);
         let templates = ids.map(|id| template(args, id)).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            link: Link::connect(&target.addr).await?,
+            link: Link::connect(&target.addr, target.tls.as_ref()).await?,
             shared,
             index,
             turn: index % templates.len().max(1),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use client::{BrokerApi, NameServers};
-use remoting::{Client, ClientConfig};
+use remoting::{Client, ClientConfig, ClientTls};
 use wire::body::{BrokerData, TopicConfig};
 
 use super::args::{Common, Work};
@@ -15,6 +15,8 @@ pub(super) struct Target {
     /// Its process.
     pub pid: Option<u32>,
     pub queues: Vec<Queue>,
+    /// How connections speak TLS, if they do.
+    pub tls: Option<ClientTls>,
 }
 
 /// A queue, with the offsets that can be read.
@@ -28,7 +30,9 @@ pub(super) struct Queue {
 impl Target {
     /// `addr`, or the broker that the name server names.
     pub async fn find(common: &Common, addr: Option<String>, pid: Option<u32>, work: &Work) -> Result<Self> {
-        let api = BrokerApi::new(Arc::new(Client::new(ClientConfig::default(), None)));
+        let tls = common.tls()?;
+        let config = ClientConfig { tls: tls.clone(), ..ClientConfig::default() };
+        let api = BrokerApi::new(Arc::new(Client::new(config, None)));
         let addr = match addr {
             Some(addr) => addr,
             None => look_up(common, &api).await?,
@@ -41,7 +45,7 @@ impl Target {
             Work::Produce(_) => (0..topic.write_queue_nums).map(|id| Queue { id, min: 0, max: 0 }).collect(),
             Work::Consume(_) => filled_queues(&api, &addr, &topic).await?,
         };
-        Ok(Self { addr, pid, queues })
+        Ok(Self { addr, pid, queues, tls })
     }
 }
 

@@ -1,5 +1,8 @@
 //! The text form of `java.util.Properties`: what is in a configuration file and in the body of a configuration update.
-//! Source: `Properties.load`. Knows no key and does no I/O.
+//! Keeps an operator's comments, order and spacing when one key changes (F-39). Source: `Properties.load`. Knows no
+//! key and does no I/O.
+
+const BLANKS: [char; 3] = [' ', '\t', '\x0c'];
 
 /// Reads `key=value` lines. Separators are `=`, `:` or white space; `#` and `!` begin a comment; a line that ends in an
 /// odd number of backslashes goes on in the next; `\uXXXX` and the usual escapes are resolved. Later entries of a key
@@ -13,11 +16,34 @@ pub fn line(key: &str, value: &str) -> String {
     format!("{key}={}\n", value.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
 }
 
+/// `text` with `key` set to `value`: its last line is changed in place, or one line is added at the end.
+pub fn set(text: &str, key: &str, value: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let at = lines.iter().rposition(|line| {
+        let line = line.trim_start_matches(BLANKS);
+        !line.starts_with(['#', '!']) && !line.is_empty() && entry(line).0 == key
+    });
+    let changed = line(key, value).trim_end_matches('\n').to_owned();
+    match at {
+        Some(at) => {
+            while continued(&lines[at]).is_some() && at + 1 < lines.len() {
+                lines[at].pop();
+                lines.remove(at + 1);
+            }
+            lines[at] = changed;
+        }
+        None => lines.push(changed),
+    }
+    let mut out = lines.join("\n");
+    out.push('\n');
+    out
+}
+
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open: Option<String> = None;
     for natural in text.split(['\n', '\r']) {
-        let natural = natural.trim_start_matches([' ', '\t', '\x0c']);
+        let natural = natural.trim_start_matches(BLANKS);
         if open.is_none() && (natural.is_empty() || natural.starts_with(['#', '!'])) {
             continue;
         }
@@ -41,16 +67,15 @@ fn continued(line: &str) -> Option<&str> {
 }
 
 fn entry(line: &str) -> (String, String) {
-    let blank = |c: char| matches!(c, ' ' | '\t' | '\x0c');
     let mut escaped = false;
     let end = line.find(|c: char| {
-        let stop = !escaped && (blank(c) || matches!(c, '=' | ':'));
+        let stop = !escaped && (BLANKS.contains(&c) || matches!(c, '=' | ':'));
         escaped = c == '\\' && !escaped;
         stop
     });
     let (key, rest) = line.split_at(end.unwrap_or(line.len()));
-    let rest = rest.trim_start_matches(blank);
-    let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start_matches(blank);
+    let rest = rest.trim_start_matches(BLANKS);
+    let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start_matches(BLANKS);
     (unescape(key), unescape(value))
 }
 
@@ -103,6 +128,14 @@ mod tests {
     fn continuation_and_escapes() {
         let text = "a=1,\\\n   2\nb\\=c=\\u0041\\tx\\\\\n#no \\\nd=C:\\\\kv";
         assert_eq!(pairs(text), [pair("a", "1,2"), pair("b=c", "A\tx\\"), pair("d", "C:\\kv")]);
+    }
+
+    #[test]
+    fn f39_changes_one_line_and_keeps_comments() {
+        let text = "# mine\nbrokerName = a\n\n# why\nfileReservedTime=4\\\n  8\n";
+        let changed = set(text, "fileReservedTime", "72");
+        assert_eq!(changed, "# mine\nbrokerName = a\n\n# why\nfileReservedTime=72\n");
+        assert_eq!(set(text, "x", "1"), format!("{text}x=1\n"));
     }
 
     #[test]
