@@ -176,7 +176,7 @@ class Server:
 
     def start(self):
         if self.kind == TANDEM:
-            command = [self.rig.suite.tandem, self.role, "-c", self.file]
+            command = [self.rig.suite.tandem, self.role, "-c", self.file, *self.rig.properties]
         else:
             main = "org.apache.rocketmq.namesrv.NamesrvStartup" if self.role == "namesrv" else "org.apache.rocketmq.broker.BrokerStartup"
             command = self.rig.java(self.kind, self.home, SMALL if self.role == "namesrv" else BROKER, self.role, main, ["-c", self.file])
@@ -215,6 +215,7 @@ class Rig:
         self.folder = f"{TARGET}/run/{name}"
         self.ours, self.quick = suite.ours, suite.quick
         self.processes, self.notes, self.next_port = [], [], first_port
+        self.properties = []                    # "-DKEY=VALUE" of every process of the test, Java's and ours
         self.lock = threading.Lock()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
@@ -231,7 +232,7 @@ class Rig:
         raise Failure(f"no free port between {self.first_port} and {self.next_port}")
 
     def java(self, version, home, flags, log, main, args):
-        return ["java", *flags, *OPENS, f"-Duser.home={home}", f"-Djava.io.tmpdir={home}/tmp", f"-Drocketmq.home.dir={home}",
+        return ["java", *flags, *self.properties, *OPENS, f"-Duser.home={home}", f"-Djava.io.tmpdir={home}/tmp", f"-Drocketmq.home.dir={home}",
                 f"-Drmq.logback.configurationFile=rmq.{log}.logback.xml", f"-Drocketmq.client.logRoot={home}/logs/rocketmqlogs",
                 "-Dio.netty.allocator.numDirectArenas=2", "-cp", f"{classes(version)}:{lib(version)}/*", main, *map(str, args)]
 

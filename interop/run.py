@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs Tandem beside the official RocketMQ servers and clients. See README.md.
 
-    python3 interop/run.py [--only NAME ...] [--list] [--quick] [--jobs N] [--keep]
+    python3 interop/run.py [--only NAME ...] [--list] [--quick] [--jobs N] [--keep] [--first-port N]
                            [--tandem PATH | --java-only [VERSION]]
 """
 import argparse
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import rig
 from tests import TESTS
 
-FIRST_PORT, PORTS_EACH = 20000, 500
+PORTS_EACH = 500
 
 
 class Suite:
@@ -27,7 +27,7 @@ class Suite:
     def __init__(self, options):
         self.tandem = os.path.abspath(options.tandem)
         self.ours = options.java_only or rig.TANDEM
-        self.quick, self.keep = options.quick, options.keep
+        self.quick, self.keep, self.first_port = options.quick, options.keep, options.first_port
         self.stopped, self.print_lock, self.rigs = threading.Event(), threading.Lock(), []
 
     def prepare(self):
@@ -43,7 +43,7 @@ class Suite:
             return False
         start, bench, reason, tails = time.monotonic(), None, None, ""
         try:
-            bench = rig.Rig(self, name, FIRST_PORT + number * PORTS_EACH)
+            bench = rig.Rig(self, name, self.first_port + number * PORTS_EACH)
             self.rigs.append(bench)
             TESTS[name](bench)
         except rig.Failure as e:
@@ -77,6 +77,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="print the names of the tests")
     parser.add_argument("--quick", action="store_true", help="fewer messages")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many tests at once (2)")
+    parser.add_argument("--first-port", type=int, default=20000, help="each test has 500 ports from here on")
     parser.add_argument("--keep", action="store_true", help="keep the folders of tests that held")
     parser.add_argument("--tandem", default=f"{rig.ROOT}/target/release/tandem", metavar="PATH", help="the program under test")
     parser.add_argument("--java-only", nargs="?", const="5.3.3", choices=rig.SERVERS, help="a Java server in the place of Tandem: checks the suite itself")

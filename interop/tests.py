@@ -143,13 +143,12 @@ def retry(rig):
 
 # --------------------------------------------------------------------------------------------------------------- kill
 
-@test("kill")
-def kill(rig):
+def kill(rig, master_kind=None, slave_kind=None):
     """SYNC_MASTER with inSyncReplicas=2: what was acknowledged before kill -9 of the master is read from the slave."""
     ns = rig.namesrv(rig.ours)
     sync = {"inSyncReplicas": 2, "slaveReadEnable": "true"}
-    master = rig.broker(rig.ours, ns, "master", role="SYNC_MASTER", **sync)
-    slave = rig.broker(rig.ours, ns, "slave", id=1, **sync)
+    master = rig.broker(master_kind or rig.ours, ns, "master", role="SYNC_MASTER", **sync)
+    slave = rig.broker(slave_kind or rig.ours, ns, "slave", id=1, **sync)
     topics(ns, master, "sync", "async", "batch")
     connected(master, ns)
 
@@ -194,6 +193,11 @@ def kill(rig):
     rig.note(summary)
     if problems:
         raise Failure("the slave is not what the dead master was: " + "; ".join(problems))
+
+
+test("kill")(kill)
+test("kill-java-master", "5.3.3", None)(kill)
+test("kill-java-slave", None, "5.3.3")(kill)
 
 
 # -------------------------------------------------------------------------------------------------------- mixed pairs
@@ -288,6 +292,40 @@ def namesrv_ours(rig):
 @test("namesrv-java")
 def namesrv_java(rig):
     name_server(rig, "5.5.0", [rig.ours, rig.ours])
+
+
+# ---------------------------------------------------------------------------------------------------------------- tls
+
+def tls(rig, version, ours_is_master):
+    """Nothing but TLS, on every port but replication: a pair of Java and ours, Java clients, and both name servers."""
+    rig.properties = ["-Dtls.server.mode=enforcing", "-Dtls.enable=true"]
+    ns = rig.namesrv(rig.ours if ours_is_master else version)
+    remoting.TLS.add(ns.address)
+    master = rig.broker(rig.ours if ours_is_master else version, ns, "master")
+    slave = rig.broker(version if ours_is_master else rig.ours, ns, "slave", id=1)
+    for server in (master, slave):
+        remoting.TLS.add(server.address)
+    topics(ns, master, "sync", "batch")
+    connected(master, ns)
+    consumers = rig.drain(ns, spec("concurrent", "sync", 200), spec("concurrent", "batch", 400))
+    sent = rig.load(ns, "--sizes", "mixed", "sync=200", "batch=400")
+    verify.all_acknowledged(sent)
+    got = rig.drained(consumers)
+    for kind in ("sync", "batch"):
+        verify.nothing_lost(of_kind(sent, kind), of_group(got, kind), f"{kind} consumers")
+    settled(master, slave)
+    for server in (ns, master, slave):
+        remoting.TLS.discard(server.address)
+        try:
+            remoting.call(server.address, remoting.CLUSTER)
+            raise Failure(f"{server.name} serves a plain connection")
+        except OSError:
+            pass
+    same_stores(rig, master, slave)
+
+
+test("tls-slave", "5.3.3", False)(tls)          # ours is the slave, at Java's name server
+test("tls-master", "5.5.0", True)(tls)          # ours is the master, at our name server
 
 
 # ------------------------------------------------------------------------------------------------------------ mqadmin
