@@ -14,7 +14,8 @@ from compare import compare, compare_tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = f"{ROOT}/target/interop"
-SERVERS, CLIENTS = ("5.3.3", "5.5.0"), ("5.3.3", "4.9.7")
+SERVERS, CLIENTS = ("5.3.3", "5.5.0"), ("5.5.0", "5.3.3", "4.9.7")
+OTHERS = ("go", "node")                     # clients of other languages; they stand where a version of Java's may stand
 TANDEM = "tandem"
 CLUSTER = "DefaultCluster"
 READY_SECONDS = 60
@@ -97,6 +98,21 @@ def fetch(version):
         if done.returncode:
             raise NotReady(f"the programs of interop/java do not compile against {version}:\n{done.stderr[-3000:]}")
         open(stamp, "w").close()
+
+
+def fetch_others():
+    """Builds the client programs of other languages; their libraries come by name from the registries of Go and Node."""
+    for tool in ("go", "node", "npm"):
+        if shutil.which(tool) is None:
+            raise NotReady(f"{tool} is missing: the interop suite runs the clients of Go and Node too")
+    os.makedirs(f"{TARGET}/node", exist_ok=True)
+    for name in ("package.json", "package-lock.json", "client.js"):
+        shutil.copy(f"{ROOT}/interop/node/{name}", f"{TARGET}/node/{name}")
+    for folder, command in ((f"{ROOT}/interop/go", ["go", "build", "-o", f"{TARGET}/go-client", "."]),
+                            (f"{TARGET}/node", ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"])):
+        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise NotReady(f"{' '.join(command)} fails:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
 
 
 # --------------------------------------------------------------------------------------------------------- processes
@@ -259,9 +275,12 @@ class Rig:
         return Server(self, kind, name, "broker", config, f"127.0.0.1:{port}").start()
 
     def program(self, version, main, *args, name=None):
-        """Starts one of the programs of interop/java with the client of `version`."""
+        """Starts one of the programs of interop/java with the client of `version`, or the same of another language."""
         name = name or main.lower()
         home = f"{self.folder}/{name}"
+        if version in OTHERS:
+            client = {"go": [f"{TARGET}/go-client"], "node": ["node", f"{TARGET}/node/client.js"]}[version]
+            return self.spawn(f"{name} (client {version})", home, [*client, main.lower(), *map(str, args)])
         return self.spawn(f"{name} (client {version})", home, self.java(version, home, CLIENT, "client", main, args))
 
     def run(self, version, main, *args, name=None, seconds=120):

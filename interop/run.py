@@ -36,6 +36,7 @@ class Suite:
             raise rig.NotReady(f"{os.path.relpath(self.tandem)} is not there: build it with `cargo build --release`, or name it with --tandem")
         for version in sorted(set(rig.SERVERS + rig.CLIENTS)):
             rig.fetch(version)
+        rig.fetch_others()
 
     def run(self, name, number):
         """Runs one test, prints its line, returns whether it held."""

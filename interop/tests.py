@@ -7,7 +7,7 @@ import remoting
 import verify
 from compare import compare
 from mqadmin import same_output
-from rig import CLIENTS, CLUSTER, SERVERS, Failure, connected, count_lines, read_lines, same_stores, settled, until
+from rig import CLIENTS, CLUSTER, OTHERS, SERVERS, Failure, connected, count_lines, read_lines, same_stores, settled, until
 
 TESTS = {}
 QUEUES = 4
@@ -200,6 +200,56 @@ test("kill-java-master", "5.3.3", None)(kill)
 test("kill-java-slave", None, "5.3.3")(kill)
 
 
+# ------------------------------------------------------------------------------------------------------ other clients
+
+def other_client(rig, language):
+    """Another language's client: sends, consumes with tags, in order, broadcast and with retries; then the master dies."""
+    ns = rig.namesrv(rig.ours)
+    sync = {"inSyncReplicas": 2, "slaveReadEnable": "true"}
+    master = rig.broker(rig.ours, ns, "master", role="SYNC_MASTER", **sync)
+    slave = rig.broker(rig.ours, ns, "slave", id=1, **sync)
+    kinds = ("sync", "tags", "retry") + (("orderly",) if language == "go" else ())      # the Node client has no order
+    topics(ns, master, *kinds)
+    connected(master, ns)
+    specs = [spec("concurrent", "sync", 300, instances=2 if language == "go" else 1), spec("concurrent", "retry", 60),
+             spec("concurrent", "tags", 80, tags="TagA || TagC"), spec("broadcast", "sync", 300, group="It-broadcast")]
+    consumers = rig.drain(ns, *specs, *([spec("orderly", "orderly", 200)] if "orderly" in kinds else []), version=language)
+    sent = rig.load(ns, "sync=300", "tags=200", "retry=60", *(["orderly=200"] if "orderly" in kinds else []), version=language)
+    verify.all_acknowledged(sent)
+    got = rig.drained(consumers)
+    for kind in kinds:
+        expected = [m for m in of_kind(sent, kind) if kind != "tags" or m["tag"] in ("TagA", "TagC")]
+        verify.nothing_lost(expected, [m for m in of_group(got, kind) if m["taken"]], f"{kind} consumers")
+    verify.nothing_lost(of_kind(sent, "sync"), of_group(got, "sync", "It-broadcast"), "broadcast consumers")
+    if "orderly" in kinds:
+        verify.in_order(of_group(got, "orderly"), "orderly consumers")
+        all_consumed(master, "orderly")
+    again = {m["key"] for m in of_group(got, "retry") if m["times"] == 1 and m["taken"]}
+    if again != {f"retry-{i}" for i in range(60) if i % 3 == 2}:
+        raise Failure(f"not every message that failed came again: {verify.some(sorted(again))}")
+    all_consumed(master, "sync")
+    last_one_consumed(master, "tags", of_group(got, "tags"))
+
+    out, stop = f"{rig.folder}/load-kill.jsonl", f"{rig.folder}/stop"
+    load = rig.program(language, "Load", "--ns", ns.address, "--out", out, "--stop", stop, "sync=0", "tags=0", name="load-kill")
+    until("the load is well under way", lambda: count_lines(out) > 1000, 60, process=load)
+    master.kill()
+    open(stop, "w").close()
+    if load.finish(60):
+        raise Failure(f"the load failed: {load.said()[-300:]}")
+    acknowledged = [m for m in read_lines(out) if m["status"] == "SEND_OK"]
+    rig.note(f"{len(acknowledged)} messages were acknowledged before the kill")
+    pulled = rig.pull(slave, *(f"It-{k}/{QUEUES}" for k in ("sync", "tags")))
+    have = {(m["topic"], m["queue"], m["offset"]): (m["key"], m["size"]) for m in pulled if m["type"] == "message"}
+    lost = [m["key"] for m in acknowledged if have.get((m["topic"], m["queue"], m["offset"])) != (m["key"], m["size"])]
+    if lost or len(acknowledged) < 500:
+        raise Failure(f"{len(lost)} of {len(acknowledged)} acknowledged messages are not at the slave: {verify.some(lost)}")
+
+
+for o in OTHERS:
+    test(f"client-{o}", o)(other_client)
+
+
 # -------------------------------------------------------------------------------------------------------- mixed pairs
 
 def mixed(rig, version, ours_is_master):
@@ -330,11 +380,10 @@ test("tls-master", "5.5.0", True)(tls)          # ours is the master, at our nam
 
 # ------------------------------------------------------------------------------------------------------------ mqadmin
 
-@test("mqadmin")
-def mqadmin(rig):
+def mqadmin(rig, version):
     """Java's mqadmin shows of our pair what it shows of a Java pair that holds the same."""
     outputs = {}
-    for side, kind in (("java", "5.3.3"), ("ours", rig.ours)):
+    for side, kind in (("java", version), ("ours", rig.ours)):
         ns = rig.namesrv(kind, f"{side}-ns")
         master = rig.broker(kind, ns, f"{side}-master", slaveReadEnable="true")
         slave = rig.broker(kind, ns, f"{side}-slave", id=1, slaveReadEnable="true")
@@ -361,7 +410,7 @@ def mqadmin(rig):
             f"getBrokerConfig -b {b}", f"getBrokerConfig -c {CLUSTER}", f"updateBrokerConfig -b {b} -k fileReservedTime -v 96",
             f"getBrokerConfig -b {b}", f"updateBrokerConfig -b {b} -k noSuchKey -v 1",
         ]
-        outputs[side] = list(zip(commands, rig.admin(ns, commands, name=f"{side}-admin")))
+        outputs[side] = list(zip(commands, rig.admin(ns, commands, version, name=f"{side}-admin")))
         if "fileReservedTime" not in "".join(outputs[side][-2][1]) or not re.search(r"fileReservedTime\s*=\s*96", outputs[side][-2][1]):
             raise Failure(f"updateBrokerConfig did not change fileReservedTime on the {side} side")
         slave.stop()
@@ -370,6 +419,10 @@ def mqadmin(rig):
     problems = [p for (command, java), (_, ours) in zip(outputs["java"], outputs["ours"]) for p in same_output(command, java, ours)]
     if problems:
         raise Failure(f"{len(problems)} commands show something else:\n    " + "\n    ".join(problems))
+
+
+test("mqadmin", "5.3.3")(mqadmin)
+test("mqadmin-5.5.0", "5.5.0")(mqadmin)
 
 
 # ----------------------------------------------------------------------------------------------------------- handover
