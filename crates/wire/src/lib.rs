@@ -15,6 +15,7 @@ pub mod json;
 pub mod message_id;
 pub mod property;
 pub mod record;
+pub mod record_crc;
 pub mod record_encode;
 pub mod sys_flag;
 pub mod topic;
