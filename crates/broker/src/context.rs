@@ -185,6 +185,18 @@ impl Broker {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// Sleeps on a thread of its own, but not beyond the broker's stop.
+    pub fn sleep_blocking(&self, time: Duration) {
+        let end = std::time::Instant::now() + time;
+        while !self.is_stopping() {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
     /// A unique id as clients make it, for messages that came without one.
     pub fn unique_id(&self) -> String {
         let ip = match self.store_host().ip() {

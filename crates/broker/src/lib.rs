@@ -28,6 +28,7 @@ pub mod schedule;
 pub mod send;
 pub mod send_back;
 pub mod service;
+pub mod space;
 pub mod start;
 pub mod stats;
 pub mod sync;

@@ -94,8 +94,12 @@ pub fn save_text(path: &Path, text: &str) -> Result<(), PersistError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(io_error(directory))?;
     let aside = with_suffix(path, ".tmp");
-    let mut file = File::create(&aside).map_err(io_error(&aside))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error(&aside))?;
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    // A full disk must not be kept full by what could not be finished.
+    written.inspect_err(|_| drop(fs::remove_file(&aside))).map_err(io_error(&aside))?;
     if path.exists() {
         let backup = with_suffix(path, ".bak");
         let link = with_suffix(path, ".bak.tmp");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use remoting::{ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
-use store::{Directory, RealDisk, Store, StoreConfig};
+use store::{Directory, Disk, RealDisk, Store, StoreConfig};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -67,11 +67,20 @@ pub struct RunningBroker {
 
 impl RunningBroker {
     /// Loads, recovers, listens, registers. Call within a tokio runtime.
-    pub async fn start(mut config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
+    pub async fn start(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
+        Self::start_on(config, config_file, Arc::new(RealDisk)).await
+    }
+
+    /// The same with the store on another disk.
+    pub async fn start_on(
+        mut config: BrokerConfig,
+        config_file: Option<PathBuf>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StartError> {
         config.finish()?;
         config.tls.read_file()?.iter().for_each(|warning| tracing::warn!("{warning}"));
         let tls = ServerTls::new(&config.tls)?;
-        let broker = load(config, config_file)?;
+        let broker = load(config, config_file, disk)?;
         let config = broker.config();
         listen_to_arrivals(&broker);
         broker.dispatch();
@@ -133,19 +142,23 @@ impl RunningBroker {
 }
 
 /// Everything but listeners, threads and tasks.
-pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Arc<Broker>, StartError> {
+pub(crate) fn load(
+    config: BrokerConfig,
+    config_file: Option<PathBuf>,
+    disk: Arc<dyn Disk>,
+) -> Result<Arc<Broker>, StartError> {
     let root = PathBuf::from(&config.store_path_root_dir);
     let clock = Arc::new(StoreClock::default());
     let mut store_config = store_config(&config, &root)?;
     // The directory's lock comes first: nothing of another process's store is touched.
-    let directory = Directory::lock(&store_config, &RealDisk)?;
+    let directory = Directory::lock(&store_config, &*disk)?;
     let dir = root.join("config");
     std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
     let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
     let table = topics.clone();
     store_config.batch_queue_topics =
         Some(Arc::new(move |name| table.get(name).is_some_and(|topic| topics::has_batch_queues(&topic))));
-    let store = Store::open_locked(store_config, Arc::new(RealDisk), clock.clone(), directory)?;
+    let store = Store::open_locked(store_config, disk, clock.clone(), directory)?;
     let groups = Groups::load(dir.join("subscriptionGroup.json"), config.enable_lmq)?;
     let offsets = Offsets::load(&dir, config.enable_lmq, config.consumer_offset_update_version_step)?;
     let delays = DelayOffsets::load(

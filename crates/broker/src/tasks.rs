@@ -10,10 +10,13 @@ use std::{
 use crate::{
     config::FlushDiskType,
     context::{Broker, now_ms},
-    register, schedule,
+    register, schedule, space,
     stats::SAMPLE_SECONDS,
     sync,
 };
+
+/// Most time between two flushes of queues, unless the configuration says more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The threads of a broker.
 pub struct Threads(Vec<JoinHandle<()>>);
@@ -35,7 +38,13 @@ pub fn start(broker: &Arc<Broker>) -> Threads {
         let broker = broker.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&broker))
     };
-    let threads = [named("flush", flush_loop), named("save", save_loop), named("delay", schedule::run)];
+    let threads = [
+        named("flush", flush_loop),
+        named("flush-queues", flush_queues_loop),
+        named("save", save_loop),
+        named("delay", schedule::run),
+        named("space", space::run),
+    ];
     Threads(
         threads
             .into_iter()
@@ -57,35 +66,53 @@ pub fn start_async(broker: &Arc<Broker>) {
 
 /// One fsync for all that was written meanwhile; with SYNC_FLUSH as soon as there is something, else periodically.
 fn flush_loop(broker: &Arc<Broker>) {
-    let mut queues_flushed = Instant::now();
     while !broker.is_stopping() {
         let config = broker.config();
         let marks = broker.store.marks();
-        let wait = match config.flush_disk_type {
-            FlushDiskType::SyncFlush => 200,
-            FlushDiskType::AsyncFlush => config.flush_interval_commit_log.clamp(10, 10_000),
-        };
         match config.flush_disk_type {
             FlushDiskType::SyncFlush => {
-                marks.appended.wait_blocking(marks.flushed.get() + 1, Duration::from_millis(wait));
+                marks.appended.wait_blocking(marks.flushed.get() + 1, Duration::from_millis(200));
             }
-            FlushDiskType::AsyncFlush => std::thread::sleep(Duration::from_millis(wait)),
+            FlushDiskType::AsyncFlush => {
+                std::thread::sleep(Duration::from_millis(config.flush_interval_commit_log.clamp(10, 10_000)));
+            }
         }
         if marks.appended.get() > marks.flushed.get() && broker.store.flush().is_err() {
             fatal(broker);
         }
         broker.dispatch_soon();
-        if queues_flushed.elapsed() >= Duration::from_millis(config.flush_interval_consume_queue.max(100)) {
-            queues_flushed = Instant::now();
-            if broker.store.flush_queues().is_err() {
-                fatal(broker);
-            }
-        }
-        if let Some(cause) = broker.store.failed() {
-            tracing::error!("{cause}");
+        if broker.store.failed().is_some() {
             fatal(broker);
         }
     }
+}
+
+/// Makes queues and index durable, and says so in the checkpoint: what is proven there is not read again after a crash.
+/// Thousands of files take a while; a round takes a tenth of the time at most. Nobody waits for it.
+fn flush_queues_loop(broker: &Arc<Broker>) {
+    let mut proven = broker.store.marks().dispatched.get();
+    while !broker.is_stopping() {
+        let begin = Instant::now();
+        match flush_queues(broker, proven) {
+            Ok(end) => proven = end,
+            // It is tried again; the store has said that there is no space.
+            Err(error) if error.is_disk_full() => {}
+            Err(_) if broker.is_stopping() => {}
+            Err(_) => fatal(broker),
+        }
+        let interval = Duration::from_millis(broker.config().flush_interval_consume_queue.max(100));
+        broker.sleep_blocking(interval.max(begin.elapsed() * 9).min(interval.max(LONGEST_PAUSE)));
+    }
+}
+
+/// Flushes; the checkpoint is written when something was dispatched since it said `proven`.
+fn flush_queues(broker: &Broker, proven: i64) -> Result<i64, store::StoreError> {
+    let end = broker.store.marks().dispatched.get();
+    broker.store.flush_queues()?;
+    if end != proven {
+        broker.store.persist_checkpoint()?;
+    }
+    Ok(end)
 }
 
 /// A failed write or fsync: what is on the device is unknown, so nothing may be acknowledged any more.
@@ -97,50 +124,38 @@ fn fatal(broker: &Broker) -> ! {
 
 /// Saves progress every `flushConsumerOffsetInterval` and delay progress every `flushDelayOffsetInterval`.
 fn save_loop(broker: &Arc<Broker>) {
-    let (mut offsets, mut delays, mut cleaned) = (Instant::now(), Instant::now(), Instant::now());
+    let (mut offsets, mut delays) = (Saved::new(), Saved::new());
     while !broker.is_stopping() {
         std::thread::sleep(Duration::from_millis(100));
         let config = broker.config();
-        if offsets.elapsed() >= Duration::from_millis(config.flush_consumer_offset_interval.max(100)) {
-            offsets = Instant::now();
-            said(broker.offsets.save());
-        }
-        if delays.elapsed() >= Duration::from_millis(config.flush_delay_offset_interval.max(100)) {
-            delays = Instant::now();
-            said(broker.delays.save());
-        }
-        if cleaned.elapsed() >= Duration::from_millis(config.clean_resource_interval.max(1000)) {
-            cleaned = Instant::now();
-            clean(broker, false);
-        }
+        offsets.after(config.flush_consumer_offset_interval, || broker.offsets.save());
+        delays.after(config.flush_delay_offset_interval, || broker.delays.save());
     }
 }
 
-/// Deletes whole expired segments, oldest first: at the hours of `deleteWhen`, and when the disk is fuller than its
-/// limits; `manual` at any hour. Reference store 20.
-pub fn clean(broker: &Broker, manual: bool) {
-    let config = broker.config();
-    let used = broker.store.disk_usage().map_or(0.0, |usage| usage.used_ratio()) * 100.0;
-    let short = used > f64::from(config.disk_space_clean_forcibly_ratio);
-    let full = used > f64::from(config.disk_max_used_space_ratio);
-    if !(manual || short || full || is_hour(&config.delete_when)) {
-        return;
-    }
-    let retention = store::Retention {
-        now_ms: now_ms(),
-        reserved_ms: config.file_reserved_time.max(0).saturating_mul(3_600_000),
-        regardless_of_age: short,
-        max_segments: 10,
-    };
-    if let Err(error) = broker.store.delete_expired(retention) {
-        tracing::error!("old segments cannot be deleted: {error}");
-    }
+/// A table that is saved again and again. A failure is said once, and once that it is over.
+struct Saved {
+    last: Instant,
+    failing: bool,
 }
 
-/// True in one of the hours of `deleteWhen`, in local time.
-fn is_hour(delete_when: &str) -> bool {
-    let now = jiff::Zoned::now().hour();
-    delete_when.split(';').filter_map(|hour| hour.trim().parse::<i8>().ok()).any(|hour| hour == now)
+impl Saved {
+    fn new() -> Self {
+        Self { last: Instant::now(), failing: false }
+    }
+
+    fn after(&mut self, interval_ms: u64, save: impl FnOnce() -> Result<(), crate::persist::PersistError>) {
+        if self.last.elapsed() < Duration::from_millis(interval_ms.max(100)) {
+            return;
+        }
+        self.last = Instant::now();
+        match (save(), self.failing) {
+            (Err(error), false) => tracing::error!("not saved, it is tried again each {interval_ms} ms: {error}"),
+            (Ok(()), true) => tracing::info!("tables are saved again"),
+            (saved, failing) => return self.failing = saved.is_err() && failing,
+        }
+        self.failing = !self.failing;
+    }
 }
 
 /// Writes every table.

@@ -141,14 +141,16 @@ async fn f23_a_clean_stop_in_the_middle_of_delivery_repeats_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let keys = [("mappedFileSizeCommitLog", "16777216"), ("mappedFileSizeConsumeQueue", "600000")];
     let mut master = Node::start(&dir, "m", &keys).await;
-    put_delayed(master.broker(), 1, Some("T"), numbered(COUNT));
-    // How far delivery gets between two stops is the machine's affair; that a stop cut into it is not.
+    // Each quarter falls due over as long as it took to put: a stop at its first delivery cuts into it. How far delivery
+    // gets before the stop is the machine's affair; that a stop came in between is not.
     let mut stopped_in_the_middle = 0;
-    for part in 1..4 {
-        delivered(&master, i64::from(COUNT) * part / 8).await;
+    for quarter in 0..4 {
+        let (begin, end) = (COUNT / 4 * quarter, COUNT / 4 * (quarter + 1));
+        put_delayed(master.broker(), 1, Some("T"), numbered(end).skip(begin as usize));
+        delivered(&master, i64::from(begin) + 1).await;
         let broker = master.broker().clone();
         master.stop().await;
-        stopped_in_the_middle += u32::from(broker.store.max_offset("T", 0) < COUNT.into());
+        stopped_in_the_middle += u32::from(broker.store.max_offset("T", 0) < end.into());
         drop(broker);
         master.again().await;
     }

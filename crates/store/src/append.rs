@@ -9,6 +9,7 @@ use crate::{
     batch::{Batch, Entry},
     error::{AppendError, StoreError},
     lmq,
+    space::NoSpace,
     store::Store,
 };
 
@@ -120,6 +121,9 @@ impl Store {
         if self.is_slave.load(SeqCst) {
             return Err(AppendError::Slave);
         }
+        if let Some(cause) = self.refusal.before_write(false) {
+            return Err(AppendError::NoSpace(cause));
+        }
         let dispatched = self.marks.dispatched.get();
         if dispatched < self.raw_end.load(SeqCst) {
             return Err(AppendError::NotDispatched { dispatched, end: tail.end });
@@ -174,6 +178,7 @@ impl Store {
             end = after;
         }
         tail.end = end;
+        self.refusal.written(self.is_slave.load(SeqCst));
         Ok(end)
     }
 
@@ -183,10 +188,15 @@ impl Store {
         if error.is_disk_full()
             && let Ok(()) = self.log.cut(end)
         {
-            return AppendError::DiskFull { dir: self.log.dir().to_path_buf() };
+            return AppendError::NoSpace(self.lacks_space());
         }
         self.fail(&error);
         AppendError::Failed(error.to_string())
+    }
+
+    /// The operating system has no space for the log.
+    fn lacks_space(&self) -> NoSpace {
+        self.refusal.by_system(self.log.dir().to_path_buf(), self.is_slave.load(SeqCst))
     }
 
     /// Appends bytes of a master's log at `offset`, which must be the end of this log; into an empty log, the start of a
@@ -195,6 +205,9 @@ impl Store {
         let mut tail = self.tail.lock();
         self.check_usable()?;
         self.check_raw_place(&tail, offset)?;
+        if let Some(cause) = self.refusal.before_write(true) {
+            return Err(StoreError::NoSpace(cause));
+        }
         if self.has_no_bytes(&tail) && offset != tail.end {
             self.log.clear().inspect_err(|error| self.fail(error))?;
             self.begin_marks_at(offset);
@@ -225,15 +238,16 @@ impl Store {
             let room = (self.log.next_base(at) - at) as usize;
             let (now, later) = rest.split_at(rest.len().min(room));
             if let Err(error) = self.log.write(at, now) {
-                let survived = error.is_disk_full() && self.log.cut(offset).is_ok();
-                if !survived {
-                    self.fail(&error);
+                if error.is_disk_full() && self.log.cut(offset).is_ok() {
+                    return Err(StoreError::NoSpace(self.lacks_space()));
                 }
+                self.fail(&error);
                 return Err(error);
             }
             at += now.len() as i64;
             rest = later;
         }
+        self.refusal.written(self.is_slave.load(SeqCst));
         Ok(at)
     }
 
@@ -317,7 +331,12 @@ impl Store {
             checkpoint.physic_msg_timestamp = checkpoint.logics_msg_timestamp;
             *checkpoint
         };
-        checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| self.fail(error))
+        // Without space for a new file the former checkpoint, or none, goes on to count: both prove less, never too much.
+        checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| {
+            if !error.is_disk_full() {
+                self.fail(error);
+            }
+        })
     }
 
     /// Values that go into the checkpoint for brokers: what the master flushed, and the confirm offset.

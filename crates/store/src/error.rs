@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::space::NoSpace;
+
 /// Why the store cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -97,6 +99,9 @@ pub enum StoreError {
         /// What the operator can do.
         advice: &'static str,
     },
+    /// No space for bytes of a master; the store stays usable, and takes them when there is some.
+    #[error("{0}; it goes on by itself when there is space")]
+    NoSpace(NoSpace),
     /// An earlier write or fsync failed; nothing is acknowledged any more.
     #[error("the store has failed and must be restarted: {0}")]
     Failed(String),
@@ -116,12 +121,9 @@ pub enum AppendError {
         /// Allowed.
         limit: u64,
     },
-    /// No space; the store stays usable.
-    #[error("no space left in {}: free some, or let the retention delete older segments", .dir.display())]
-    DiskFull {
-        /// Commit log directory.
-        dir: PathBuf,
-    },
+    /// No space; the store stays usable, and takes messages again when there is some.
+    #[error("{0}; writes resume by themselves when there is space")]
+    NoSpace(NoSpace),
     /// Raw appended bytes are not dispatched yet, so queue offsets are not known.
     #[error(
         "bytes from {dispatched} to {end} came from a master and are not dispatched: dispatch or truncate them first"
@@ -155,9 +157,19 @@ impl<T> IoContext<T> for io::Result<T> {
 }
 
 impl StoreError {
+    /// True when a file is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// True when a write only lacked space. A failed sync is never harmless, whatever the reason.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io { what, source, .. }
-            if *what != "sync" && matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        match self {
+            Self::NoSpace(_) => true,
+            Self::Io { what, source, .. } => {
+                *what != "sync" && matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
     }
 }

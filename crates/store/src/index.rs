@@ -245,6 +245,11 @@ impl Index {
         Ok(())
     }
 
+    /// Bytes of all files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.state.lock().files.len() as u64 * self.geometry.file_size()
+    }
+
     /// Deletes files, never the last, whose records are all below `min_physical`.
     pub(crate) fn expire(&self, min_physical: i64) -> Result<usize, StoreError> {
         let mut state = self.state.lock();

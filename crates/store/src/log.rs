@@ -105,7 +105,11 @@ impl Log {
         let Some(segment) = self.segment(offset) else { return Ok(None) };
         let room = (segment.base + self.segment_size - offset) as usize;
         let wanted = buf.len().min(room);
-        let file = segment.file(&*self.disk)?;
+        let file = match segment.file(&*self.disk) {
+            // Deleted by retention meanwhile: gone, as for those who come later.
+            Err(error) if error.is_not_found() && self.segment(offset).is_none() => return Ok(None),
+            file => file?,
+        };
         match file.read_exact_at((offset - segment.base) as u64, &mut buf[..wanted]) {
             Ok(()) => Ok(Some(wanted)),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
@@ -143,13 +147,19 @@ impl Log {
 
     fn add_segment(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
         let segment = Arc::new(Segment::at(&self.dir, base));
-        let file = self.disk.open(&segment.path, true).at("create", &segment.path)?;
-        file.set_len(0).at("size", &segment.path)?;
-        file.set_len(self.segment_size as u64).at("size", &segment.path)?;
+        let file = self.make_file(&segment.path).inspect_err(|_| drop(self.disk.remove(&segment.path)))?;
         let _ = segment.file.set(file);
         self.names_changed.store(true, Ordering::SeqCst);
         self.segments.write().push_back(segment.clone());
         Ok(segment)
+    }
+
+    /// Sparse, as Java's segments are: a byte costs space when it is written.
+    fn make_file(&self, path: &Path) -> Result<Arc<dyn File>, StoreError> {
+        let file = self.disk.open(path, true).at("create", path)?;
+        file.set_len(0).at("size", path)?;
+        file.set_len(self.segment_size as u64).at("size", path)?;
+        Ok(file)
     }
 
     /// Makes everything in [`from`, `to`) durable, new names included.

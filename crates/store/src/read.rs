@@ -52,7 +52,8 @@ impl Store {
         let length = max_len.min((end - offset) as usize).min((self.log.next_base(offset) - offset) as usize);
         let mut buf = BytesMut::zeroed(length);
         let read = self.told(self.log.read(offset, &mut buf))??;
-        buf.truncate(read);
+        // What was cut off meanwhile may have been read as zeros.
+        buf.truncate(read.min((self.marks.appended.get() - offset).max(0) as usize));
         Some(buf.freeze())
     }
 

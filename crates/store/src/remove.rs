@@ -27,6 +27,8 @@ impl Store {
     /// Returns how many segments went.
     pub fn delete_expired(&self, retention: Retention) -> Result<usize, StoreError> {
         self.check_usable()?;
+        let _one_at_a_time = self.retaining.lock();
+        self.make_views_durable(&retention)?;
         if self.first_may_go(&retention)? {
             self.settle_queue_tails()?;
         }
@@ -37,9 +39,25 @@ impl Store {
             deleted += 1;
         }
         if deleted > 0 {
+            // Before the queues: units without a record do no harm, records without their unit would be lost from view.
+            self.sync_names()?;
             self.expire_views()?;
         }
         Ok(deleted)
+    }
+
+    /// A segment stays until what it holds is durable in queues and index. Where only that is missing, it is made up for.
+    fn make_views_durable(&self, retention: &Retention) -> Result<(), StoreError> {
+        let Some(base) = self.log.min() else { return Ok(()) };
+        let is_behind = self.log.next_base(base) > self.views_durable.load(SeqCst).min(self.marks.flushed.get());
+        if !is_behind || !self.is_due(retention)? {
+            return Ok(());
+        }
+        self.flush_log()?;
+        match self.flush_views() {
+            Err(error) if !error.is_disk_full() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Units that are left beyond a queue's end are told from others by their records: they go before those do.
@@ -63,6 +81,11 @@ impl Store {
         if self.log.next_base(base) > not_needed {
             return Ok(false);
         }
+        self.is_due(retention)
+    }
+
+    /// True when the first segment, which is not the last, is old enough.
+    fn is_due(&self, retention: &Retention) -> Result<bool, StoreError> {
         let Some(modified) = self.log.first_modified_ms()? else { return Ok(false) };
         Ok(retention.regardless_of_age || retention.now_ms >= modified.saturating_add(retention.reserved_ms))
     }
@@ -168,8 +191,8 @@ impl Store {
         checkpoint.store(&*self.disk, &self.config.root)
     }
 
-    /// Makes names in the commit log directory durable after segments went.
-    pub fn sync_names(&self) -> Result<(), StoreError> {
+    /// Makes names in the commit log directory durable after segments went; their space is free then.
+    fn sync_names(&self) -> Result<(), StoreError> {
         self.disk.sync_dir(self.log.dir()).at("sync", self.log.dir())
     }
 }

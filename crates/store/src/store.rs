@@ -22,7 +22,9 @@ use crate::{
     log::Log,
     mark::Marks,
     queues::Queues,
-    recover, rocksdb,
+    recover,
+    refusal::Refusal,
+    rocksdb,
 };
 
 /// A message store. Share it by `Arc`; every call may come from any thread.
@@ -47,6 +49,9 @@ pub struct Store {
     pub(crate) is_slave: AtomicBool,
     /// Queues and index are durable up to here.
     pub(crate) views_durable: AtomicI64,
+    pub(crate) refusal: Refusal,
+    /// Held while segments are chosen and deleted.
+    pub(crate) retaining: Mutex<()>,
     failure: OnceLock<String>,
     closed: AtomicBool,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
@@ -119,6 +124,8 @@ impl Store {
             raw_end: AtomicI64::new(0),
             is_slave: AtomicBool::new(false),
             views_durable: AtomicI64::new(0),
+            refusal: Refusal::default(),
+            retaining: Mutex::default(),
             failure: OnceLock::new(),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),

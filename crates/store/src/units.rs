@@ -120,6 +120,11 @@ impl Units {
         self.limit.load(SeqCst) == self.start()
     }
 
+    /// Bytes of all files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        (self.limit.load(SeqCst) - self.start()) as u64 * self.shape.unit as u64
+    }
+
     /// Units of a segment.
     pub(crate) fn per_segment(&self) -> i64 {
         self.shape.segment as i64 / self.shape.unit as i64

@@ -166,13 +166,15 @@ fn a_full_disk_is_survived() {
     // The batch needs two segments: it fails in the second, and at once.
     let long = vec![9; 2000];
     for writes in [2, 0] {
+        store.check_space(&store::SpaceLimits { warning_ratio: 1.0, reserved_bytes: Some(0), ..Default::default() });
         disk.writes_left.store(writes, SeqCst);
         let error = store.append(&mut batch_of(&[&long, &long, b"c"])).unwrap_err();
-        assert!(matches!(error, AppendError::DiskFull { .. }), "{error}");
+        assert!(matches!(error, AppendError::NoSpace(_)), "{error}");
         assert_eq!(store.max_phys(), end);
         assert!(!dir.path().join("commitlog/00000000000000004096").exists());
     }
     disk.writes_left.store(i64::MAX, SeqCst);
+    store.check_space(&store::SpaceLimits { warning_ratio: 1.0, reserved_bytes: Some(0), ..Default::default() });
     let mut batch = batch_of(&[b"d"]);
     store.append(&mut batch).unwrap();
     assert_eq!((batch.entries()[0].queue_offset, batch.entries()[0].physical_offset), (1, end));

@@ -13,8 +13,8 @@ use wire::{
 
 use super::{Answer, Needs, Refused, parse};
 use crate::{
-    context::{Broker, now_ms},
-    tasks,
+    context::Broker,
+    space::{self, When},
 };
 
 /// Units of one answer.
@@ -92,20 +92,17 @@ fn is_unused(broker: &Broker, topic: &str) -> bool {
 
 /// CLEAN_EXPIRED_CONSUMEQUEUE: what points before the log goes with the segments it points to.
 pub fn clean_expired(broker: &Arc<Broker>, command: &Command) -> Answer {
-    tasks::clean(broker, false);
+    space::clean(broker, When::ItsHour).map_err(cannot_delete)?;
     Ok(command.ok())
 }
 
 /// DELETE_EXPIRED_COMMITLOG: deletes what is expired now, whatever `deleteWhen` says.
 pub fn delete_expired(broker: &Arc<Broker>, command: &Command) -> Answer {
-    let retention = store::Retention {
-        now_ms: now_ms(),
-        reserved_ms: broker.config().file_reserved_time.max(0).saturating_mul(3_600_000),
-        regardless_of_age: false,
-        max_segments: usize::MAX,
-    };
-    let deleted = broker.store.delete_expired(retention);
-    let deleted = deleted.map_err(|error| Refused::error(format!("old segments cannot be deleted: {error}")))?;
+    let deleted = space::clean(broker, When::Now).map_err(cannot_delete)?;
     tracing::info!("deleteExpiredCommitLog: {deleted} segment(s) deleted");
     Ok(command.ok())
+}
+
+fn cannot_delete(error: store::StoreError) -> Refused {
+    Refused::error(format!("old segments cannot be deleted: {error}"))
 }

@@ -37,6 +37,7 @@ pub fn info(broker: &Arc<Broker>, command: &Command) -> Answer {
     disks(&mut table, &config, broker.store.disk_usage().ok(), broker.store.queue_disk_usage().ok());
     queues(&mut table, &config);
     log(&mut table, &marks(broker));
+    space(&mut table, broker);
     delays(&mut table, broker);
     Ok(command.ok_body(json::encode(&KvTable { table })))
 }
@@ -178,6 +179,13 @@ fn log(table: &mut Table, marks: &LogMarks) {
     put(table, "dispatchBehindBytes", marks.not_dispatched);
     put(table, "remainHowManyDataToFlush", byte_count(marks.not_flushed));
     put(table, "earliestMessageTimeStamp", marks.earliest_ms);
+}
+
+/// Own key: why messages are refused, where they are.
+fn space(table: &mut Table, broker: &Broker) {
+    if let Some(cause) = broker.store.no_space() {
+        put(table, "noSpace", cause);
+    }
 }
 
 fn delays(table: &mut Table, broker: &Broker) {

@@ -40,7 +40,7 @@ fn broker_with(keys: &[(&str, &str)]) -> (TempDir, Arc<Broker>) {
     config.finish().unwrap();
     let file = dir.path().join("broker.conf");
     std::fs::write(&file, "# mine\nbrokerName=b\n").unwrap();
-    let broker = crate::start::load(config, Some(file)).unwrap();
+    let broker = crate::start::load(config, Some(file), Arc::new(store::RealDisk)).unwrap();
     (dir, broker)
 }
 

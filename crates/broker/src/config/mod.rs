@@ -3,6 +3,7 @@
 //! A key nobody knows is named in a warning; a value that cannot be read refuses to start. Keys of upstream that
 //! change nothing here are listed in `inert_keys.txt`, accepted, and shown with their values. Opens no file itself.
 
+mod space;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -131,6 +132,17 @@ broker_config! {
     "diskSpaceWarningLevelRatio" disk_space_warning_level_ratio: i32 = 90;
     "diskSpaceCleanForciblyRatio" disk_space_clean_forcibly_ratio: i32 = 85;
     "cleanResourceInterval" clean_resource_interval: u64 = 10_000;
+    "cleanFileForciblyEnable" clean_file_forcibly_enable: bool = true;
+    "deleteFileBatchMax" delete_file_batch_max: i32 = 10;
+    "deleteCommitLogFilesInterval" delete_commit_log_files_interval: u64 = 100;
+    "replicasPerDiskPartition" replicas_per_disk_partition: i32 = 1;
+    "logicalDiskSpaceCleanForciblyThreshold" logical_disk_space_clean_forcibly_threshold: f64 = 0.8;
+    /// Bytes of a disk that stay free whatever the ratios say. Own key; -1: a twentieth of the disk, at most 256 MiB.
+    "diskReservedBytes" disk_reserved_bytes: i64 = -1;
+    /// As Java's system property: a part of 1, instead of the percent key.
+    "rocketmq.broker.diskSpaceWarningLevelRatio" property_warning_level_ratio: String = String::new();
+    /// As Java's system property: a part of 1, instead of the percent key.
+    "rocketmq.broker.diskSpaceCleanForciblyRatio" property_clean_forcibly_ratio: String = String::new();
     "messageDelayLevel" message_delay_level: String = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into();
     "flushDelayOffsetInterval" flush_delay_offset_interval: u64 = 10_000;
     "maxTransferBytesOnMessageInMemory" max_transfer_bytes_on_message_in_memory: i32 = 262_144;
@@ -227,6 +239,7 @@ impl BrokerConfig {
         }
         self.nothing_in_rocksdb()?;
         self.sizes()?;
+        self.check_space()?;
         self.delay_levels_ms().map(|_| ())
     }
 

@@ -24,6 +24,16 @@ macro_rules! number {
 
 number!(i32 => "a whole number", i64 => "a whole number", u64 => "a whole number, 0 or more", u16 => "a port, 0 to 65535");
 
+impl Value for f64 {
+    const EXPECTED: &'static str = "a number";
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+    fn show(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
 impl Value for bool {
     const EXPECTED: &'static str = "true or false";
     fn parse(text: &str) -> Option<Self> {

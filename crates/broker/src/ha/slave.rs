@@ -37,6 +37,11 @@ async fn run(broker: Arc<Broker>) {
             tokio::time::sleep(IDLE).await;
             continue;
         };
+        if broker.store.no_space().is_some() {
+            // The store has said why. Without a connection this copy counts for no acknowledgement.
+            tokio::time::sleep(IDLE).await;
+            continue;
+        }
         let (ended, heard_from_master) = follow_once(&broker, &master).await;
         say(&mut said, &master, &ended);
         let end = match ended {
@@ -55,6 +60,8 @@ fn say(said: &mut Option<(String, Instant)>, master: &str, ended: &Ended) {
         return;
     }
     match ended {
+        // The store has said so.
+        Ended::Store(error) if error.is_disk_full() => return,
         Ended::Io(_) | Ended::Eof | Ended::Connect(_) | Ended::Term | Ended::Protocol(SlaveClose::Silent { .. }) => {
             tracing::info!("replication from {master} ended: {text}; it is tried again");
         }

@@ -237,6 +237,10 @@ impl<'a> Deliverer<'a> {
     }
 
     fn complain(&mut self, error: &AppendError) {
+        if matches!(error, AppendError::NoSpace(_)) {
+            // The store has said so, and says when it is over.
+            return;
+        }
         let error = error.to_string();
         if self.trouble.as_ref() != Some(&error) {
             tracing::error!("delayed messages are not delivered: {error}; it is tried again until it works");

@@ -47,10 +47,15 @@ pub struct Node {
     pub port: u16,
     pub root: PathBuf,
     pub keys: Vec<(String, String)>,
+    pub disk: Arc<dyn store::Disk>,
 }
 
 impl Node {
     pub async fn start(dir: &TempDir, name: &str, keys: &[(&str, &str)]) -> Self {
+        Self::start_on(Arc::new(store::RealDisk), dir, name, keys).await
+    }
+
+    pub async fn start_on(disk: Arc<dyn store::Disk>, dir: &TempDir, name: &str, keys: &[(&str, &str)]) -> Self {
         let _ = tracing_subscriber::fmt().with_test_writer().with_target(false).try_init();
         let port = ports();
         let root = dir.path().join(name);
@@ -70,7 +75,7 @@ impl Node {
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
         all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let mut node = Self { running: None, addr: format!("127.0.0.1:{port}"), port, root, keys: all };
+        let mut node = Self { running: None, addr: format!("127.0.0.1:{port}"), port, root, keys: all, disk };
         node.again().await;
         node
     }
@@ -85,7 +90,7 @@ impl Node {
 
     /// Starts it again with the same keys.
     pub async fn again(&mut self) {
-        self.running = Some(RunningBroker::start(self.config(), None).await.unwrap());
+        self.running = Some(RunningBroker::start_on(self.config(), None, self.disk.clone()).await.unwrap());
     }
 
     pub async fn stop(&mut self) {
@@ -124,12 +129,22 @@ pub async fn name_server(dir: &TempDir) -> (namesrv::NameServer, String) {
 impl Pair {
     /// SYNC_MASTER with two copies, and further keys.
     pub async fn start(master_keys: &[(&str, &str)], slave_keys: &[(&str, &str)]) -> Self {
+        let disk = || Arc::new(store::RealDisk);
+        Self::start_on([disk(), disk()], master_keys, slave_keys).await
+    }
+
+    /// The same on two disks, the master's first.
+    pub async fn start_on<D: store::Disk + 'static>(
+        [master_disk, slave_disk]: [Arc<D>; 2],
+        master_keys: &[(&str, &str)],
+        slave_keys: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (name_server, namesrv_addr) = name_server(&dir).await;
         let mut keys =
             vec![("brokerRole", "SYNC_MASTER"), ("inSyncReplicas", "2"), ("namesrvAddr", namesrv_addr.as_str())];
         keys.extend(master_keys);
-        let master = Node::start(&dir, "master", &keys).await;
+        let master = Node::start_on(master_disk, &dir, "master", &keys).await;
         let mut keys = vec![
             ("brokerRole", "SLAVE"),
             ("brokerId", "1"),
@@ -138,7 +153,7 @@ impl Pair {
             ("namesrvAddr", namesrv_addr.as_str()),
         ];
         keys.extend(slave_keys);
-        let slave = Node::start(&dir, "slave", &keys).await;
+        let slave = Node::start_on(slave_disk, &dir, "slave", &keys).await;
         let pair = Self { name_server, namesrv_addr, master, slave, dir, api: api() };
         until("the slave follows", || async { pair.master.broker().replicas.connections() == 1 }).await;
         pair

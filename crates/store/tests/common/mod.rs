@@ -14,6 +14,8 @@ use serde_json::Value;
 use store::{Batch, Clock, RealDisk, Store, StoreConfig, StoreError};
 use wire::record_encode::NewRecord;
 
+pub mod small_disk;
+
 pub struct HandClock(pub AtomicI64);
 
 impl Clock for HandClock {

@@ -1,0 +1,104 @@
+//! Disk space: a look at the disks each second, deletion of old segments. Each deletion is preceded by a new look, so that
+//! no more goes than must. What is decided when is in `store::space`; nothing here waits for a request.
+//! Source: `DefaultMessageStore.java` (CleanCommitLogService); reference store 20.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use store::{Deletion, Retention, StoreError};
+
+use crate::{
+    config::BrokerConfig,
+    context::{Broker, now_ms},
+};
+
+const LOOK: Duration = Duration::from_secs(1);
+/// How often it is said that nothing can be deleted although it should.
+const REMIND: Duration = Duration::from_secs(600);
+
+/// Looks until the broker stops.
+pub fn run(broker: &Arc<Broker>) {
+    let mut cleaned = Instant::now();
+    let mut reminded: Option<Instant> = None;
+    while !broker.is_stopping() {
+        let config = broker.config();
+        let verdict = broker.store.check_space(&config.space_limits());
+        let is_due = cleaned.elapsed() >= Duration::from_millis(config.clean_resource_interval.max(1000));
+        if is_due || verdict.deletion == Deletion::Oldest {
+            cleaned = Instant::now();
+            let deleted = clean(broker, When::ItsHour).unwrap_or_else(|error| {
+                tracing::error!("old segments cannot be deleted: {error}");
+                0
+            });
+            let in_vain = deleted == 0 && verdict.deletion == Deletion::Oldest;
+            remind(&mut reminded, in_vain);
+        }
+        broker.sleep_blocking(LOOK);
+    }
+}
+
+fn remind(reminded: &mut Option<Instant>, in_vain: bool) {
+    if !in_vain {
+        *reminded = None;
+    } else if reminded.is_none_or(|at| at.elapsed() >= REMIND) {
+        *reminded = Some(Instant::now());
+        tracing::warn!(
+            "disk space will be full soon, but no segment can be deleted: only the last one is left, or others use the disk"
+        );
+    }
+}
+
+/// What makes it time to delete what is expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The hours of `deleteWhen`.
+    ItsHour,
+    /// An operator asks.
+    Now,
+}
+
+/// Deletes whole segments, oldest first: expired ones when it is time or the disk is above `diskMaxUsedSpaceRatio`,
+/// others while space is short. Returns how many. Takes some time; at most `deleteFileBatchMax` unless an operator asks.
+pub fn clean(broker: &Broker, when: When) -> Result<usize, StoreError> {
+    let config = broker.config();
+    let by_hand = when == When::Now;
+    let is_time = by_hand || is_hour(&config.delete_when);
+    let most = if by_hand { usize::MAX } else { config.delete_file_batch_max.max(1) as usize };
+    let mut deleted = 0;
+    while deleted < most && !broker.is_stopping() {
+        let deletion = broker.store.check_space(&config.space_limits()).deletion_when(is_time);
+        if deletion == Deletion::Nothing || delete_one(broker, &config, deletion)? == 0 {
+            break;
+        }
+        deleted += 1;
+        if !by_hand {
+            broker.sleep_blocking(Duration::from_millis(config.delete_commit_log_files_interval.min(60_000)));
+        }
+    }
+    Ok(deleted)
+}
+
+fn delete_one(broker: &Broker, config: &BrokerConfig, deletion: Deletion) -> Result<usize, StoreError> {
+    let regardless_of_age = deletion == Deletion::Oldest;
+    broker.store.delete_expired(Retention {
+        now_ms: now_ms(),
+        reserved_ms: config.file_reserved_time.max(0).saturating_mul(3_600_000),
+        regardless_of_age,
+        max_segments: usize::from(regardless_of_age || !is_first_needed(broker)),
+    })
+}
+
+/// True while a connected slave still reads from the first segment. A slave that loses its place must be seeded anew,
+/// so age alone does not take it away.
+fn is_first_needed(broker: &Broker) -> bool {
+    let first_end = broker.store.min_phys() + broker.store.segment_size();
+    broker.replicas.slowest().is_some_and(|acked| acked < first_end)
+}
+
+/// True in one of the hours of `deleteWhen`, in local time.
+fn is_hour(delete_when: &str) -> bool {
+    let now = jiff::Zoned::now().hour();
+    delete_when.split(';').filter_map(|hour| hour.trim().parse::<i8>().ok()).any(|hour| hour == now)
+}

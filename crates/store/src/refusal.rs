@@ -1,0 +1,130 @@
+//! Whether bytes are taken: what the last look at the disks said, and what the operating system said since. Says it in
+//! one line when taking ends and in one when it begins again. It decides no limit: [`crate::space`] does.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    space::{NoSpace, Partition, SpaceLimits, SpaceSeen, Verdict, judge},
+    store::Store,
+};
+
+/// State of a store.
+#[derive(Default)]
+pub(crate) struct Refusal {
+    /// Something is refused: the state must be looked at.
+    any: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    refuse: Option<NoSpace>,
+    refuse_raw: Option<NoSpace>,
+    /// A write got no space.
+    by_system: Option<NoSpace>,
+    /// The disks were looked at since: one write may try.
+    may_try: bool,
+    told: bool,
+}
+
+impl Refusal {
+    /// Why a message, or a master's bytes, cannot be taken now. When there is no cause, the caller writes.
+    pub(crate) fn before_write(&self, raw: bool) -> Option<NoSpace> {
+        let cause = self.cause(raw);
+        if cause.is_none() && self.any.load(SeqCst) {
+            // One write after each look at the disks: another one needs its success.
+            self.state.lock().may_try = false;
+        }
+        cause
+    }
+
+    fn cause(&self, raw: bool) -> Option<NoSpace> {
+        if !self.any.load(SeqCst) {
+            return None;
+        }
+        let state = self.state.lock();
+        let judged = if raw { &state.refuse_raw } else { &state.refuse };
+        let by_system = state.by_system.as_ref().filter(|_| !state.may_try);
+        judged.as_ref().or(by_system).cloned()
+    }
+
+    /// The last look at the disks.
+    fn judged(&self, verdict: &Verdict, is_slave: bool) {
+        let mut state = self.state.lock();
+        state.refuse = verdict.refuse.clone();
+        state.refuse_raw = verdict.refuse_raw.clone();
+        state.may_try = state.by_system.is_some();
+        self.tell(&mut state, is_slave);
+    }
+
+    /// A write got no space.
+    pub(crate) fn by_system(&self, dir: PathBuf, is_slave: bool) -> NoSpace {
+        let cause = NoSpace::Refused { dir };
+        let mut state = self.state.lock();
+        state.by_system = Some(cause.clone());
+        state.may_try = false;
+        self.tell(&mut state, is_slave);
+        cause
+    }
+
+    /// A write got its space.
+    pub(crate) fn written(&self, is_slave: bool) {
+        if self.any.load(SeqCst) {
+            let mut state = self.state.lock();
+            state.by_system = None;
+            self.tell(&mut state, is_slave);
+        }
+    }
+
+    fn tell(&self, state: &mut State, is_slave: bool) {
+        self.any.store(state.refuse.is_some() || state.refuse_raw.is_some() || state.by_system.is_some(), SeqCst);
+        let judged = if is_slave { &state.refuse_raw } else { &state.refuse };
+        let cause = judged.as_ref().or(state.by_system.as_ref());
+        if cause.is_some() == state.told {
+            return;
+        }
+        state.told = !state.told;
+        match cause {
+            Some(cause) if is_slave => tracing::error!(
+                "no space: {cause}; this replica takes and acknowledges nothing until there is space, then it goes on by itself"
+            ),
+            Some(cause) => tracing::error!(
+                "no space: {cause}; messages are refused, reads and replication go on; free space or shorten fileReservedTime: writes resume by themselves"
+            ),
+            None => tracing::info!("there is space again: writes go on"),
+        }
+    }
+}
+
+impl Store {
+    /// Looks at the disks: from now on messages and bytes of a master are taken, or refused with the cause. Call it
+    /// about once a second.
+    pub fn check_space(&self, limits: &SpaceLimits) -> Verdict {
+        let store_bytes = if limits.replicas_per_partition > 1 { self.file_bytes() } else { 0 };
+        let (log, root) = (self.log.dir().to_path_buf(), self.config.root.clone());
+        let seen = SpaceSeen {
+            log: Partition { usage: self.disk.usage(&log).ok(), dir: log },
+            queues: Partition { usage: self.disk.usage(&root).ok(), dir: root },
+            store_bytes,
+        };
+        let verdict = judge(limits, &seen);
+        self.refusal.judged(&verdict, self.is_slave.load(SeqCst));
+        verdict
+    }
+
+    /// Why nothing is taken now: messages, or on a slave bytes of its master. A write may be tried when there is none.
+    pub fn no_space(&self) -> Option<NoSpace> {
+        self.refusal.cause(self.is_slave.load(SeqCst))
+    }
+
+    fn file_bytes(&self) -> u64 {
+        let queues: u64 = self.queues.all().iter().map(|queue| queue.units().file_bytes()).sum();
+        let log = self.log.bases().len() as u64 * self.log.segment_size() as u64;
+        log + queues + self.index.as_ref().map_or(0, crate::index::Index::file_bytes)
+    }
+}
