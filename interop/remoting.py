@@ -7,13 +7,18 @@ import struct
 
 from compare import parse_json, tables
 
-UPDATE_TOPIC, ALL_TOPICS, GET_CONFIG, RUNTIME, MAX_OFFSET, ALL_OFFSETS, ALL_DELAYS = 17, 21, 26, 28, 30, 43, 45
+QUERY, UPDATE_TOPIC, ALL_TOPICS, GET_CONFIG, RUNTIME, BY_TIME, MAX_OFFSET, ALL_OFFSETS, ALL_DELAYS = 12, 17, 21, 26, 28, 29, 30, 43, 45
+NOT_FOUND = 22
 ROUTE, CLUSTER, UPDATE_GROUP, ALL_GROUPS, HA_STATUS = 105, 106, 200, 201, 907
 _numbers = itertools.count(1)
 
 
 class Refused(Exception):
     """An answer with a code other than 0."""
+
+    def __init__(self, text, code):
+        super().__init__(text)
+        self.code = code
 
 
 def call(address, code, fields=None, body=b"", timeout=5.0):
@@ -28,7 +33,7 @@ def call(address, code, fields=None, body=b"", timeout=5.0):
     header_length = struct.unpack(">i", frame[:4])[0] & 0xFFFFFF
     answer = parse_json(frame[4:4 + header_length])
     if answer["code"] != 0:
-        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}")
+        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}", answer["code"])
     return answer.get("extFields") or {}, frame[4 + header_length:]
 
 
@@ -77,6 +82,28 @@ def log_end(address):
 
 def max_offset(address, topic, queue):
     return int(call(address, MAX_OFFSET, {"topic": topic, "queueId": queue})[0]["offset"])
+
+
+def offset_by_time(address, topic, queue, time):
+    return int(call(address, BY_TIME, {"topic": topic, "queueId": queue, "timestamp": time})[0]["offset"])
+
+
+def query(address, topic, key, unique):
+    """The physical offsets of the messages a key (or unique key) finds, in the order of the answer."""
+    fields = {"topic": topic, "key": key, "maxNum": 64, "beginTimestamp": 0, "endTimestamp": (1 << 63) - 1}
+    if unique:
+        fields["_UNIQUE_KEY_QUERY"] = "true"
+    try:
+        body = call(address, QUERY, fields)[1]
+    except Refused as e:
+        if e.code != NOT_FOUND:
+            raise
+        return []
+    found, at = [], 0
+    while at < len(body):
+        found += struct.unpack_from(">q", body, at + 28)
+        at += struct.unpack_from(">i", body, at)[0]
+    return found
 
 
 def progress(address, topic, group):

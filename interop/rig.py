@@ -15,6 +15,7 @@ from compare import compare, compare_tables
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = f"{ROOT}/target/interop"
 SERVERS, CLIENTS = ("5.3.3", "5.5.0"), ("5.5.0", "5.3.3", "4.9.7")
+OLD = "4.9.7"                               # the server too, where stores of old brokers matter
 OTHERS = ("go", "node")                     # clients of other languages; they stand where a version of Java's may stand
 TANDEM = "tandem"
 CLUSTER = "DefaultCluster"
@@ -83,8 +84,8 @@ def classes(version):
 def fetch(version):
     """Copies the jars of a version once, and compiles the programs of java/ against them."""
     server = version in SERVERS
-    if not os.path.exists(f"{lib(version)}/.complete"):
-        done = subprocess.run(["mvn", "-q", "-B", "-f", f"{ROOT}/interop/pom.xml", "-Pserver" if server else "-Pclient", f"-Drocketmq={version}",
+    if not all(os.path.exists(f"{lib(version)}/{n}") for n in (".complete", f"rocketmq-broker-{version}.jar")):
+        done = subprocess.run(["mvn", "-q", "-B", "-f", f"{ROOT}/interop/pom.xml", f"-Drocketmq={version}",
                                "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={lib(version)}"],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
@@ -194,10 +195,24 @@ class Server:
         if self.kind == TANDEM:
             command = [self.rig.suite.tandem, self.role, "-c", self.file, *self.rig.properties]
         else:
+            if self.kind == OLD:
+                self.old_log()
             main = "org.apache.rocketmq.namesrv.NamesrvStartup" if self.role == "namesrv" else "org.apache.rocketmq.broker.BrokerStartup"
             command = self.rig.java(self.kind, self.home, SMALL if self.role == "namesrv" else BROKER, self.role, main, ["-c", self.file])
         self.process = self.rig.spawn(f"{self.name} ({self.kind})", self.home, command).ready()
         return self
+
+    def old_log(self):
+        """Servers of 4.x do not start without a log configuration in conf/."""
+        with open(f"{self.home}/conf/logback_{self.role}.xml", "w") as f:
+            f.write(f"""<configuration>
+  <appender name="F" class="ch.qos.logback.core.FileAppender">
+    <file>{self.home}/logs/rocketmqlogs/{self.role}.log</file>
+    <encoder><pattern>%d %p %t - %m%n</pattern></encoder>
+  </appender>
+  <root level="INFO"><appender-ref ref="F"/></root>
+</configuration>
+""")
 
     def stop(self):
         self.process.end()

@@ -15,6 +15,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import rig
+import handover                                         # noqa: F401: registers its tests
 from tests import TESTS
 
 PORTS_EACH = 500

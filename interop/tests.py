@@ -1,7 +1,5 @@
 """The interop tests, by name. Each gets a Rig; it fails by raising Failure. `rig.ours` is the implementation under test."""
-import os
 import re
-import signal
 
 import remoting
 import verify
@@ -423,63 +421,3 @@ def mqadmin(rig, version):
 
 test("mqadmin", "5.3.3")(mqadmin)
 test("mqadmin-5.5.0", "5.5.0")(mqadmin)
-
-
-# ----------------------------------------------------------------------------------------------------------- handover
-
-def handover(rig, version):
-    """Java writes, we open its store, serve it and write on, Java opens it again: nothing is missing at any time."""
-    ns = rig.namesrv(version)
-    broker = rig.broker(version, ns, "broker")
-    kinds = ("sync", "batch", "tags", "orderly")
-    topics(ns, broker, *kinds)
-    consumer = rig.drain(ns, spec("concurrent", "sync", 200, group="It-handover"), name="drain-java")
-    sent = rig.load(ns, "--sizes", "mixed", "sync=200", "batch=400", "tags=200", "orderly=200", name="load-java")
-    rig.drained(consumer)
-    all_consumed(broker, "sync", "It-handover")
-    pulled = rig.pull(broker, *(f"It-{k}/{QUEUES}" for k in kinds), name="pull-java")
-    verify.where_acknowledged(sent, pulled, "Java's own store")
-    known = remoting.live_tables(broker.address)
-    broker.stop()
-
-    for turn, (kind, how) in enumerate(((rig.ours, signal.SIGTERM), (version, signal.SIGKILL), (rig.ours, signal.SIGKILL), (version, signal.SIGTERM))):
-        who = f"{'ours' if kind == rig.ours else 'Java'} at turn {turn + 1}"
-        broker.opened_as(kind)
-        again = rig.pull(broker, *(f"It-{k}/{QUEUES}" for k in kinds), name=f"pull-{turn}")
-        verify.queues_are_whole(again, who)
-        if [m for m in again if m["type"] != "time"] != [m for m in pulled if m["type"] != "time"]:
-            changed = [m for m in pulled if m not in again]
-            raise Failure(f"{who} does not serve the same: {len(changed)} rows differ, the first is {changed[:1]}")
-        tables = remoting.live_tables(broker.address)
-        for table in ("topics", "groups", "consumer offsets"):
-            gone = [k for k, row in known[table].items() if tables[table].get(k) != row]
-            if gone:
-                raise Failure(f"{who} changed {table}: {gone[0]} is {tables[table].get(gone[0])}, was {known[table][gone[0]]}")
-        until("the broker has its route", lambda: remoting.route(ns.address, "It-sync")[0] == QUEUES, 40)
-        consumer = rig.drain(ns, spec("concurrent", "sync", 100, group="It-handover"), name=f"drain-{turn}")
-        more = rig.load(ns, f"sync:{turn}=100", f"batch:{turn}=100", name=f"load-{turn}")
-        verify.all_acknowledged(more)
-        got = rig.drained(consumer)
-        verify.nothing_lost(of_kind(more, "sync"), got, f"consumer of {who}")
-        verify.no_duplicates(got, f"consumer of {who}")
-        all_consumed(broker, "sync", "It-handover")
-        sent += more
-        pulled = rig.pull(broker, *(f"It-{k}/{QUEUES}" for k in kinds), name=f"pull-after-{turn}")
-        verify.where_acknowledged(sent, pulled, who)
-        known = remoting.live_tables(broker.address)
-        if how == signal.SIGKILL:           # what is on disk at a kill is the progress of a few seconds ago
-            until("the progress is on disk", lambda: progress_on_disk(broker, known), 30)
-        broker.process.end(how)
-    problems, summary = compare(broker.store, broker.store)
-    rig.note(summary)
-    if problems:
-        raise Failure("the store that all have written is not sound: " + "; ".join(problems))
-
-
-def progress_on_disk(broker, known):
-    from compare import stored_tables
-    return os.path.exists(f"{broker.store}/config/consumerOffset.json") and stored_tables(broker.store)["consumer offsets"] == known["consumer offsets"]
-
-
-for v in SERVERS:
-    test(f"handover-{v}", v)(handover)

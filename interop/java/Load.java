@@ -17,7 +17,7 @@ import org.apache.rocketmq.common.message.Message;
  *
  *   Load --ns HOST:PORT --out FILE [--seed 1] [--sizes small|mixed] [--seconds 0] [--compress true] [--stop FILE] KIND=COUNT...
  *
- * Kinds: sync, async, oneway, batch, orderly, tags, delay, broadcast, retry; the topic of a kind is "It-KIND".
+ * Kinds: sync, async, oneway, batch, orderly, tags, delay, late, broadcast, retry; the topic of a kind is "It-KIND".
  * "KIND:SUFFIX=COUNT" sends a second lot of a kind to the same topic with keys of its own.
  * --seconds spreads every kind over at least that time. With --stop a kind goes on until FILE exists.
  * One line a message: kind, topic, key, tag, size, crc, status (SEND_OK ..., ONEWAY, or the error), and of an
@@ -112,6 +112,7 @@ public final class Load {
             switch (kind) {
                 case "tags": m.setTags("Tag" + (char) ('A' + i % 5)); break;
                 case "delay": m.setDelayTimeLevel(1 + i % 4); break;
+                case "late": m.setDelayTimeLevel(14 + i % 3); break;
                 case "orderly": m.putUserProperty("order", Integer.toString(random.nextInt(20))); break;
                 case "retry": m.putUserProperty("fail", Integer.toString(i % 3 == 0 ? 99 : i % 3 - 1)); break;
                 default:
