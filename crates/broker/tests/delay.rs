@@ -320,3 +320,54 @@ async fn levels_that_are_no_longer_configured_or_shorter_now_are_delivered() {
     until("what waited for an hour comes", || async { master.broker().store.max_offset("U", 0) == 1 }).await;
     master.stop().await;
 }
+
+/// A measurement, see docs/bench.md: `cargo test --release -p broker --test delay -- --ignored --nocapture ten_thousand`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures for half a minute"]
+async fn ten_thousand_a_second_measured() {
+    const TICKS: u32 = 2000;
+    const EACH: u32 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "m", &[]).await;
+    let (before, start) = (cpu_ticks(), tokio::time::Instant::now());
+    let mut every = tokio::time::interval(Duration::from_millis(10));
+    for tick in 0..TICKS {
+        every.tick().await;
+        let bodies = (0..EACH).map(|i| [&(tick * EACH + i).to_be_bytes()[..], &[b'x'; 1020]].concat());
+        put_delayed(master.broker(), 1 + (tick % 2) as i32, Some("T"), bodies);
+    }
+    let sent = start.elapsed();
+    delivered(&master, (TICKS * EACH).into()).await;
+    let (took, cpu) = (start.elapsed(), cpu_ticks() - before);
+
+    let (mut stored, mut late) = (HashMap::new(), Vec::new());
+    for level in 1..=2 {
+        each(master.broker(), SCHEDULE, level - 1, |record| {
+            stored
+                .insert(record.body()[..4].to_vec(), record.store_timestamp() + 1000 * if level == 1 { 1 } else { 5 });
+        });
+    }
+    each(master.broker(), "T", 0, |record| late.push(record.store_timestamp() - stored[&record.body()[..4]]));
+    late.sort_unstable();
+    let at = |share: usize| late[(late.len() - 1) * share / 1000];
+    println!(
+        "{} messages of 1 KiB sent in {sent:?}, all delivered after {took:?}; late by p50 {} ms, p99 {} ms, p99.9 {} ms, at most {} ms; \
+         CPU {} ms, {:.1} µs a message",
+        late.len(),
+        at(500),
+        at(990),
+        at(999),
+        at(1000),
+        cpu * 10,
+        cpu as f64 * 10_000.0 / late.len() as f64
+    );
+    assert!(late[0] >= 0, "early");
+    master.stop().await;
+}
+
+/// Processor time of this process, in hundredths of a second.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
