@@ -139,7 +139,10 @@ impl Store {
         state.last = state.builder.last.or(state.last);
         let (next, stepped) = match stop {
             Stop::Blank if self.log.next_base(at) <= limit => (self.log.next_base(at), 1),
-            Stop::Short(needed) if at + needed as i64 > self.log.next_base(at) => {
+            Stop::Short(needed)
+                if at + needed as i64 > self.log.next_base(at)
+                    && says_its_size(from + state.buf.len() as i64 - at, self.log.next_base(at) - at) =>
+            {
                 self.report_stuck(state, at, "a record would reach beyond its segment");
                 (at, 0)
             }
@@ -202,5 +205,22 @@ impl Store {
     /// may read, append and dispatch, but not truncate, delete topics or close.
     pub fn set_arrival_listener(&self, listener: ArrivalListener) {
         *self.listener.write() = Some(listener);
+    }
+}
+
+/// Whether what was read of a record tells its size: `rest` bytes of it, `room` bytes before the end of its segment. Less
+/// is what a log ends with before the next record or blank record is there, however near the end of the segment.
+const fn says_its_size(rest: i64, room: i64) -> bool {
+    rest >= 8 || rest == room
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_log_near_the_end_of_a_segment_is_no_record_that_reaches_beyond() {
+        assert!(!says_its_size(0, 14) && !says_its_size(7, 14));
+        assert!(says_its_size(8, 14) && says_its_size(4, 4));
     }
 }
