@@ -139,7 +139,10 @@ impl Store {
         state.last = state.builder.last.or(state.last);
         let (next, stepped) = match stop {
             Stop::Blank if self.log.next_base(at) <= limit => (self.log.next_base(at), 1),
-            Stop::Short(needed) if at + needed as i64 > self.log.next_base(at) => {
+            // A head that has not arrived whole says nothing.
+            Stop::Short(needed)
+                if at + needed as i64 > self.log.next_base(at) && from + state.buf.len() as i64 - at >= 8 =>
+            {
                 self.report_stuck(state, at, "a record would reach beyond its segment");
                 (at, 0)
             }
