@@ -211,6 +211,7 @@ impl Store {
         if self.has_no_bytes(&tail) && offset != tail.end {
             self.log.clear().inspect_err(|error| self.fail(error))?;
             self.begin_marks_at(offset);
+            tail.end = offset;
         }
         let end = self.write_raw(offset, bytes)?;
         self.raw_end.store(end, SeqCst);
@@ -288,14 +289,7 @@ impl Store {
         // No truncation between what is sampled here and what is written down below.
         let _persisting = self.persisting.lock();
         let (last, dispatched) = self.dispatcher.progress(&self.marks.dispatched);
-        let full_index = match self.sync_views() {
-            Ok(full_index) => full_index,
-            Err(error) if error.is_disk_full() => return Err(error),
-            Err(error) => {
-                self.fail(&error);
-                return Err(error);
-            }
-        };
+        let full_index = self.sync_views().inspect_err(|error| self.fail_unless_full(error))?;
         self.views_durable.store(dispatched, SeqCst);
         let mut checkpoint = self.checkpoint.lock();
         if let Some(last) = last {
@@ -332,11 +326,7 @@ impl Store {
             *checkpoint
         };
         // Without space for a new file the former checkpoint, or none, goes on to count: both prove less, never too much.
-        checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| {
-            if !error.is_disk_full() {
-                self.fail(error);
-            }
-        })
+        checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| self.fail_unless_full(error))
     }
 
     /// Values that go into the checkpoint for brokers: what the master flushed, and the confirm offset.

@@ -41,33 +41,36 @@ impl Deleted {
 
     /// True when a record of `topic` at `physical` belongs to a deleted topic.
     pub(crate) fn hides(&self, topic: &str, physical: i64) -> bool {
-        self.any.load(SeqCst) && self.topics.lock().get(topic).is_some_and(|end| physical < *end)
+        self.end_of(topic).is_some_and(|end| physical < end)
     }
 
-    /// Hides everything of `topic` below `end`, in memory.
-    pub(crate) fn hide(&self, topic: &str, end: i64) {
-        let mut topics = self.topics.lock();
+    /// End of the log when `topic` was deleted, while records of that time are left.
+    pub(crate) fn end_of(&self, topic: &str) -> Option<i64> {
+        if self.any.load(SeqCst) { self.topics.lock().get(topic).copied() } else { None }
+    }
+
+    /// Hides everything of `topic` below `end`, durably; on an error nothing is hidden that was not before.
+    pub(crate) fn hide(&self, topic: &str, end: i64) -> Result<(), StoreError> {
+        let mut topics = self.topics.lock().clone();
         topics.insert(topic.to_owned(), end);
+        self.store(&topics)?;
+        *self.topics.lock() = topics;
         self.any.store(true, SeqCst);
-    }
-
-    /// Makes what is hidden durable.
-    pub(crate) fn persist(&self) -> Result<(), StoreError> {
-        let topics = self.topics.lock().clone();
-        self.store(&topics)
+        Ok(())
     }
 
     /// Forgets topics whose records are all below `min`, and lowers the others to `max`, the log's end.
     pub(crate) fn fit(&self, min: i64, max: i64) -> Result<(), StoreError> {
-        let changed = {
-            let mut topics = self.topics.lock();
-            let before = topics.clone();
-            topics.values_mut().for_each(|end| *end = (*end).min(max));
-            topics.retain(|_, end| *end > min);
+        let before = self.topics.lock().clone();
+        let mut topics = before.clone();
+        topics.values_mut().for_each(|end| *end = (*end).min(max));
+        topics.retain(|_, end| *end > min);
+        if topics != before {
+            self.store(&topics)?;
             self.any.store(!topics.is_empty(), SeqCst);
-            *topics != before
-        };
-        if changed { self.persist() } else { Ok(()) }
+            *self.topics.lock() = topics;
+        }
+        Ok(())
     }
 
     fn store(&self, topics: &BTreeMap<String, i64>) -> Result<(), StoreError> {
@@ -98,9 +101,8 @@ mod tests {
         let load = || Deleted::load(Arc::new(RealDisk), dir.path()).unwrap();
         let deleted = load();
         assert!(!deleted.hides("A", 0));
-        deleted.hide("A", 100);
-        deleted.hide("B", 300);
-        deleted.persist().unwrap();
+        deleted.hide("A", 100).unwrap();
+        deleted.hide("B", 300).unwrap();
         let deleted = load();
         assert_eq!((deleted.hides("A", 99), deleted.hides("A", 100), deleted.hides("C", 0)), (true, false, false));
         deleted.fit(100, 200).unwrap();

@@ -172,4 +172,10 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// True when something may be lost that was thought to be on disk: a write or a sync failed, not for want of space.
+    pub(crate) fn is_failed_write(&self) -> bool {
+        let harmless = ["delete", "list", "open", "read", "read the age of", "read the space of"];
+        matches!(self, Self::Io { what, .. } if !harmless.contains(what)) && !self.is_disk_full()
+    }
 }

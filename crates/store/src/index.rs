@@ -60,7 +60,8 @@ impl Index {
         let fresh = !disk.exists(&dir);
         disk.create_dir_all(&dir).at("create", &dir)?;
         let mut files = Vec::new();
-        for entry in list_sorted(&*disk, &dir).at("list", &dir)?.into_iter().filter(|entry| !entry.is_dir) {
+        let entries = list_sorted(&*disk, &dir).at("list", &dir)?;
+        for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             if entry.name.parse::<u64>().is_err() {
                 tracing::warn!(file = %dir.join(&entry.name).display(), "no index file by its name: ignored");
                 continue;
@@ -192,7 +193,13 @@ impl Index {
             }
             (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.names_changed))
         };
-        unsynced.iter().try_for_each(Unsynced::sync)?;
+        if let Err(error) = unsynced.iter().try_for_each(Unsynced::sync) {
+            // For want of space the header of a full file was not written: the next flush does it.
+            let state = &mut *self.state.lock();
+            state.unsynced.extend(unsynced);
+            state.names_changed |= names_changed;
+            return Err(error);
+        }
         if names_changed {
             self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         }

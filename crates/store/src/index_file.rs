@@ -125,9 +125,14 @@ impl IndexFile {
         geometry: Geometry,
         before: Option<&Header>,
     ) -> Result<Self, StoreError> {
-        let file = disk.open(path, true).at("create", path)?;
-        file.set_len(0).at("size", path)?;
-        file.set_len(geometry.file_size()).at("size", path)?;
+        let make = || {
+            let file = disk.open(path, true).at("create", path)?;
+            file.set_len(0).at("size", path)?;
+            file.set_len(geometry.file_size()).at("size", path)?;
+            Ok(file)
+        };
+        // A file without content would end each look-up that comes to it.
+        let file = make().inspect_err(|_: &StoreError| drop(disk.remove(path)))?;
         let (end_timestamp, end_physical) = before.map_or((0, 0), |header| (header.end_timestamp, header.end_physical));
         let header = Header {
             begin_timestamp: end_timestamp,

@@ -233,6 +233,12 @@ impl Queue {
         self.unit_at(self.units.end() - 1)
     }
 
+    /// The first unit that stands for a message.
+    pub(crate) fn first_unit(&self) -> Result<Option<Unit>, StoreError> {
+        let is_filler = |bytes: &[u8]| decode(self.kind, 0, bytes).is_filler();
+        self.unit_at(self.units.first(|bytes| !is_filler(bytes))?)
+    }
+
     /// Place in the row of the unit that holds a queue offset.
     pub(crate) fn place_of(&self, queue_offset: i64) -> Result<Option<i64>, StoreError> {
         if queue_offset < self.min() || queue_offset >= self.max() {
@@ -280,7 +286,10 @@ impl Queue {
 
     fn put_simple(&self, first: &Unit, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
         let offset = first.queue_offset;
-        if self.units.has_no_file() && offset > 0 {
+        let is_empty = self.min() >= self.max();
+        if is_empty && offset > self.units.end() {
+            // What a replica begins with, or what is left of a queue whose messages are all gone.
+            self.units.clear()?;
             self.units.begin_at(offset, &filler(0))?;
             self.min.store(offset, SeqCst);
         }
@@ -288,12 +297,17 @@ impl Queue {
             self.restart()?;
         }
         let end = self.units.end();
-        if offset > end && !self.fill_hole(end, first)? {
+        if offset > end && (first.physical_offset < self.max_physical() || !self.fill_hole(end, first)?) {
             return Ok(());
         }
+        let end = self.units.end();
         let repeated = (end - offset).clamp(0, (bytes.len() / SIMPLE_UNIT) as i64);
         let (old, new) = bytes.split_at(repeated as usize * SIMPLE_UNIT);
         self.repeat(offset, old, is_right)?;
+        if new.is_empty() || get_i64(new, 0) < self.max_physical() {
+            // Nothing new, or read again: from before the topic was made anew.
+            return Ok(());
+        }
         self.units.append(new)?;
         self.max.store(self.units.end(), SeqCst);
         Ok(())
@@ -305,7 +319,11 @@ impl Queue {
         let mut found = [0; SIMPLE_UNIT];
         let mut newer = 0;
         for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
-            if !self.units.read_one(number, &mut found)? || found == unit {
+            if !self.units.read_one(number, &mut found)? {
+                continue;
+            }
+            if found == unit {
+                self.units.doubt(number);
                 continue;
             }
             let present = decode(Kind::Simple, number, &found);
@@ -326,6 +344,8 @@ impl Queue {
         tracing::warn!(topic = %self.topic, queue_id = self.queue_id, max = self.max(), "the queue begins again at offset 0: its topic was deleted and made again");
         self.min.store(0, SeqCst);
         self.max.store(0, SeqCst);
+        self.max_physical.store(0, SeqCst);
+        self.next_offset.store(0, SeqCst);
         self.units.clear()
     }
 
@@ -356,6 +376,17 @@ impl Queue {
             self.max.store(last.queue_offset + i64::from(last.count), SeqCst);
         }
         Ok(())
+    }
+
+    /// After an unclean stop the log is dispatched again from `proven` on. A batch unit cannot be told by its place in
+    /// the row, so those of that part go; they are put again.
+    pub(crate) fn cut_unproven(&self, proven: i64) -> Result<(), StoreError> {
+        match self.kind {
+            Kind::Simple => Ok(()),
+            Kind::Batch => {
+                self.cut_units(self.units.first(|unit| !batch_is_valid(unit) || get_i64(unit, 0) >= proven)?)
+            }
+        }
     }
 
     /// Drops the units of records at and beyond `physical`.
@@ -416,7 +447,8 @@ impl Queue {
         }
         let (start, end) = (self.units.start(), self.units.end());
         let first = self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= min_physical)?;
-        let dropped = self.units.drop_before(first)?;
+        // The name of a file tells where a simple row goes on; of a batch row only a unit does.
+        let dropped = self.units.drop_before(if self.kind == Kind::Batch { first - 1 } else { first })?;
         self.correct_min(min_physical)?;
         Ok(dropped)
     }

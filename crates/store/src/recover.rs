@@ -31,8 +31,15 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         return without_log(store);
     };
     let beyond = last_base + store.log.segment_size();
+    let deleted_to = finish_deletions(store)?;
     store.queues.all().iter().try_for_each(|queue| cut_unfounded_units(store, queue, beyond))?;
-    let plan = Plan::make(store, clean, beyond)?;
+    let mut plan = Plan::make(store, clean, beyond)?;
+    if let Some(from) = deleted_to {
+        plan.begin_at(store, from);
+    }
+    if !clean {
+        store.queues.all().iter().try_for_each(|queue| queue.cut_unproven(plan.dispatch_from))?;
+    }
     tracing::info!(
         clean,
         from = plan.scan_from,
@@ -42,6 +49,22 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     );
     let end = Scan::over(store, plan).run()?;
     finish(store, end)
+}
+
+/// The stop came while a topic was being deleted: units of its old records go now. Returns from where on its new
+/// records, if there are any, have to be dispatched.
+fn finish_deletions(store: &Store) -> Result<Option<i64>, StoreError> {
+    let mut from: Option<i64> = None;
+    for queue in store.queues.all() {
+        let Some(end) = store.deleted.end_of(queue.topic()) else { continue };
+        if queue.first_unit()?.is_some_and(|first| first.physical_offset < end) {
+            tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
+            queue.units().clear()?;
+            queue.refresh_ends()?;
+            from = Some(from.map_or(end, |from| from.min(end)));
+        }
+    }
+    Ok(from)
 }
 
 /// Nothing in the log: queues and index have nothing to point to.
@@ -54,6 +77,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
             queue.correct_min(0)?;
         }
     }
+    store.deleted.fit(0, 0)?;
     finish_views(store, 0)
 }
 
@@ -145,6 +169,15 @@ impl Plan {
             scan_from = last_segment(store, |base, _| base <= lost_from);
         }
         Ok(Self { clean, scan_from, dispatch_from: scan_from })
+    }
+}
+
+impl Plan {
+    /// Begins early enough for records from `offset` on.
+    fn begin_at(&mut self, store: &Store, offset: i64) {
+        self.dispatch_from = self.dispatch_from.min(offset);
+        self.scan_from = self.scan_from.min(last_segment(store, |base, _| base <= offset));
+        self.dispatch_from = self.dispatch_from.max(self.scan_from);
     }
 }
 

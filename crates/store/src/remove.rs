@@ -28,7 +28,15 @@ impl Store {
     pub fn delete_expired(&self, retention: Retention) -> Result<usize, StoreError> {
         self.check_usable()?;
         let _one_at_a_time = self.retaining.lock();
-        self.make_views_durable(&retention)?;
+        self.expire(&retention).inspect_err(|error| {
+            if error.is_failed_write() {
+                self.fail(error);
+            }
+        })
+    }
+
+    fn expire(&self, retention: &Retention) -> Result<usize, StoreError> {
+        self.make_views_durable(retention)?;
         if self.first_may_go(&retention)? {
             self.settle_queue_tails()?;
         }
@@ -112,13 +120,13 @@ impl Store {
         {
             let _no_dispatch = self.dispatcher.pause();
             let queues = {
+                // Nothing is appended meanwhile: a record is of the old topic or of a new one.
                 let tail = self.tail.lock();
-                self.deleted.hide(topic, tail.end);
+                self.deleted.hide(topic, tail.end).inspect_err(|error| self.fail_unless_full(error))?;
                 self.queues.take_topic(topic)
             };
-            self.deleted.persist()?;
             for queue in &queues {
-                self.queues.delete_files(queue)?;
+                self.queues.delete_files(queue).inspect_err(|error| self.fail(error))?;
             }
             tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
         }

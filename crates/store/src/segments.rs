@@ -58,6 +58,16 @@ pub(crate) fn mend(
         disk.remove(&path).at("delete", &path)?;
         found.pop();
     }
+    // Left by a crash while the row was to begin there; it goes on elsewhere.
+    while let [first, second, ..] = found[..]
+        && first.len == 0
+        && second.base != first.base + segment_size as i64
+    {
+        let path = path(dir, first.base);
+        tracing::warn!(file = %path.display(), "empty segment file before the first one: deleted");
+        disk.remove(&path).at("delete", &path)?;
+        found.remove(0);
+    }
     let (first, last) = (found.first().map_or(0, |first| first.base), found.last().map_or(-1, |last| last.base));
     if found.iter().zip(0..).any(|(segment, number)| segment.base != first + number * segment_size as i64) {
         // Made with another size, or not all there: for the operator.

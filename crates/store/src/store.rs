@@ -91,9 +91,10 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let clean = !disk.exists(&config.root.join("abort"));
         let store = Self::load(config, disk, clock, directory.0, clean)?;
+        // Before anything changes: a power cut within recovery must not leave what looks like a clean stop.
+        store.write_abort()?;
         store.align_queue_types()?;
         recover::recover(&store, clean)?;
-        store.write_abort()?;
         Ok(store)
     }
 
@@ -196,6 +197,13 @@ impl Store {
     pub(crate) fn fail(&self, error: &StoreError) {
         if self.failure.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the store has failed: nothing more is stored or acknowledged; repair the cause and restart the broker");
+        }
+    }
+
+    /// Lack of space is survived: what could not be written now is written later.
+    pub(crate) fn fail_unless_full(&self, error: &StoreError) {
+        if !error.is_disk_full() {
+            self.fail(error);
         }
     }
 

@@ -94,6 +94,8 @@ impl Units {
         units.end.store(end, SeqCst);
         units.unsynced.store(end, SeqCst);
         units.tail_unknown.store(!context.clean, SeqCst);
+        // The process that made the files may have ended before it synced their names.
+        units.names_changed.store(!context.clean, SeqCst);
         Ok(units)
     }
 
@@ -206,6 +208,26 @@ impl Units {
         let _writing = self.writing.lock();
         self.unsynced.fetch_min(unit, SeqCst);
         self.write_raw(unit, bytes)
+    }
+
+    /// A unit that is right as it stands, but was written by a process that may have ended before it synced it.
+    pub(crate) fn doubt(&self, unit: i64) {
+        if !self.context.clean {
+            self.unsynced.fetch_min(unit, SeqCst);
+        }
+    }
+
+    /// Number of the first unit for which `ends` holds, looked at one after the other, or the end.
+    pub(crate) fn first(&self, ends: impl Fn(&[u8]) -> bool) -> Result<i64, StoreError> {
+        let (mut at, mut buf) = (self.start(), Vec::new());
+        while at < self.end() {
+            let read = self.read(at, 4096, &mut buf)?;
+            if let Some(place) = buf.chunks_exact(self.shape.unit).position(&ends) {
+                return Ok(at + place as i64);
+            }
+            at += read as i64;
+        }
+        Ok(at)
     }
 
     /// Makes `end` the end: later files go, the rest of the last one reads as zeros.

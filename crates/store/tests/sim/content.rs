@@ -1,0 +1,99 @@
+//! What is in one file of the simulated disk: what is durable, and what only the page cache knows.
+
+use crate::common::Random;
+
+const SECTOR: usize = 512;
+
+/// A change that is not synced.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Write(u64, Vec<u8>),
+    Length(u64),
+}
+
+/// A file's bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    durable: Vec<u8>,
+    changes: Vec<Change>,
+    now: Vec<u8>,
+}
+
+impl Content {
+    /// Nothing was ever written, and no size given.
+    pub fn is_new(&self) -> bool {
+        self.now.is_empty() && self.durable.is_empty() && self.changes.is_empty()
+    }
+
+    pub fn len(&self) -> u64 {
+        self.now.len() as u64
+    }
+
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let rest = self.now.get(offset as usize..).unwrap_or(&[]);
+        let length = rest.len().min(buf.len());
+        buf[..length].copy_from_slice(&rest[..length]);
+        length
+    }
+
+    pub fn change(&mut self, change: Change) {
+        apply(&mut self.now, &change);
+        self.changes.push(change);
+    }
+
+    pub fn sync(&mut self) {
+        self.changes.iter().for_each(|change| apply(&mut self.durable, change));
+        self.changes.clear();
+    }
+
+    /// The disk did not take what it should; the page cache goes on as if nothing had been.
+    pub fn fail_sync(&mut self, random: &mut Random) {
+        self.lose_changes(random);
+    }
+
+    /// The power went.
+    pub fn lose(&mut self, random: &mut Random) {
+        if !self.changes.is_empty() || self.now.len() != self.durable.len() || self.now != self.durable {
+            self.lose_changes(random);
+            self.now = self.durable.clone();
+        }
+    }
+
+    /// Each change is kept, lost, or kept in part.
+    fn lose_changes(&mut self, random: &mut Random) {
+        for change in std::mem::take(&mut self.changes) {
+            match (random.below(6), change) {
+                (0 | 1, _) => {}
+                (2, Change::Write(at, mut bytes)) => {
+                    bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
+                    apply(&mut self.durable, &Change::Write(at, bytes));
+                }
+                (3, Change::Write(at, bytes)) => self.keep_sectors(at, &bytes, random),
+                (_, change) => apply(&mut self.durable, &change),
+            }
+        }
+    }
+
+    fn keep_sectors(&mut self, at: u64, bytes: &[u8], random: &mut Random) {
+        let mut from = 0;
+        while from < bytes.len() {
+            let to = (from + SECTOR - (at as usize + from) % SECTOR).min(bytes.len());
+            if random.below(2) == 0 {
+                apply(&mut self.durable, &Change::Write(at + from as u64, bytes[from..to].to_vec()));
+            }
+            from = to;
+        }
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Length(length) => bytes.resize(*length as usize, 0),
+        Change::Write(_, new) if new.is_empty() => {}
+        Change::Write(at, new) => {
+            let end = *at as usize + new.len();
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[*at as usize..end].copy_from_slice(new);
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! One store from its first start on: what is done to it, how it ends, and how it starts again.
+
+use std::{
+    io::ErrorKind,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use store::{AppendError, Batch, Retention, Store, StoreConfig, StoreError};
+use wire::sys_flag;
+
+use super::{
+    disk::{Fault, SimDisk},
+    model::{BATCH_TOPIC, Model, QUEUES, Sent, TOPICS, Verdict},
+    raw::Stream,
+};
+use crate::common::{HandClock, Random, clock_at, message, small};
+
+const STARTS: usize = 16;
+const SEGMENT: i64 = 4096;
+
+pub struct Life {
+    pub disk: SimDisk,
+    config: StoreConfig,
+    clock: Arc<HandClock>,
+    random: Random,
+    model: Model,
+    /// A master's bytes, while this store is a slave.
+    stream: Option<Stream>,
+    number: u64,
+    /// The power went since the store was last open.
+    power_cut: bool,
+    full: bool,
+    story: Vec<String>,
+}
+
+impl Life {
+    pub fn new(seed: u64) -> Self {
+        let root = Path::new("/sim");
+        let batch_queue_topics: store::BatchQueueTopics = Arc::new(|topic| topic == TOPICS[BATCH_TOPIC]);
+        let config = StoreConfig {
+            sync_flush: seed % 2 == 0,
+            batch_queue_topics: Some(batch_queue_topics),
+            segment_size: SEGMENT as u64,
+            ..small(root)
+        };
+        Self {
+            disk: SimDisk::new(root, seed),
+            config,
+            clock: clock_at(1_000_000),
+            random: Random(seed),
+            model: Model::default(),
+            stream: None,
+            number: 0,
+            power_cut: false,
+            full: false,
+            story: Vec::new(),
+        }
+    }
+
+    /// What was done last.
+    pub fn story(&self) -> String {
+        self.story[self.story.len().saturating_sub(60)..].join("\n")
+    }
+
+    fn tell(&mut self, what: String) {
+        self.story.push(format!("  {:>7} {what}", self.disk.steps()));
+    }
+
+    pub fn run(&mut self) -> Verdict {
+        for _ in 0..STARTS {
+            let store = self.open()?;
+            self.model.check_recovered(&store, self.power_cut)?;
+            self.tell(format!("open: {} to {}, power cut: {}", store.min_phys(), store.max_phys(), self.power_cut));
+            self.power_cut = false;
+            self.work(&store)?;
+            let power_cut = self.random.below(2) == 0;
+            self.restart(power_cut);
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, power_cut: bool) {
+        self.tell(format!("restart, power cut: {power_cut}"));
+        self.disk.restart(power_cut);
+        self.power_cut |= power_cut;
+        self.stream = None;
+        self.full = false;
+        self.clock.0.fetch_add(self.random.below(10_000) as i64, Ordering::SeqCst);
+    }
+
+    /// Starts the store, through crashes and faults within its recovery.
+    fn open(&mut self) -> Result<Store, String> {
+        loop {
+            let fault = self.random.below(12);
+            match fault {
+                0..4 => self.disk.plan(self.random.below(500), Fault::Crash),
+                4 => self.disk.plan(self.random.below(20), Fault::Write(ErrorKind::Other)),
+                5 => self.disk.plan(self.random.below(20), Fault::Write(ErrorKind::StorageFull)),
+                6 => self.disk.plan(self.random.below(20), Fault::Sync(ErrorKind::Other)),
+                _ => {}
+            }
+            let opened = Store::open(self.config.clone(), Arc::new(self.disk.clone()), self.clock.clone());
+            let fired = self.disk.take_fired();
+            match opened {
+                Ok(store) if !self.disk.is_dead() => return Ok(store),
+                Err(error) if !fired => return Err(format!("it does not start: {error}")),
+                Ok(_) => self.tell("crash within the start".into()),
+                Err(error) => self.tell(format!("the start failed: {error}")),
+            }
+            // What a failed sync should have written is nowhere but in the page cache.
+            let power_cut = fault == 6 || self.random.below(2) == 0;
+            self.restart(power_cut);
+        }
+    }
+
+    fn work(&mut self, store: &Store) -> Verdict {
+        let steps = self.random.below(70);
+        let fault_at = self.random.below(steps + 1);
+        for step in 0..=steps {
+            if step == fault_at {
+                self.plan_fault();
+            }
+            let verdict = self.step(store);
+            if self.disk.is_dead() {
+                self.model.durable = self.model.durable.max(store.marks().flushed.get());
+                return Ok(());
+            }
+            if store.failed().is_some() {
+                return self.check_stopped(store);
+            }
+            verdict?;
+            if self.disk.fired() && !self.full {
+                return Err("a failed write or sync was passed over".into());
+            }
+        }
+        self.disk.take_fired();
+        self.set_full(false);
+        if self.random.below(3) == 0 { self.close(store) } else { Ok(()) }
+    }
+
+    fn plan_fault(&mut self) {
+        let after = self.random.below(120);
+        match self.random.below(10) {
+            0..6 => self.disk.plan(after, Fault::Crash),
+            6 => self.disk.plan(after % 30, Fault::Write(ErrorKind::Other)),
+            7 => self.disk.plan(after % 20, Fault::Sync(ErrorKind::Other)),
+            8 => self.disk.plan(after % 20, Fault::Sync(ErrorKind::StorageFull)),
+            _ => {}
+        }
+    }
+
+    /// A failed write or sync ended the store: nothing is stored or proven any more.
+    fn check_stopped(&mut self, store: &Store) -> Verdict {
+        let why = store.failed().unwrap_or_default().to_owned();
+        self.tell(format!("the store has failed: {why}"));
+        if !self.disk.take_fired() {
+            return Err(format!("it failed without a reason: {why}"));
+        }
+        let flushed = store.marks().flushed.get();
+        self.model.durable = self.model.durable.max(flushed);
+        let mut batch = Batch::new();
+        batch.push(&message("A", 0, b"", b"")).unwrap();
+        let stopped = matches!(store.append(&mut batch), Err(AppendError::Failed(_)))
+            && store.append_raw(store.max_phys(), b"x").is_err()
+            && store.flush().is_err()
+            && store.flush_queues().is_err()
+            && store.persist_checkpoint().is_err()
+            && store.truncate(store.max_phys()).is_err()
+            && store.close().is_err()
+            && store.marks().flushed.get() == flushed;
+        // What a failed sync should have written is nowhere but in the page cache.
+        self.power_cut = true;
+        self.disk.restart(true);
+        if stopped { Ok(()) } else { Err(format!("it goes on after: {why}")) }
+    }
+
+    fn step(&mut self, store: &Store) -> Verdict {
+        match self.random.below(60) {
+            0..24 => self.write(store),
+            24..34 => {
+                self.tell("dispatch".into());
+                store.dispatch();
+                Ok(())
+            }
+            34..41 => self.flush(store),
+            41..43 => self.call(store, "flush queues", |store| store.flush_queues()),
+            43..46 => {
+                self.call(store, "checkpoint", |store| store.flush_queues().and_then(|()| store.persist_checkpoint()))
+            }
+            46..49 => self.truncate(store),
+            49..52 => self.retain(store),
+            52 => self.delete_topic(store),
+            53 => self.change_role(store),
+            54 => {
+                let full = !self.full && self.random.below(2) == 0;
+                self.set_full(full);
+                Ok(())
+            }
+            _ => {
+                self.clock.0.fetch_add(self.random.below(3000) as i64, Ordering::SeqCst);
+                if self.full {
+                    return Ok(());
+                }
+                store.dispatch();
+                self.model.check(store)
+            }
+        }
+    }
+
+    fn set_full(&mut self, full: bool) {
+        if full != self.full {
+            self.tell(format!("full: {full}"));
+            self.full = full;
+            self.disk.set_full(full);
+        }
+    }
+
+    /// Is this error the consequence of something that was done to the disk?
+    fn excuse(&mut self, store: &Store, what: &str, error: &StoreError) -> Verdict {
+        self.tell(format!("{what}: {error}"));
+        let excused = self.disk.is_dead() || store.failed().is_some() || (self.full && error.is_disk_full());
+        if excused { Ok(()) } else { Err(format!("{what}: {error}, and the store goes on")) }
+    }
+
+    fn call(&mut self, store: &Store, what: &str, act: impl Fn(&Store) -> Result<(), StoreError>) -> Verdict {
+        self.tell(what.into());
+        act(store).or_else(|error| self.excuse(store, what, &error))
+    }
+
+    fn flush(&mut self, store: &Store) -> Verdict {
+        match store.flush() {
+            Ok(end) => {
+                self.tell(format!("flushed to {end}"));
+                self.model.durable = self.model.durable.max(end);
+                Ok(())
+            }
+            Err(error) => self.excuse(store, "flush", &error),
+        }
+    }
+
+    fn write(&mut self, store: &Store) -> Verdict {
+        match self.stream.take() {
+            Some(stream) => self.receive(store, stream),
+            None => self.append(store),
+        }
+    }
+
+    fn append(&mut self, store: &Store) -> Verdict {
+        let (mut batch, mut sent) = (Batch::new(), Vec::new());
+        let grouped = self.random.below(4) == 0;
+        if grouped {
+            batch.begin_group();
+        }
+        for _ in 0..=self.random.below(5) {
+            sent.push(self.push(&mut batch, if grouped { 150 } else { 500 }));
+        }
+        let result = store.append(&mut batch);
+        for (sent, entry) in sent.iter_mut().zip(batch.entries()) {
+            (sent.at, sent.end, sent.base) = (entry.physical_offset, entry.end(), entry.queue_offset);
+        }
+        self.tell(format!("append {} to {}: {result:?}", sent[0].at, sent[sent.len() - 1].end));
+        match result {
+            Ok(()) => {
+                for sent in sent {
+                    let next = self.model.next_offset(sent.topic, sent.queue_id);
+                    let unknown = self.model.late && next == 0;
+                    if sent.count > 0 && sent.base != next && !unknown {
+                        let topic = TOPICS[sent.topic];
+                        return Err(format!("{topic} {}: offset {}, not {next}", sent.queue_id, sent.base));
+                    }
+                    self.model.log.push(sent);
+                }
+                self.model.acked = store.max_phys();
+                Ok(())
+            }
+            Err(AppendError::DiskFull { .. }) if self.full => Ok(()),
+            Err(AppendError::Failed(_)) => {
+                // Some of it may be found.
+                self.model.log.append(&mut sent);
+                Ok(())
+            }
+            Err(error) => Err(format!("append: {error}")),
+        }
+    }
+
+    fn push(&mut self, batch: &mut Batch, longest: u64) -> Sent {
+        let (topic, queue_id) = (self.random.below(4) as usize, self.random.below(QUEUES as u64) as i32);
+        let body: Vec<u8> = (0..self.random.below(longest)).map(|_| self.random.next() as u8).collect();
+        let key = format!("k{}", self.number);
+        self.number += 1;
+        let (flag, count) = match self.random.below(12) {
+            0 => (sys_flag::TRANSACTION_PREPARED, 0),
+            1 => (sys_flag::TRANSACTION_COMMIT, 1),
+            2..6 if topic == BATCH_TOPIC => (sys_flag::INNER_BATCH, 1 + self.random.below(9) as i64),
+            _ => (0, 1),
+        };
+        let mut properties = format!("UNIQ_KEY\x01{key}\x02");
+        if flag == sys_flag::INNER_BATCH {
+            properties.push_str(&format!("INNER_NUM\x01{count}\x02"));
+        }
+        let record = wire::record_encode::NewRecord {
+            sys_flag: flag,
+            ..message(TOPICS[topic], queue_id, properties.as_bytes(), &body)
+        };
+        batch.push(&record).unwrap();
+        Sent { topic, queue_id, at: 0, end: 0, base: 0, count, key, body }
+    }
+
+    /// A piece of a master's log, cut anywhere.
+    fn receive(&mut self, store: &Store, mut stream: Stream) -> Verdict {
+        if stream.bytes.len() < 600 {
+            let now_ms = self.clock.0.load(Ordering::SeqCst);
+            stream.fill(&self.model, &mut self.number, SEGMENT, now_ms, &mut self.random);
+        }
+        let length = 1 + self.random.below(stream.bytes.len() as u64) as usize;
+        let end = stream.at + length as i64;
+        self.tell(format!("receive {} to {end}", stream.at));
+        match store.append_raw(stream.at, &stream.bytes[..length]) {
+            Ok(found) => {
+                assert_eq!(found, end);
+                stream.bytes.drain(..length);
+                stream.at = end;
+                let anew = self.model.arrive(stream.arrived(end));
+                self.model.acked = end;
+                self.stream = Some(stream);
+                // Once it is dispatched, what was before is gone for good, as after a deletion.
+                if anew { self.flush(store) } else { Ok(()) }
+            }
+            Err(error) => {
+                if !error.is_disk_full() || store.failed().is_some() || self.disk.is_dead() {
+                    self.model.log.append(&mut stream.arrived(end));
+                } else {
+                    self.stream = Some(stream);
+                }
+                self.excuse(store, "receive", &error)
+            }
+        }
+    }
+
+    fn change_role(&mut self, store: &Store) -> Verdict {
+        if self.stream.is_some() {
+            return self.promote(store);
+        }
+        let mut at = store.max_phys();
+        if store.min_phys() < 0 && self.model.log.is_empty() {
+            at += self.random.below(3) as i64 * SEGMENT;
+            self.model.late = at > 0;
+        }
+        self.tell(format!("slave from {at} on"));
+        self.stream = Some(Stream { at, ..Stream::default() });
+        Ok(())
+    }
+
+    /// A slave becomes master: what is no whole record goes.
+    fn promote(&mut self, store: &Store) -> Verdict {
+        self.set_full(false);
+        self.tell("promotion".into());
+        self.flush(store)?;
+        store.dispatch();
+        if self.disk.is_dead() || store.failed().is_some() {
+            return Ok(());
+        }
+        let end = store.marks().dispatched.get();
+        self.stream = None;
+        self.cut(store, end)
+    }
+
+    fn truncate(&mut self, store: &Store) -> Verdict {
+        let back = self.random.below(self.model.log.len().min(12) as u64 + 1) as usize;
+        let Some(at) = self.model.log.get(self.model.log.len() - back).map(|sent| sent.at) else { return Ok(()) };
+        if at < store.min_phys().max(self.model.floor) || self.full {
+            return Ok(());
+        }
+        self.stream = None;
+        self.cut(store, at)
+    }
+
+    fn cut(&mut self, store: &Store, at: i64) -> Verdict {
+        self.tell(format!("truncate at {at}"));
+        self.model.durable = self.model.durable.min(at);
+        self.model.acked = self.model.acked.min(at);
+        match store.truncate(at) {
+            Ok(()) => {
+                self.model.settle(at);
+                self.model.durable = at;
+                Ok(())
+            }
+            Err(error) => self.excuse(store, "truncate", &error),
+        }
+    }
+
+    fn retain(&mut self, store: &Store) -> Verdict {
+        let max_segments = self.random.below(3) as usize;
+        let retention = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments };
+        let sync_names = self.random.below(2) == 0;
+        self.call(store, "retention", |store| {
+            store.delete_expired(retention)?;
+            if sync_names { store.sync_names() } else { Ok(()) }
+        })
+    }
+
+    fn delete_topic(&mut self, store: &Store) -> Verdict {
+        let (topic, end) = (self.random.below(TOPICS.len() as u64) as usize, store.max_phys());
+        if self.stream.is_some() {
+            // The master deletes it too: what it sends next begins anew.
+            let whole = end % SEGMENT == 0 || self.model.log.last().is_some_and(|last| last.end == end);
+            if !whole {
+                return Ok(());
+            }
+            self.stream = Some(Stream { at: end, ..Stream::default() });
+        }
+        self.tell(format!("delete topic {} at {end}", TOPICS[topic]));
+        self.model.maybe_hidden = Some((topic, end));
+        match store.delete_topic(TOPICS[topic]) {
+            Ok(()) => {
+                self.model.maybe_hidden = None;
+                self.model.hidden[topic] = end;
+                Ok(())
+            }
+            Err(error) => {
+                if !self.disk.is_dead() && store.failed().is_none() {
+                    self.model.maybe_hidden = None;
+                }
+                self.excuse(store, "delete topic", &error)
+            }
+        }
+    }
+
+    fn close(&mut self, store: &Store) -> Verdict {
+        self.tell("close".into());
+        match store.close() {
+            Ok(()) => {
+                self.model.durable = store.marks().flushed.get();
+                Ok(())
+            }
+            Err(error) => self.excuse(store, "close", &error),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A master's log as a slave receives it: the bytes that come after what the model knows.
+
+use wire::{
+    record::{BLANK_HEAD, MAGIC_BLANK},
+    record_encode::{encode, patch},
+};
+
+use super::model::{Model, QUEUES, Sent, TOPICS};
+use crate::common::{Random, message};
+
+/// Bytes that are on their way, from `at` on.
+#[derive(Default)]
+pub struct Stream {
+    pub at: i64,
+    pub bytes: Vec<u8>,
+    /// Records whose last byte has not arrived.
+    pub incoming: Vec<Sent>,
+}
+
+impl Stream {
+    /// A master's next records behind what is known.
+    pub fn fill(&mut self, model: &Model, number: &mut u64, segment_size: i64, now_ms: i64, random: &mut Random) {
+        let mut known = model.clone();
+        known.log.extend(self.incoming.iter().cloned());
+        for _ in 0..=random.below(6) {
+            let (topic, queue_id) = (random.below(TOPICS.len() as u64) as usize, random.below(QUEUES as u64) as i32);
+            // Now and then the topic was deleted there and made again.
+            let base = match known.next_offset(topic, queue_id) {
+                0 if known.late => random.below(30) as i64,
+                _ if random.below(60) == 0 => 0,
+                next => next,
+            };
+            let body: Vec<u8> = (0..random.below(400)).map(|_| random.next() as u8).collect();
+            let key = format!("r{number}");
+            *number += 1;
+            let mut record = Vec::new();
+            let properties = format!("UNIQ_KEY\x01{key}\x02");
+            encode(&message(TOPICS[topic], queue_id, properties.as_bytes(), &body), &mut record).unwrap();
+            let mut at = self.at + self.bytes.len() as i64;
+            let left = segment_size - at % segment_size;
+            if left < segment_size && left < record.len() as i64 + BLANK_HEAD as i64 {
+                let mut blank = vec![0; left as usize];
+                blank[..4].copy_from_slice(&(left as i32).to_be_bytes());
+                blank[4..8].copy_from_slice(&MAGIC_BLANK.to_be_bytes());
+                self.bytes.extend_from_slice(&blank);
+                at += left;
+            }
+            patch(&mut record, base, at, now_ms);
+            self.bytes.extend_from_slice(&record);
+            let end = at + record.len() as i64;
+            let sent = Sent { topic, queue_id, at, end, base, count: 1, key, body };
+            known.log.push(sent.clone());
+            self.incoming.push(sent);
+        }
+    }
+
+    /// Takes the records out that end at or before `end`.
+    pub fn arrived(&mut self, end: i64) -> Vec<Sent> {
+        let whole = self.incoming.partition_point(|sent| sent.end <= end);
+        self.incoming.drain(..whole).collect()
+    }
+}
