@@ -17,6 +17,7 @@ mod get;
 mod handles;
 mod index;
 mod index_file;
+pub mod inspect;
 mod log;
 mod lookup;
 mod mark;
