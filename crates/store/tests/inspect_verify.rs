@@ -4,7 +4,8 @@ mod common;
 
 use std::{path::Path, sync::Arc};
 
-use common::{Fixture, Random};
+use common::{Fixture, damage, data};
+use serde_json::Value;
 use store::{
     RealDisk,
     inspect::{FindingKind, StoreView, Verified, ViewOptions, Watch, verify},
@@ -37,4 +38,45 @@ fn stores_of_java_are_sound() {
         assert!(found.findings.is_empty(), "{name}: {}", told(&found));
         println!("{name}: {found:?}");
     }
+}
+
+/// Each edit of a killed store is reported, and by the right name.
+#[test]
+fn each_cut_is_reported() {
+    let cuts = std::fs::read_to_string(data("java-5.3.3-torn/cuts.jsonl")).unwrap();
+    let mut damaged = 0;
+    for line in cuts.lines() {
+        let cut: Value = serde_json::from_str(line).unwrap();
+        let fixture = Fixture::unpack("java-5.3.3-killed");
+        let edits = cut["edits"].as_array().unwrap();
+        edits.iter().for_each(|edit| damage::apply(&fixture.root(), edit));
+        let found = check(&fixture.root(), &ViewOptions::default());
+        println!("{}: {}", cut["name"], told(&found));
+        assert_eq!(found.findings.is_empty(), edits.is_empty(), "{}: {}", cut["name"], told(&found));
+        damaged += usize::from(!edits.is_empty());
+        let kinds = found.findings.counts();
+        let has = |kind| kinds.contains_key(&kind);
+        let name = cut["name"].as_str().unwrap();
+        if name.contains("inverted") {
+            assert!(has(FindingKind::BodyCrc) && kinds.len() == 1, "{name}: {}", told(&found));
+        }
+        if name.contains("hole") {
+            assert!(has(FindingKind::BodyCrc) || has(FindingKind::Record), "{name}: {}", told(&found));
+        }
+        if name.starts_with("at a record boundary") && !name.contains("lost") {
+            assert!(
+                has(FindingKind::UnitWithoutRecord) && has(FindingKind::EntryWithoutRecord),
+                "{name}: {}",
+                told(&found)
+            );
+        }
+        if name.contains("lost") {
+            assert!(
+                has(FindingKind::RecordWithoutUnit) && has(FindingKind::RecordWithoutEntry),
+                "{name}: {}",
+                told(&found)
+            );
+        }
+    }
+    assert!(damaged >= 7, "{damaged}");
 }

@@ -133,23 +133,4 @@ impl IndexView {
         out.extend(bytes[..there].chunks_exact(ENTRY).map(IndexEntry::decode));
         Ok(())
     }
-
-    /// Physical offsets of records that may have a key of `hash`, newest first.
-    pub(crate) fn chain(&self, hash: i32, mut each: impl FnMut(i64)) -> Result<(), StoreError> {
-        let Some(geometry) = self.geometry else { return Ok(()) };
-        let mut number = self.slot(geometry, hash)?;
-        let mut bytes = [0; ENTRY];
-        while (1..=self.entries()).contains(&number) {
-            self.file.read_exact_at(geometry.entry_at(number), &mut bytes).at("read", &self.path)?;
-            let entry = IndexEntry::decode(&bytes);
-            if entry.hash == hash {
-                each(entry.physical);
-            }
-            if entry.previous >= number {
-                break;
-            }
-            number = entry.previous;
-        }
-        Ok(())
-    }
 }

@@ -1,11 +1,7 @@
 //! The commit log, for reading: segments as they lie in the directory, whatever is wrong with them, and a scanner that
 //! reads them in large pieces and finds its way past damage.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use parking_lot::RwLock;
 use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, Check, MAGIC_V1, MAGIC_V2, MIN_RECORD, RecordView, check};
@@ -44,10 +40,6 @@ impl LogFiles {
     /// Bytes of a segment.
     pub(crate) fn size(&self) -> i64 {
         self.size
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Segments by base.
@@ -117,14 +109,6 @@ impl LogFiles {
         let whole = read >= total && is_record(&bytes, offset);
         Ok(whole.then_some(bytes))
     }
-
-    /// Store time of the record at `offset`, in milliseconds.
-    pub(crate) fn store_time(&self, offset: i64) -> Result<Option<i64>, StoreError> {
-        let mut head = [0; 76];
-        let read = self.read(offset, &mut head)?;
-        let is_record = read == head.len() && get_i64(&head, AT_PHYSICAL_OFFSET) == offset;
-        Ok(is_record.then(|| get_i64(&head, wire::record::store_timestamp_at(get_i32(&head, 36)))))
-    }
 }
 
 fn size_of(found: &[Found]) -> i64 {
@@ -174,11 +158,7 @@ impl<'a> Scanner<'a> {
 
     /// Calls `each` for the records of one piece of the log and moves on behind them. Stops without having moved, or
     /// says [`Halt::More`].
-    pub(crate) fn step(
-        &mut self,
-        verify_crc: bool,
-        mut each: impl FnMut(&RecordView<'_>),
-    ) -> Result<Halt, StoreError> {
+    pub(crate) fn step(&mut self, verify_crc: bool, mut each: impl FnMut(&RecordView<'_>)) -> Result<Halt, StoreError> {
         let mut needed = CHUNK;
         self.after_blank = false;
         loop {

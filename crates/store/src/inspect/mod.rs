@@ -1,5 +1,5 @@
-//! Looking into a store directory from outside: a read-only view, and what the `tandem store` commands ask of it. Takes
-//! no lock, writes nothing (but [`rebuild`], which takes the lock), and bears that a broker writes meanwhile.
+//! Looking into a store directory from outside: a read-only view, and the check of a whole store over it. Takes no lock,
+//! writes nothing, and bears that a broker writes meanwhile.
 
 mod index;
 mod log;

@@ -106,7 +106,9 @@ impl StoreView {
                 self.queues_of(kind, &topic.name, &mut found)?;
             }
         }
-        found.sort_by(|a, b| (&a.topic, a.queue_id, a.kind.directory()).cmp(&(&b.topic, b.queue_id, b.kind.directory())));
+        found.sort_by(|a, b| {
+            (&a.topic, a.queue_id, a.kind.directory()).cmp(&(&b.topic, b.queue_id, b.kind.directory()))
+        });
         Ok(found)
     }
 

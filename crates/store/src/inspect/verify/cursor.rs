@@ -197,13 +197,7 @@ impl Cursor {
         // Retention took it during the walk.
         let gone = (ground.log_min..ground.log.min()).contains(&have.physical_offset);
         if !gone && !have.is_filler() {
-            self.run.add(
-                FindingKind::UnitWithoutRecord,
-                self.next,
-                have.physical_offset,
-                &self.name,
-                ground.findings,
-            );
+            self.run.add(FindingKind::UnitWithoutRecord, self.next, have.physical_offset, &self.name, ground.findings);
         }
         self.next += 1;
     }

@@ -168,7 +168,9 @@ impl<'a> EntryWalk<'a> {
             && (header.end_physical, header.end_timestamp) != (physical, time)
         {
             let Header { end_physical, end_timestamp, .. } = header;
-            bad(format!("the header ends at {end_physical} at time {end_timestamp}, the last entry is at {physical} of {time}"));
+            bad(format!(
+                "the header ends at {end_physical} at time {end_timestamp}, the last entry is at {physical} of {time}"
+            ));
         }
         let wrong = file.slots(geometry)?.iter().zip(&self.slots).filter(|(found, want)| found != want).count();
         if wrong > 0 {
@@ -245,24 +247,32 @@ impl<'a> EntryWalk<'a> {
 
     fn same_record(&mut self, entry: &IndexEntry, time: i64, ground: &mut Ground<'_>) {
         if !self.see(entry.hash) {
-            self.differs(entry, ground, || format!("has hash {}, which no key of its record at {} has", entry.hash, entry.physical));
+            self.differs(entry, ground, || {
+                format!("has hash {}, which no key of its record at {} has", entry.hash, entry.physical)
+            });
             return;
         }
         let Some(file) = &self.file else { return };
-        let seconds = |begin: i64| if begin <= 0 { 0 } else { ((time - begin) / 1000).clamp(0, i32::MAX.into()) as i32 };
+        let seconds =
+            |begin: i64| if begin <= 0 { 0 } else { ((time - begin) / 1000).clamp(0, i32::MAX.into()) as i32 };
         let begin = file.header.begin_timestamp;
         let first = self.number == 1;
         if first && !self.unclean && (begin, file.header.begin_physical) != (time, entry.physical) {
             let (name, physical) = (file.name(), file.header.begin_physical);
             ground.findings.add(FindingKind::IndexFile, 1, || {
-                format!("index {name}: the header begins at {physical} at time {begin}, the first entry is at {} of {time}", entry.physical)
+                format!(
+                    "index {name}: the header begins at {physical} at time {begin}, the first entry is at {} of {time}",
+                    entry.physical
+                )
             });
         }
         // Java counts the first entry from the end of the file before.
         let from_before = first && self.before.is_some_and(|before| seconds(before.end_timestamp) == entry.seconds);
         let known = !(self.unclean && begin <= 0);
         if known && entry.seconds != seconds(begin) && !from_before && !(first && entry.seconds == 0) {
-            self.differs(entry, ground, || format!("says {} s after the file's first, its record says {}", entry.seconds, seconds(begin)));
+            self.differs(entry, ground, || {
+                format!("says {} s after the file's first, its record says {}", entry.seconds, seconds(begin))
+            });
         }
         self.last = Some((entry.physical, time));
     }
@@ -298,7 +308,9 @@ impl<'a> EntryWalk<'a> {
         let slot = entry.hash.max(0) as usize % self.slots.len().max(1);
         if let Some(newest) = self.slots.get(slot).copied() {
             if newest != entry.previous {
-                self.differs(entry, ground, || format!("leads to entry {} of its slot, {newest} is the one before", entry.previous));
+                self.differs(entry, ground, || {
+                    format!("leads to entry {} of its slot, {newest} is the one before", entry.previous)
+                });
             }
             self.used += i32::from(newest == 0);
             self.slots[slot] = self.number;

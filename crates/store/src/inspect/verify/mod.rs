@@ -127,7 +127,11 @@ impl<'a> Walk<'a> {
             let expected = found[0].base + number as i64 * log.size();
             if segment.base != expected && (number == 0 || segment.base != found[number - 1].base + log.size()) {
                 self.out.findings.add(FindingKind::Segment, 1, || {
-                    format!("segment {:020} does not follow the one before: segments have {} bytes", segment.base, log.size())
+                    format!(
+                        "segment {:020} does not follow the one before: segments have {} bytes",
+                        segment.base,
+                        log.size()
+                    )
                 });
             }
             let unused = segment.base == last && segment.len == 0;
@@ -177,7 +181,9 @@ impl<'a> Walk<'a> {
         }
         let at = scanner.at;
         if self.out.running && next == self.view.log.min() {
-            self.out.notes.push(format!("retention removed the log up to {next} during the run: not checked from {at} on"));
+            self.out
+                .notes
+                .push(format!("retention removed the log up to {next} during the run: not checked from {at} on"));
         } else {
             self.out.findings.add(FindingKind::Segment, 1, || format!("the log from {at} to {next} is missing"));
         }
@@ -192,7 +198,9 @@ impl<'a> Walk<'a> {
             return Ok(true);
         }
         if let Some(stale) = scanner.first_byte(at)? {
-            self.out.notes.push(format!("bytes behind the end of the log ({at}) are not zero from {stale} on: left from before a truncation"));
+            self.out.notes.push(format!(
+                "bytes behind the end of the log ({at}) are not zero from {stale} on: left from before a truncation"
+            ));
         }
         Ok(false)
     }
@@ -245,7 +253,10 @@ impl<'a> Walk<'a> {
             if !whole {
                 let at = record.physical_offset();
                 self.out.findings.add(FindingKind::PropertyCrc, 1, || {
-                    format!("the record at {at} (topic {}) does not have the CRC of its property __CRC32#", record.topic())
+                    format!(
+                        "the record at {at} (topic {}) does not have the CRC of its property __CRC32#",
+                        record.topic()
+                    )
                 });
             }
         }
@@ -304,7 +315,9 @@ impl<'a> Walk<'a> {
         // Only a broker that did not stop cleanly may be behind with its views, and not with all of them.
         let may_lag = !self.out.clean && self.queues.any_unit();
         if may_lag && let Some((from, records)) = self.queues.behind() {
-            self.out.notes.push(format!("{records} records from {from} on have no units yet: the next start builds them"));
+            self.out
+                .notes
+                .push(format!("{records} records from {from} on have no units yet: the next start builds them"));
         } else {
             self.settle();
         }
@@ -317,7 +330,9 @@ impl<'a> Walk<'a> {
                 entries.settle(&mut ground);
             } else if let Some(missing) = entries.missing {
                 let (from, count) = (missing.first, missing.count);
-                self.out.notes.push(format!("{count} keys of records from {from} on have no index entry yet: the next start makes them"));
+                self.out.notes.push(format!(
+                    "{count} keys of records from {from} on have no index entry yet: the next start makes them"
+                ));
             }
             if entries.table_skipped {
                 self.out.notes.push("header and slots of the index file that is being filled are not compared: a start after this stop makes them anew".into());

@@ -257,7 +257,10 @@ impl QueueWalk {
             }
         }
         for cursor in self.cursors.iter().filter(|cursor| cursor.taken > 0) {
-            notes.push(format!("{} records of queue {} are from before its topic was deleted and made again", cursor.taken, cursor.name));
+            notes.push(format!(
+                "{} records of queue {} are from before its topic was deleted and made again",
+                cursor.taken, cursor.name
+            ));
         }
         if self.bad_topics > 0 {
             notes.push(format!("{} records have topics that cannot be queues", self.bad_topics));
