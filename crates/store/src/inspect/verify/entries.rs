@@ -48,6 +48,8 @@ pub(crate) struct EntryWalk<'a> {
     pub(crate) entries: u64,
     /// Header and slots of a file were not compared.
     pub(crate) table_skipped: bool,
+    /// The file that is being filled does not tell its sizes yet: its entries cannot be found.
+    pub(crate) sizes_unknown: bool,
 }
 
 impl<'a> EntryWalk<'a> {
@@ -71,6 +73,7 @@ impl<'a> EntryWalk<'a> {
             missing: None,
             entries: 0,
             table_skipped: false,
+            sizes_unknown: false,
         }
     }
 
@@ -115,7 +118,7 @@ impl<'a> EntryWalk<'a> {
     }
 
     fn open_next(&mut self, ground: &mut Ground<'_>) -> Result<bool, StoreError> {
-        for path in self.paths.by_ref() {
+        while let Some(path) = self.paths.next() {
             let file = match IndexView::open(self.disk, &path, self.geometry) {
                 // Retention took it.
                 Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
@@ -125,6 +128,11 @@ impl<'a> EntryWalk<'a> {
                 continue;
             }
             let Some(geometry) = file.geometry else {
+                // A broker writes the head of a new file with its first flush.
+                if self.unclean && file.header.next_entry <= 1 && self.paths.as_slice().is_empty() {
+                    self.sizes_unknown = true;
+                    return Ok(false);
+                }
                 ground.findings.add(FindingKind::IndexFile, 1, || {
                     format!("index {}: its header, slots and entries do not fit together; if the header is right, give maxHashSlotNum and maxIndexNum", file.name())
                 });
@@ -213,7 +221,15 @@ impl<'a> EntryWalk<'a> {
 
     /// Keys of the record in hand without an entry.
     fn lacking(&self) -> u64 {
+        if self.sizes_unknown {
+            return 0;
+        }
         self.wanted.iter().filter(|wanted| wanted.required && !wanted.seen).count() as u64
+    }
+
+    /// The record in hand has an entry: those before it are not merely late.
+    pub(crate) fn has_entry(&self) -> bool {
+        self.wanted.iter().any(|wanted| wanted.seen)
     }
 
     /// Remembers that the record in hand, at the end of the index, lacks entries.

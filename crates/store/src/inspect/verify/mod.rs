@@ -298,7 +298,11 @@ impl<'a> Walk<'a> {
         if !self.queues.has_unit(record) {
             return;
         }
-        self.settle();
+        if self.entries.as_ref().is_none_or(|entries| entries.missing.is_none() || entries.has_entry()) {
+            self.settle();
+        } else {
+            self.queues.settle(&mut self.out.findings);
+        }
     }
 
     fn settle(&mut self) {
@@ -314,19 +318,21 @@ impl<'a> Walk<'a> {
         let new_from = if self.out.running { self.built } else { i64::MAX };
         // Only a broker that did not stop cleanly may be behind with its views, and not with all of them.
         let may_lag = !self.out.clean && self.queues.any_unit();
-        if may_lag && let Some((from, records)) = self.queues.behind() {
-            self.out
+        match self.queues.behind() {
+            Some((from, records)) if may_lag => self
+                .out
                 .notes
-                .push(format!("{records} records from {from} on have no units yet: the next start builds them"));
-        } else {
-            self.settle();
+                .push(format!("{records} records from {from} on have no units yet: the next start builds them")),
+            _ if may_lag => {}
+            _ => self.settle(),
         }
         let mut ground = Ground { log: &self.view.log, findings: &mut self.out.findings, log_min: self.out.min };
         self.queues.finish(new_from, &mut ground)?;
         self.queues.report(self.view, may_lag, ground.findings, &mut self.out.notes);
         if let Some(entries) = &mut self.entries {
             entries.finish(new_from, &mut ground)?;
-            if !may_lag {
+            // As with the units: not with all of them.
+            if !may_lag || entries.entries == 0 {
                 entries.settle(&mut ground);
             } else if let Some(missing) = entries.missing {
                 let (from, count) = (missing.first, missing.count);
@@ -336,6 +342,9 @@ impl<'a> Walk<'a> {
             }
             if entries.table_skipped {
                 self.out.notes.push("header and slots of the index file that is being filled are not compared: a start after this stop makes them anew".into());
+            }
+            if entries.sizes_unknown {
+                self.out.notes.push("entries of the index file that is being filled are not compared: it does not tell its sizes yet; give maxHashSlotNum and maxIndexNum".into());
             }
             self.out.entries = entries.entries;
         }
