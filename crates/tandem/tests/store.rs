@@ -96,7 +96,7 @@ fn flip(path: &Path, at: usize) {
 }
 
 fn refused(dir: &Path, part: &str) {
-    for json in [&["verify"][..], &["verify", "--json"]] {
+    for json in [&["verify"][..], &["verify", "--json"], &["inspect"]] {
         let out = tandem(json, dir);
         let line = text(&out.stderr);
         assert_eq!((out.status.code(), line.lines().count()), (Some(2), 1), "{line}");
@@ -177,4 +177,34 @@ fn what_cannot_be_looked_at_is_one_line_and_exit_code_2() {
     std::fs::write(rocks.join("consumequeue/CURRENT"), "MANIFEST-000001").unwrap();
     refused(&rocks, "storeType=defaultRocksDB");
     assert_eq!(tandem(&["verify", "--no-such-flag"], dir.path()).status.code(), Some(2));
+}
+
+#[test]
+fn inspect_shows_what_is_there_and_what_a_start_would_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = sound(dir.path());
+    let run = || {
+        let before = content(dir.path());
+        let out = tandem(&["inspect", "--json"], dir.path());
+        assert_eq!((out.status.code(), content(dir.path())), (Some(0), before), "{}", text(&out.stderr));
+        Json::parse(&out.stdout).unwrap()
+    };
+    let member = |json: &Json, name: &str| json.get(name).cloned().unwrap_or_else(|| panic!("{name}: {json:?}"));
+    let json = run();
+    let Json::Arr(queues) = member(&json, "queues") else { panic!("{json:?}") };
+    let ranges: Vec<_> = queues.iter().map(|queue| (member(queue, "min"), member(queue, "max"))).collect();
+    assert_eq!(ranges, [(0.into(), 20.into()), (0.into(), 20.into())]);
+    assert_eq!(member(&member(&json, "nextStart"), "queues"), Json::Arr(Vec::new()));
+
+    // Killed, and the last record torn: the start drops it.
+    std::fs::write(dir.path().join("abort"), "").unwrap();
+    let last = *places.last().unwrap();
+    let base = last - last % 4096;
+    flip(&dir.path().join(format!("commitlog/{base:020}")), (last - base) as usize + 110);
+    let json = run();
+    assert_eq!((member(&json, "abort"), member(&json, "running")), (true.into(), false.into()));
+    let next = member(&json, "nextStart");
+    assert_eq!(member(&next, "end").to_i64(), Some(last), "{next:?}");
+    let told = text(&tandem(&["inspect"], dir.path()).stdout);
+    assert!(told.contains("T 1: 0 to 20, then 0 to 19") && told.contains("abort file"), "{told}");
 }

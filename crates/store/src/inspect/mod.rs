@@ -1,10 +1,13 @@
-//! Looking into a store directory from outside: a read-only view, and the check of a whole store over it. Takes no lock,
+//! Looking into a store directory from outside: a read-only view, what is in it, and the check of a whole store over it. Takes no lock,
 //! writes nothing, and bears that a broker writes meanwhile.
 
+mod facts;
 mod index;
 mod log;
+mod overlay;
 mod queues;
 mod read_only;
+mod recovery;
 mod verify;
 mod view;
 
@@ -13,6 +16,8 @@ use wire::{
     record::{RecordView, body_crc},
 };
 
+pub use facts::{ConfigFacts, ConfigState, Facts, IndexFacts, QueueFacts, inspect};
+pub use recovery::{QueueChange, Recovery};
 pub use verify::{Finding, FindingKind, Findings, Verified, Watch, verify};
 pub use view::{StoreView, ViewError, ViewOptions};
 

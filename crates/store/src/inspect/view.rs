@@ -15,6 +15,7 @@ use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     handles::Handles,
+    index_file::Geometry,
     inspect::{log::LogFiles, queues::QueueFiles, read_only::ReadOnlyDisk},
     queue::Kind,
 };
@@ -151,6 +152,12 @@ impl StoreView {
                 read => bytes.extend_from_slice(&chunk[..read]),
             }
         }
+    }
+
+    /// Sizes of index files, where the caller knows them.
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
+        let (slots, max_index) = (self.options.max_hash_slots?, self.options.max_index?);
+        Some(Geometry { slots, max_index })
     }
 
     /// What building units takes from the configuration.

@@ -1,6 +1,7 @@
 //! `tandem store`: looks into the store directory of a Java or Tandem broker, also while the broker runs. Takes no lock
 //! and changes nothing in the directory.
 
+mod inspect;
 mod place;
 mod progress;
 mod table;
@@ -21,6 +22,8 @@ pub struct StoreArgs {
 enum Command {
     /// Check log, consume queues and index against each other. Exit code: 0 sound, 1 damage found, 2 could not run.
     Verify(verify::VerifyArgs),
+    /// Show segments, queues, index, checkpoint, configuration, and what the next start would do.
+    Inspect(inspect::InspectArgs),
 }
 
 /// How a command ended.
@@ -35,6 +38,7 @@ enum End {
 pub fn run(args: &StoreArgs) -> ExitCode {
     let end = match &args.command {
         Command::Verify(args) => verify::run(args),
+        Command::Inspect(args) => inspect::run(args),
     };
     match end {
         Ok(End::Well) => ExitCode::SUCCESS,

@@ -12,7 +12,6 @@ use wire::record::{Check, RecordView, check};
 use crate::{
     deleted::Deleted,
     error::StoreError,
-    index_file::Geometry,
     inspect::{
         index,
         log::{Halt, Scanner},
@@ -92,10 +91,7 @@ impl<'a> Walk<'a> {
         let min = view.log.min();
         let queues = QueueWalk::new(view, min)?;
         let options = &view.options;
-        let geometry = match (options.max_hash_slots, options.max_index) {
-            (Some(slots), Some(max_index)) => Some(Geometry { slots, max_index }),
-            _ => None,
-        };
+        let geometry = view.geometry();
         let entries = match options.without_index {
             true => None,
             false => Some(EntryWalk::new(&*view.disk, index::find(&*view.disk, &view.root)?, geometry, !clean)),
