@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::Arc,
 };
 
@@ -207,4 +207,57 @@ fn inspect_shows_what_is_there_and_what_a_start_would_do() {
     assert_eq!(member(&next, "end").to_i64(), Some(last), "{next:?}");
     let told = text(&tandem(&["inspect"], dir.path()).stdout);
     assert!(told.contains("T 1: 0 to 20, then 0 to 19") && told.contains("abort file"), "{told}");
+}
+
+#[test]
+fn cat_prints_what_was_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = sound(dir.path());
+    let run = |args: &[&str]| -> Vec<Json> {
+        let out = tandem(&[&["cat"], args].concat(), dir.path());
+        assert_eq!(out.status.code(), Some(0), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout).lines().map(|line| Json::parse(line.as_bytes()).unwrap()).collect()
+    };
+    let physical = |args: &[&str]| -> Vec<i64> {
+        run(args).iter().map(|json| json.get("physicalOffset").and_then(Json::to_i64).unwrap()).collect()
+    };
+    assert_eq!(physical(&[]), places);
+    assert_eq!(physical(&["--topic", "U"]), [0i64; 0]);
+    assert_eq!(physical(&["--topic", "T", "--queue", "1", "--offset", "17"]), [places[35], places[37], places[39]]);
+    assert_eq!(physical(&["--topic", "T", "--queue", "0", "--offset", "3", "--count", "1"]), [places[6]]);
+    assert_eq!(physical(&["--key", "k4"]), [places[4]]);
+    assert_eq!(physical(&["--physical", &places[21].to_string()]), [places[21]]);
+    assert_eq!(physical(&["--from", "1700000000000", "--to", "1700000000000"]).len(), 40);
+    assert!(physical(&["--from", "1700000000001"]).is_empty() && physical(&["--to", "1699999999999"]).is_empty());
+    let one = &run(&["--key", "k4"])[0];
+    let body = one.get("body").and_then(Json::as_str).unwrap();
+    assert_eq!((body, one.get("queueId").and_then(Json::to_i64)), (format!("body {:080}", 4).as_str(), Some(0)));
+    let out = tandem(&["cat", "--physical", "1"], dir.path());
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{}", text(&out.stderr));
+
+    // A damaged record is told and never printed.
+    flip(&dir.path().join("commitlog/00000000000000000000"), places[3] as usize + 110);
+    let out = tandem(&["cat"], dir.path());
+    let told = format!("bytes {} to {} of the log are passed over", places[3], places[4]);
+    assert!(text(&out.stderr).contains(&told), "{}", text(&out.stderr));
+    assert_eq!((out.status.code(), text(&out.stdout).lines().count()), (Some(1), 39));
+}
+
+#[test]
+fn cat_of_bytes_and_into_a_closed_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, "T", 0, "k", &[0xFF, 0xFE, 0xFB]);
+    for _ in 0..2000 {
+        put(&store, "T", 0, "k", &[b'x'; 100]);
+    }
+    store.close().unwrap();
+    let out = tandem(&["cat", "--count", "1"], dir.path());
+    assert!(text(&out.stdout).contains(r#""bodyBase64":"//77""#), "{}", text(&out.stdout));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.args(["store", "cat"]).arg(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(0), ""));
 }

@@ -8,6 +8,7 @@ mod overlay;
 mod queues;
 mod read_only;
 mod recovery;
+mod select;
 mod verify;
 mod view;
 
@@ -18,6 +19,7 @@ use wire::{
 
 pub use facts::{ConfigFacts, ConfigState, Facts, IndexFacts, QueueFacts, inspect};
 pub use recovery::{QueueChange, Recovery};
+pub use select::{Reader, Selection, read, read_one};
 pub use verify::{Finding, FindingKind, Findings, Verified, Watch, verify};
 pub use view::{StoreView, ViewError, ViewOptions};
 

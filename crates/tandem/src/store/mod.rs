@@ -1,6 +1,7 @@
 //! `tandem store`: looks into the store directory of a Java or Tandem broker, also while the broker runs. Takes no lock
 //! and changes nothing in the directory.
 
+mod cat;
 mod inspect;
 mod place;
 mod progress;
@@ -24,6 +25,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Show segments, queues, index, checkpoint, configuration, and what the next start would do.
     Inspect(inspect::InspectArgs),
+    /// Print messages as JSON lines, in the order of the log.
+    Cat(cat::CatArgs),
 }
 
 /// How a command ended.
@@ -39,6 +42,7 @@ pub fn run(args: &StoreArgs) -> ExitCode {
     let end = match &args.command {
         Command::Verify(args) => verify::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Cat(args) => cat::run(args),
     };
     match end {
         Ok(End::Well) => ExitCode::SUCCESS,
