@@ -118,12 +118,19 @@ impl<'a> EntryWalk<'a> {
     }
 
     fn open_next(&mut self, ground: &mut Ground<'_>) -> Result<bool, StoreError> {
-        while let Some(path) = self.paths.next() {
+        while let Some(path) = self.paths.as_slice().first().cloned() {
             let file = match IndexView::open(self.disk, &path, self.geometry) {
                 // Retention took it.
-                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
-                other => other?,
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+                other => Some(other?),
             };
+            let is_last = self.paths.as_slice().len() == 1;
+            if self.unclean && is_last && file.as_ref().is_some_and(|file| file.len == 0) {
+                // A broker is about to give it its size: asked again.
+                return Ok(false);
+            }
+            self.paths.next();
+            let Some(file) = file else { continue };
             if file.header.next_entry <= 1 && !self.unclean {
                 continue;
             }
