@@ -254,12 +254,12 @@ pub(crate) fn founded(log: &Log, queue: &Queue, unit: &Unit) -> Founded {
 }
 
 /// Topics become directories: nothing that leaves its parent, and short enough for a file name.
-fn is_directory_name(topic: &str) -> bool {
+pub(crate) fn is_directory_name(topic: &str) -> bool {
     let forbidden = |byte: u8| byte == b'/' || byte == 0;
     !topic.is_empty() && topic.len() <= 255 && topic != "." && topic != ".." && !topic.bytes().any(forbidden)
 }
 
-fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>) -> Unit {
+pub(crate) fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>) -> Unit {
     let (queue_offset, count) = match kind {
         Kind::Simple => (record.queue_offset(), 1),
         Kind::Batch => inner_batch(record),
@@ -311,8 +311,16 @@ fn delay_ms(levels: &[i64], level: i64) -> i64 {
 }
 
 fn put_keys(index: &Index, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+    match keys_of(record, views.config.index_tags) {
+        Some(keys) => index.put(&keys, views.now_ms),
+        None => Ok(()),
+    }
+}
+
+/// What is indexed of a record; `None` for a rollback.
+pub(crate) fn keys_of<'a>(record: &RecordView<'a>, with_tags: bool) -> Option<Keys<'a>> {
     if record.sys_flag() & sys_flag::TRANSACTION_MASK == sys_flag::TRANSACTION_ROLLBACK {
-        return Ok(());
+        return None;
     }
     let mut keys = Keys {
         topic: record.topic(),
@@ -326,11 +334,11 @@ fn put_keys(index: &Index, views: &Views<'_>, record: &RecordView<'_>) -> Result
         match name {
             property::UNIQ_KEY => keys.unique = Some(value),
             property::KEYS => keys.keys = Some(value),
-            property::TAGS if views.config.index_tags => keys.tags = Some(value),
+            property::TAGS if with_tags => keys.tags = Some(value),
             _ => {}
         }
     }
-    index.put(&keys, views.now_ms)
+    Some(keys)
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use std::{io, path::Path, sync::Arc};
 pub trait Disk: Send + Sync {
     /// Opens for reading and writing. With `create` a missing file is made, empty; an existing one keeps its content.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading alone: needs no permission to write.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path, false)
+    }
     /// Files and directories directly in `dir`, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
     /// True when something of that name exists.
@@ -28,6 +32,11 @@ pub trait Disk: Send + Sync {
     /// Makes the file if need be and takes an exclusive lock that other processes see, Java brokers among them.
     /// `None` when somebody else holds it. Dropping the guard releases it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>>;
+    /// True when somebody holds [`Disk::lock`] on `path`; takes nothing and opens nothing. `None` where that cannot be
+    /// told.
+    fn is_locked(&self, _path: &Path) -> io::Result<Option<bool>> {
+        Ok(None)
+    }
 }
 
 /// An open file. Positions are bytes from its start.

@@ -12,6 +12,9 @@ use crate::{
     index_file::{Chain, Geometry, Header, IndexFile, Unsynced},
 };
 
+/// Stands before tags, which have entries since Java 5.4.
+pub(crate) const TAGS_MARK: &str = "T#";
+
 /// What is indexed of a record.
 pub(crate) struct Keys<'a> {
     pub(crate) topic: &'a str,
@@ -22,6 +25,21 @@ pub(crate) struct Keys<'a> {
     pub(crate) tags: Option<&'a str>,
     pub(crate) physical_offset: i64,
     pub(crate) store_timestamp: i64,
+}
+
+impl<'a> Keys<'a> {
+    /// What follows `topic#` in each indexed text, in Java's order: the unique key, the keys, the tags.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = [&'a str; 2]> + use<'a> {
+        let keys = self.keys.unwrap_or_default().split(' ').filter(|key| !key.is_empty()).map(|key| [key, ""]);
+        self.unique.map(|unique| [unique, ""]).into_iter().chain(keys).chain(self.tags.map(|tags| [TAGS_MARK, tags]))
+    }
+
+    /// Hash of one of the parts.
+    pub(crate) fn hash(&self, part: [&str; 2], scratch: &mut String) -> i32 {
+        scratch.clear();
+        scratch.extend([self.topic, "#", part[0], part[1]]);
+        key_hash(scratch)
+    }
 }
 
 /// All index files.
@@ -135,25 +153,15 @@ impl Index {
         if seen || (keys.unique.is_none() && keys.keys.is_none() && keys.tags.is_none()) {
             return Ok(());
         }
-        if let Some(unique) = keys.unique {
-            self.put_key(&mut state, keys, [unique, ""], now_ms)?;
-        }
-        for key in keys.keys.unwrap_or_default().split(' ').filter(|key| !key.is_empty()) {
-            self.put_key(&mut state, keys, [key, ""], now_ms)?;
-        }
-        if let Some(tags) = keys.tags {
-            self.put_key(&mut state, keys, ["T#", tags], now_ms)?;
+        for key in keys.parts() {
+            self.put_key(&mut state, keys, key, now_ms)?;
         }
         state.last_physical = Some(keys.physical_offset);
         Ok(())
     }
 
     fn put_key(&self, state: &mut State, keys: &Keys<'_>, key: [&str; 2], now_ms: i64) -> Result<(), StoreError> {
-        let mut text = std::mem::take(&mut state.scratch);
-        text.clear();
-        text.extend([keys.topic, "#", key[0], key[1]]);
-        let hash = key_hash(&text);
-        state.scratch = text;
+        let hash = keys.hash(key, &mut state.scratch);
         if state.files.last().is_none_or(IndexFile::is_full) {
             self.add_file(state, now_ms)?;
         }
@@ -271,7 +279,7 @@ impl Index {
 }
 
 /// Java's `Math.abs(hashCode)`, with the one value that has no absolute mapped to 0.
-fn key_hash(text: &str) -> i32 {
+pub(crate) fn key_hash(text: &str) -> i32 {
     java_hash(text).checked_abs().unwrap_or(0)
 }
 

@@ -13,9 +13,9 @@ use crate::{
     queue::{get_i32, get_i64},
 };
 
-const HEADER: u64 = 40;
-const ENTRY: usize = 20;
-const SLOT: usize = 4;
+pub(crate) const HEADER: u64 = 40;
+pub(crate) const ENTRY: usize = 20;
+pub(crate) const SLOT: usize = 4;
 /// Slots are written back in pieces of this many bytes.
 const PAGE: usize = 4096;
 
@@ -32,7 +32,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         Self {
             begin_timestamp: get_i64(bytes, 0),
             end_timestamp: get_i64(bytes, 8),
@@ -57,15 +57,15 @@ impl Header {
 
 /// One entry: a key of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct IndexEntry {
-    hash: i32,
-    physical: i64,
-    seconds: i32,
-    previous: i32,
+pub(crate) struct IndexEntry {
+    pub(crate) hash: i32,
+    pub(crate) physical: i64,
+    pub(crate) seconds: i32,
+    pub(crate) previous: i32,
 }
 
 impl IndexEntry {
-    fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         Self {
             hash: get_i32(bytes, 0),
             physical: get_i64(bytes, 4),
@@ -92,7 +92,7 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    fn entry_at(self, number: i32) -> u64 {
+    pub(crate) fn entry_at(self, number: i32) -> u64 {
         HEADER + u64::from(self.slots) * SLOT as u64 + number as u64 * ENTRY as u64
     }
 

@@ -18,6 +18,7 @@ mod get;
 mod handles;
 mod index;
 mod index_file;
+pub mod inspect;
 mod late;
 mod lmq;
 mod log;

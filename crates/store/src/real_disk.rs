@@ -44,8 +44,17 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile(file)))
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile(fs::File::open(path)?)))
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        fs::read_dir(dir)?.map(|entry| describe(&entry?)).collect()
+        let described = |entry: io::Result<fs::DirEntry>| match describe(&entry?) {
+            // Removed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        };
+        fs::read_dir(dir)?.filter_map(|entry| described(entry).transpose()).collect()
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -103,6 +112,29 @@ impl Disk for RealDisk {
         held.insert(id);
         Ok(Some(Box::new(RealLock { file: Some(file), id })))
     }
+
+    fn is_locked(&self, path: &Path) -> io::Result<Option<bool>> {
+        let meta = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(false)),
+            other => other?,
+        };
+        if LOCKED_HERE.lock().contains(&(meta.dev(), meta.ino())) {
+            return Ok(Some(true));
+        }
+        // Asking the file itself means opening it, and closing it again would drop this process's own locks.
+        let Ok(table) = fs::read_to_string("/proc/locks") else { return Ok(None) };
+        Ok(Some(table.lines().any(|line| locks_inode(line, meta.ino()))))
+    }
+}
+
+/// A line of `/proc/locks`: number, POSIX, ADVISORY, WRITE, process, `major:minor:inode`, first byte, last byte. The
+/// device is not compared: layered file systems show another one.
+fn locks_inode(line: &str, inode: u64) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    let posix = words.next() == Some("POSIX");
+    let writes = words.nth(1) == Some("WRITE");
+    let of_file = words.nth(1).and_then(|id| id.rsplit(':').next()?.parse().ok()) == Some(inode);
+    posix && writes && of_file
 }
 
 fn describe(entry: &fs::DirEntry) -> io::Result<DirEntry> {
@@ -147,6 +179,20 @@ mod tests {
         drop(first);
         assert!(RealDisk.lock(&path).unwrap().is_some());
         assert_eq!(fs::read(&path).unwrap(), b"lock");
+    }
+
+    #[test]
+    fn a_lock_is_seen_without_touching_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(RealDisk.is_locked(&path).unwrap(), Some(false));
+        let held = RealDisk.lock(&path).unwrap();
+        assert_eq!(RealDisk.is_locked(&path).unwrap(), Some(true));
+        let inode = fs::metadata(&path).unwrap().ino();
+        let table = fs::read_to_string("/proc/locks").unwrap();
+        assert!(table.lines().any(|line| locks_inode(line, inode)), "{table}");
+        drop(held);
+        assert_ne!(RealDisk.is_locked(&path).unwrap(), Some(true));
     }
 
     #[test]

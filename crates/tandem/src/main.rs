@@ -1,10 +1,11 @@
-//! The one binary: `up`, `broker`, `namesrv`, `bench`. Reads the command line, starts the parts, waits for a signal.
+//! The one binary: `up`, `broker`, `namesrv`, `bench`, `store`. Reads the command line, starts the parts, waits for a signal.
 //! Decides nothing that a part should decide.
 
 mod bench;
 mod broker;
 mod namesrv;
 mod signals;
+mod store;
 mod up;
 
 use std::process::ExitCode;
@@ -29,27 +30,31 @@ enum Command {
     Namesrv(namesrv::NamesrvArgs),
     /// Measure a broker, this one or any other.
     Bench(bench::BenchArgs),
+    /// Look into a store directory; changes nothing in it.
+    Store(store::StoreArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_log();
+    let is_tool = matches!(cli.command, Command::Store(_));
+    init_log(if is_tool { "error" } else { "info" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    let result = runtime.block_on(async {
-        match cli.command {
+    runtime.block_on(async {
+        let result = match cli.command {
             Command::Up(args) => up::run(args).await,
             Command::Broker(args) => broker::run(args).await,
             Command::Namesrv(args) => namesrv::run(args).await,
             Command::Bench(args) => bench::run(args).await,
+            Command::Store(args) => return store::run(&args),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
         }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
-    }
+    })
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
@@ -72,9 +77,9 @@ fn keys(entries: &[String]) -> anyhow::Result<impl Iterator<Item = (&str, &str)>
 }
 
 /// Log lines go to standard error; `RUST_LOG` sets what is said.
-fn init_log() {
+fn init_log(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,6 +1,8 @@
 //! What the tests of the store share: fixtures of Java brokers, a clock that is set by hand, small messages.
 #![allow(dead_code, missing_docs)]
 
+pub mod damage;
+
 use std::{
     io::Read,
     path::{Path, PathBuf},

@@ -1,0 +1,136 @@
+//! Index files, for reading: sizes worked out from the file itself, the header, entries in order, and the chain of one
+//! key. Trusts no number in them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    disk::{Disk, File, list_sorted},
+    error::{IoContext, StoreError},
+    index_file::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    queue::get_i32,
+};
+
+/// Entries that are read at once.
+const AT_ONCE: usize = 3200;
+
+/// Sizes of Java's default file.
+const DEFAULT: Geometry = Geometry { slots: 5_000_000, max_index: 20_000_000 };
+
+/// One index file.
+pub(crate) struct IndexView {
+    pub(crate) path: PathBuf,
+    file: Arc<dyn File>,
+    pub(crate) len: u64,
+    pub(crate) header: Header,
+    pub(crate) geometry: Option<Geometry>,
+}
+
+/// The index files of a store, oldest first.
+pub(crate) fn find(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let dir = root.join("index");
+    let entries = list_sorted(disk, &dir).at("list", &dir)?;
+    let named = |name: &str| name.parse::<u64>().is_ok();
+    Ok(entries.into_iter().filter(|e| !e.is_dir && named(&e.name)).map(|e| dir.join(e.name)).collect())
+}
+
+impl IndexView {
+    /// Opens a file; `known` are its sizes where the caller knows them.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, known: Option<Geometry>) -> Result<Self, StoreError> {
+        let file = disk.open_read(path).at("open", path)?;
+        let len = file.len().at("size", path)?;
+        let mut head = [0; HEADER as usize];
+        let header = match file.read_exact_at(0, &mut head) {
+            Ok(()) => Header::decode(&head),
+            Err(_) => Header { next_entry: 1, ..Header::default() },
+        };
+        let mut view = Self { path: path.to_path_buf(), file, len, header, geometry: known };
+        if known.is_none() {
+            view.geometry = view.work_out()?;
+        }
+        Ok(view)
+    }
+
+    /// Number of entries that the header tells, within the file's size.
+    pub(crate) fn entries(&self) -> i32 {
+        let most = self.geometry.map_or(1, |geometry| geometry.max_index as i32);
+        self.header.next_entry.clamp(1, most) - 1
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Slots and entries of a file of this length, such that the first entry and the count of used slots fit.
+    fn work_out(&self) -> Result<Option<Geometry>, StoreError> {
+        if self.len == DEFAULT.file_size() {
+            return Ok(Some(DEFAULT));
+        }
+        let room = self.len.saturating_sub(HEADER);
+        let (mut used, mut slot) = (0, 0u64);
+        let mut bytes = vec![0; SLOT * 4096];
+        // The slots come first: walk over them and try each place where they may end.
+        while (slot + 1) * SLOT as u64 <= room {
+            let left = (room - slot * SLOT as u64).min(bytes.len() as u64) as usize / SLOT * SLOT;
+            self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes[..left]).at("read", &self.path)?;
+            for word in bytes[..left].chunks_exact(SLOT) {
+                used += i32::from(get_i32(word, 0) != 0);
+                slot += 1;
+                let rest = room - slot * SLOT as u64;
+                let geometry = Geometry { slots: slot as u32, max_index: (rest / ENTRY as u64) as u32 };
+                if rest.is_multiple_of(ENTRY as u64) && self.fits(used, geometry)? {
+                    return Ok(Some(geometry));
+                }
+            }
+            if used > self.header.used_slots {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn fits(&self, used: i32, geometry: Geometry) -> Result<bool, StoreError> {
+        let count = self.header.next_entry;
+        let sizes = geometry.max_index >= 2 && (2..=geometry.max_index as i32).contains(&count);
+        if !sizes || used != self.header.used_slots {
+            return Ok(false);
+        }
+        let mut bytes = [0; ENTRY];
+        self.file.read_exact_at(geometry.entry_at(1), &mut bytes).at("read", &self.path)?;
+        let first = IndexEntry::decode(&bytes);
+        self.file.read_exact_at(geometry.entry_at(count - 1), &mut bytes).at("read", &self.path)?;
+        let last = IndexEntry::decode(&bytes);
+        let first_fits = first.physical == self.header.begin_physical && first.previous == 0 && first.hash >= 0;
+        let last_fits = last.physical == self.header.end_physical && last.hash >= 0;
+        Ok(first_fits && last_fits && self.slot(geometry, last.hash)? == count - 1)
+    }
+
+    fn slot(&self, geometry: Geometry, hash: i32) -> Result<i32, StoreError> {
+        let mut bytes = [0; SLOT];
+        let slot = hash.max(0) as u64 % u64::from(geometry.slots);
+        self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes).at("read", &self.path)?;
+        Ok(i32::from_be_bytes(bytes))
+    }
+
+    /// All slots.
+    pub(crate) fn slots(&self, geometry: Geometry) -> Result<Vec<i32>, StoreError> {
+        let mut bytes = vec![0; geometry.slots as usize * SLOT];
+        self.file.read_exact_at(HEADER, &mut bytes).at("read", &self.path)?;
+        Ok(bytes.chunks_exact(SLOT).map(|slot| get_i32(slot, 0)).collect())
+    }
+
+    /// Entries from `number` on, as many as one read gives.
+    pub(crate) fn read(&self, number: i32, out: &mut Vec<IndexEntry>) -> Result<(), StoreError> {
+        out.clear();
+        let Some(geometry) = self.geometry else { return Ok(()) };
+        let left = (geometry.max_index as i32 - number).max(0) as usize;
+        let mut bytes = vec![0; left.min(AT_ONCE) * ENTRY];
+        let at = geometry.entry_at(number);
+        let there = self.len.saturating_sub(at).min(bytes.len() as u64) as usize / ENTRY * ENTRY;
+        self.file.read_exact_at(at, &mut bytes[..there]).at("read", &self.path)?;
+        out.extend(bytes[..there].chunks_exact(ENTRY).map(IndexEntry::decode));
+        Ok(())
+    }
+}

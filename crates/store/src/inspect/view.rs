@@ -1,0 +1,188 @@
+//! A store directory as the read-only commands see it: where its parts are and which sizes its files have. Opening a
+//! view takes no lock and reads directories alone; what it found may grow, roll and vanish under it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use wire::body::TopicConfigAndMappingSerializeWrapper as Topics;
+
+use crate::{
+    config::StoreConfig,
+    deleted::Deleted,
+    disk::{Disk, list_sorted},
+    error::{IoContext, StoreError},
+    handles::Handles,
+    index_file::Geometry,
+    inspect::{log::LogFiles, queues::QueueFiles, read_only::ReadOnlyDisk},
+    queue::Kind,
+};
+
+/// Files that the commands keep open at a time.
+const OPEN_FILES: usize = 512;
+
+/// Why a directory cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// It is none of ours.
+    #[error("{} is no store directory: {why}; give the directory of storePathRootDir", .dir.display())]
+    NoStore {
+        /// What was given.
+        dir: PathBuf,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// Its queues are in a RocksDB.
+    #[error("{} is a store of storeType=defaultRocksDB ({} is there): only file stores can be read", .dir.display(), .found.display())]
+    RocksDb {
+        /// The store.
+        dir: PathBuf,
+        /// What tells.
+        found: PathBuf,
+    },
+    /// Reading failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the caller knows better than the files. `None` is taken from the files.
+#[derive(Clone, Debug, Default)]
+pub struct ViewOptions {
+    /// `storePathCommitLog`.
+    pub commit_log_dir: Option<PathBuf>,
+    /// `mappedFileSizeCommitLog`.
+    pub segment_size: Option<u64>,
+    /// `maxHashSlotNum`.
+    pub max_hash_slots: Option<u32>,
+    /// `maxIndexNum`.
+    pub max_index: Option<u32>,
+    /// `messageDelayLevel`, level 1 first, in milliseconds.
+    pub delay_levels_ms: Option<Vec<i64>>,
+    /// `messageIndexEnable=false`: there is no index to look at.
+    pub without_index: bool,
+}
+
+/// A store directory, for reading.
+pub struct StoreView {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) root: PathBuf,
+    pub(crate) options: ViewOptions,
+    pub(crate) log: LogFiles,
+    pub(crate) handles: Arc<Handles>,
+}
+
+impl StoreView {
+    /// Looks at `root`.
+    pub fn open(disk: Arc<dyn Disk>, root: &Path, options: ViewOptions) -> Result<Self, ViewError> {
+        let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(disk));
+        refuse_foreign(&*disk, root, &options)?;
+        let log_dir = options.commit_log_dir.clone().unwrap_or_else(|| root.join("commitlog"));
+        let log = LogFiles::load(disk.clone(), log_dir, options.segment_size)?;
+        Ok(Self { disk, root: root.to_path_buf(), options, log, handles: Arc::new(Handles::new(OPEN_FILES)) })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Somebody holds the lock; where that cannot be told, `abort` decides.
+    pub fn is_running(&self) -> bool {
+        self.disk.is_locked(&self.root.join("lock")).ok().flatten().unwrap_or_else(|| !self.is_clean())
+    }
+
+    /// There is no `abort`: the last stop was a clean one, and nobody has started since.
+    pub fn is_clean(&self) -> bool {
+        !self.disk.exists(&self.root.join("abort"))
+    }
+
+    /// All consume queues on disk, by topic and id.
+    pub(crate) fn queues(&self) -> Result<Vec<QueueFiles>, StoreError> {
+        let mut found = Vec::new();
+        for kind in [Kind::Simple, Kind::Batch] {
+            let dir = self.root.join(kind.directory());
+            for topic in list_sorted(&*self.disk, &dir).at("list", &dir)?.into_iter().filter(|entry| entry.is_dir) {
+                self.queues_of(kind, &topic.name, &mut found)?;
+            }
+        }
+        found.sort_by(|a, b| {
+            (&a.topic, a.queue_id, a.kind.directory()).cmp(&(&b.topic, b.queue_id, b.kind.directory()))
+        });
+        Ok(found)
+    }
+
+    /// The queues of one topic.
+    pub(crate) fn queues_of(&self, kind: Kind, topic: &str, found: &mut Vec<QueueFiles>) -> Result<(), StoreError> {
+        let dir = self.root.join(kind.directory()).join(topic);
+        let name: Arc<str> = Arc::from(topic);
+        for entry in list_sorted(&*self.disk, &dir).at("list", &dir)?.into_iter().filter(|entry| entry.is_dir) {
+            if let Ok(queue_id) = entry.name.parse::<i32>() {
+                let place = (kind, name.clone(), queue_id);
+                found.push(QueueFiles::load(&self.disk, &self.handles, place, dir.join(&entry.name))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Names in `topics.json` or its `.bak`; `None` when neither can be read.
+    pub(crate) fn topics(&self) -> Option<Topics> {
+        ["topics.json", "topics.json.bak"].into_iter().find_map(|name| {
+            let bytes = self.read_small(&self.root.join("config").join(name)).ok()??;
+            if bytes.is_empty() { None } else { wire::json::decode::<Topics>(&bytes).ok() }
+        })
+    }
+
+    pub(crate) fn deleted(&self) -> Result<Deleted, StoreError> {
+        Deleted::load(self.disk.clone(), &self.root)
+    }
+
+    /// A whole small file; `None` when it does not exist.
+    pub(crate) fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        let file = match self.disk.open_read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.at("open", path)?,
+        };
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 8192];
+        loop {
+            match file.read_at(bytes.len() as u64, &mut chunk).at("read", path)? {
+                0 => return Ok(Some(bytes)),
+                read => bytes.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+
+    /// Sizes of index files, where the caller knows them.
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
+        let (slots, max_index) = (self.options.max_hash_slots?, self.options.max_index?);
+        Some(Geometry { slots, max_index })
+    }
+
+    /// What building units takes from the configuration.
+    pub(crate) fn unit_config(&self) -> StoreConfig {
+        let levels = self.options.delay_levels_ms.clone().unwrap_or_default();
+        StoreConfig { root: self.root.clone(), delay_levels_ms: levels, ..StoreConfig::default() }
+    }
+}
+
+fn refuse_foreign(disk: &dyn Disk, root: &Path, options: &ViewOptions) -> Result<(), ViewError> {
+    let no_store = |why| Err(ViewError::NoStore { dir: root.to_path_buf(), why });
+    match disk.list(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return no_store("it does not exist"),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return no_store("it is a file"),
+        other => other.map(drop).at("list", root)?,
+    }
+    for name in ["consumequeue", "consumequeue_rocksdb"] {
+        let found = root.join(name).join("CURRENT");
+        if disk.exists(&found) {
+            return Err(ViewError::RocksDb { dir: root.to_path_buf(), found });
+        }
+    }
+    let log = options.commit_log_dir.clone().unwrap_or_else(|| root.join("commitlog"));
+    if !disk.exists(&log) {
+        return no_store("there is no commitlog in it");
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! `verify` on stores of Java brokers, sound and damaged, and beside a store that is being written.
+
+mod common;
+
+use std::{path::Path, sync::Arc};
+
+use common::{Fixture, damage, data};
+use serde_json::Value;
+use store::{
+    RealDisk,
+    inspect::{FindingKind, StoreView, Verified, ViewOptions, Watch, verify},
+};
+
+struct Still;
+
+impl Watch for Still {
+    fn progress(&mut self, _: u64, _: u64) {}
+    fn pause(&mut self) {}
+}
+
+const FIXTURES: [&str; 4] = ["java-5.3.3-clean", "java-5.3.3-killed", "java-5.3.3-slave", "java-5.5.0-clean"];
+
+fn check(root: &Path, options: &ViewOptions) -> Verified {
+    let view = StoreView::open(Arc::new(RealDisk), root, options.clone()).unwrap();
+    verify(&view, &mut Still).unwrap()
+}
+
+fn told(found: &Verified) -> String {
+    let list: Vec<_> = found.findings.list().iter().map(|finding| finding.text.as_str()).collect();
+    format!("{:?}\n{}\nnotes:\n{}", found.findings.counts(), list.join("\n"), found.notes.join("\n"))
+}
+
+#[test]
+fn stores_of_java_are_sound() {
+    for name in FIXTURES {
+        let fixture = Fixture::unpack(name);
+        let found = check(&fixture.root(), &ViewOptions::default());
+        assert!(found.findings.is_empty(), "{name}: {}", told(&found));
+        println!("{name}: {found:?}");
+    }
+}
+
+/// Each edit of a killed store is reported, and by the right name.
+#[test]
+fn each_cut_is_reported() {
+    let cuts = std::fs::read_to_string(data("java-5.3.3-torn/cuts.jsonl")).unwrap();
+    let mut damaged = 0;
+    for line in cuts.lines() {
+        let cut: Value = serde_json::from_str(line).unwrap();
+        let fixture = Fixture::unpack("java-5.3.3-killed");
+        let edits = cut["edits"].as_array().unwrap();
+        edits.iter().for_each(|edit| damage::apply(&fixture.root(), edit));
+        let found = check(&fixture.root(), &ViewOptions::default());
+        println!("{}: {}", cut["name"], told(&found));
+        assert_eq!(found.findings.is_empty(), edits.is_empty(), "{}: {}", cut["name"], told(&found));
+        damaged += usize::from(!edits.is_empty());
+        let kinds = found.findings.counts();
+        let has = |kind| kinds.contains_key(&kind);
+        let name = cut["name"].as_str().unwrap();
+        if name.contains("inverted") {
+            assert!(has(FindingKind::BodyCrc) && kinds.len() == 1, "{name}: {}", told(&found));
+        }
+        if name.contains("hole") {
+            assert!(has(FindingKind::BodyCrc) || has(FindingKind::Record), "{name}: {}", told(&found));
+        }
+        if name.starts_with("at a record boundary") && !name.contains("lost") {
+            assert!(
+                has(FindingKind::UnitWithoutRecord) && has(FindingKind::EntryWithoutRecord),
+                "{name}: {}",
+                told(&found)
+            );
+        }
+        if name.contains("lost") {
+            assert!(
+                has(FindingKind::RecordWithoutUnit) && has(FindingKind::RecordWithoutEntry),
+                "{name}: {}",
+                told(&found)
+            );
+        }
+    }
+    assert!(damaged >= 7, "{damaged}");
+}

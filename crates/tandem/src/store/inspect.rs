@@ -1,0 +1,197 @@
+//! `tandem store inspect`: prints what is in a store directory and what the next start would do.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::Args;
+use store::{
+    Clock,
+    inspect::{ConfigState, Facts, IndexFacts, QueueFacts, Recovery, StoreView, inspect},
+};
+use wire::json::Json;
+
+use super::{
+    End,
+    place::Place,
+    table::{bytes, json_line, number, object},
+};
+use crate::say;
+
+/// Flags of `tandem store inspect`.
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+struct Wall;
+
+impl Clock for Wall {
+    fn now_ms(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() as i64
+    }
+}
+
+/// Looks and prints.
+pub(super) fn run(args: &InspectArgs) -> Result<End> {
+    let view = args.place.open(false)?;
+    let facts = inspect(&view, Arc::new(Wall))?;
+    match args.json {
+        true => say(json_line(&json(&view, &facts))),
+        false => print(&view, &facts),
+    }
+    Ok(End::Well)
+}
+
+fn print(view: &StoreView, facts: &Facts) {
+    let abort = if facts.clean { "no abort file" } else { "abort file" };
+    let lock = if facts.running { "a broker has it" } else { "no broker has it" };
+    say(format_args!("store        {} ({lock}, {abort})", view.root().display()));
+    say(format_args!("log          {} segments of {}", facts.segments.len(), bytes(facts.segment_size)));
+    for (base, len) in &facts.segments {
+        say(format_args!("             {base:020}  {len} bytes"));
+    }
+    for (from, to) in &facts.gaps {
+        say(format_args!("             MISSING from {from} to {to}"));
+    }
+    print_checkpoint(facts);
+    for file in &facts.configs {
+        let state = match file.state {
+            ConfigState::Whole => "whole",
+            ConfigState::OnlyBackup => "UNREADABLE, its .bak is whole",
+            ConfigState::Broken => "UNREADABLE, and so is its .bak or there is none",
+        };
+        say(format_args!("config       {:<28} {state}", file.name));
+    }
+    for (name, len) in &facts.timer {
+        say(format_args!("timer        {name:<28} {len} bytes"));
+    }
+    for file in &facts.index {
+        let IndexFacts { name, entries, times, places, .. } = file;
+        say(format_args!(
+            "index        {name}  {entries} entries, times {} to {}, log {} to {}",
+            times.0, times.1, places.0, places.1
+        ));
+    }
+    say("");
+    say(format_args!("{:<48} {:>6} {:>12} {:>12} {:>12} {:>14}", "topic", "queue", "min", "max", "units", "log end"));
+    for queue in &facts.queues {
+        let QueueFacts { topic, queue_id, min, max, units, end, .. } = queue;
+        say(format_args!("{topic:<48} {queue_id:>6} {min:>12} {max:>12} {units:>12} {end:>14}"));
+    }
+    say("");
+    print_recovery(&facts.recovery);
+}
+
+fn print_checkpoint(facts: &Facts) {
+    let Some(found) = &facts.checkpoint else {
+        say("checkpoint   none");
+        return;
+    };
+    let (log, queues, index) = (found.physic_msg_timestamp, found.logics_msg_timestamp, found.index_msg_timestamp);
+    say(format_args!("checkpoint   times: log {log}, queues {queues}, index {index}"));
+    say(format_args!(
+        "             offsets: queues {}, master {}, confirmed {}",
+        found.logics_physical_offset, found.master_flushed_offset, found.confirm_phy_offset
+    ));
+}
+
+fn print_recovery(recovery: &Recovery) {
+    match recovery {
+        Recovery::Running => say("next start   not tried: a broker has the store"),
+        Recovery::Refused(why) => say(format_args!("next start   REFUSED: {why}")),
+        Recovery::Done { min, end, queues } => {
+            say(format_args!("next start   the log goes from {min} to {end}, {} queues change", queues.len()));
+            for change in queues {
+                let before = change.before.map_or("no files".into(), |(min, max)| format!("{min} to {max}"));
+                let (min, max) = change.after;
+                say(format_args!("             {} {}: {before}, then {min} to {max}", change.topic, change.queue_id));
+            }
+        }
+    }
+}
+
+fn json(view: &StoreView, facts: &Facts) -> Json {
+    let pair = |(first, second): (i64, i64)| Json::Arr(vec![first.into(), second.into()]);
+    let segment = |(base, len): &(i64, u64)| object([("base", (*base).into()), ("bytes", number(len))]);
+    let timer = |(name, len): &(String, u64)| object([("name", name.as_str().into()), ("bytes", number(len))]);
+    let checkpoint = facts.checkpoint.as_ref().map(|found| {
+        object([
+            ("physicMsgTimestamp", found.physic_msg_timestamp.into()),
+            ("logicsMsgTimestamp", found.logics_msg_timestamp.into()),
+            ("indexMsgTimestamp", found.index_msg_timestamp.into()),
+            ("masterFlushedOffset", found.master_flushed_offset.into()),
+            ("confirmPhyOffset", found.confirm_phy_offset.into()),
+            ("logicsPhysicalOffset", found.logics_physical_offset.into()),
+        ])
+    });
+    let configs = facts.configs.iter().map(|file| {
+        let state = match file.state {
+            ConfigState::Whole => "whole",
+            ConfigState::OnlyBackup => "onlyBackup",
+            ConfigState::Broken => "broken",
+        };
+        object([("name", file.name.as_str().into()), ("state", state.into()), ("backup", file.has_backup.into())])
+    });
+    let index = facts.index.iter().map(|file| {
+        let sizes = file.sizes.map_or(Json::Null, |(slots, max)| pair((slots.into(), max.into())));
+        object([
+            ("name", file.name.as_str().into()),
+            ("bytes", number(file.len)),
+            ("entries", number(file.entries)),
+            ("times", pair(file.times)),
+            ("offsets", pair(file.places)),
+            ("sizes", sizes),
+        ])
+    });
+    let queues = facts.queues.iter().map(|queue| {
+        object([
+            ("topic", queue.topic.as_str().into()),
+            ("queueId", number(queue.queue_id)),
+            ("batch", queue.is_batch.into()),
+            ("files", number(queue.files)),
+            ("units", queue.units.into()),
+            ("min", queue.min.into()),
+            ("max", queue.max.into()),
+            ("logEnd", queue.end.into()),
+        ])
+    });
+    object([
+        ("store", view.root().to_string_lossy().as_ref().into()),
+        ("running", facts.running.into()),
+        ("abort", (!facts.clean).into()),
+        ("segmentSize", number(facts.segment_size)),
+        ("segments", Json::Arr(facts.segments.iter().map(segment).collect())),
+        ("gaps", Json::Arr(facts.gaps.iter().map(|gap| pair(*gap)).collect())),
+        ("checkpoint", checkpoint.unwrap_or(Json::Null)),
+        ("configs", Json::Arr(configs.collect())),
+        ("timer", Json::Arr(facts.timer.iter().map(timer).collect())),
+        ("index", Json::Arr(index.collect())),
+        ("queues", Json::Arr(queues.collect())),
+        ("nextStart", next_start(&facts.recovery)),
+    ])
+}
+
+fn next_start(recovery: &Recovery) -> Json {
+    let pair = |(first, second): (i64, i64)| Json::Arr(vec![first.into(), second.into()]);
+    match recovery {
+        Recovery::Running => object([("state", "running".into())]),
+        Recovery::Refused(why) => object([("state", "refused".into()), ("why", why.as_str().into())]),
+        Recovery::Done { min, end, queues } => {
+            let change = queues.iter().map(|change| {
+                object([
+                    ("topic", change.topic.as_str().into()),
+                    ("queueId", number(change.queue_id)),
+                    ("before", change.before.map_or(Json::Null, pair)),
+                    ("after", pair(change.after)),
+                ])
+            });
+            let changes = Json::Arr(change.collect());
+            object([("state", "starts".into()), ("min", (*min).into()), ("end", (*end).into()), ("queues", changes)])
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Which store is meant, and what the caller knows better than its files.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Result;
+use clap::Args;
+use store::{
+    RealDisk,
+    inspect::{StoreView, ViewOptions},
+};
+
+/// What all commands of `tandem store` take.
+#[derive(Args)]
+pub(super) struct Place {
+    /// Store directory (`storePathRootDir`).
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Directory of the commit log (`storePathCommitLog`), where it is not `DIR/commitlog`.
+    #[arg(long, value_name = "DIR")]
+    commitlog: Option<PathBuf>,
+    /// Bytes of a log segment (`mappedFileSizeCommitLog`), where the files do not tell.
+    #[arg(long, value_name = "BYTES")]
+    segment_size: Option<u64>,
+    /// `maxHashSlotNum` of the index, where the files do not tell.
+    #[arg(long, value_name = "COUNT", requires = "max_index")]
+    max_hash_slots: Option<u32>,
+    /// `maxIndexNum` of the index, where the files do not tell.
+    #[arg(long, value_name = "COUNT", requires = "max_hash_slots")]
+    max_index: Option<u32>,
+}
+
+impl Place {
+    /// Opens the view.
+    pub fn open(&self, without_index: bool) -> Result<StoreView> {
+        let options = ViewOptions {
+            commit_log_dir: self.commitlog.clone(),
+            segment_size: self.segment_size,
+            max_hash_slots: self.max_hash_slots,
+            max_index: self.max_index,
+            without_index,
+            ..ViewOptions::default()
+        };
+        Ok(StoreView::open(Arc::new(RealDisk), &self.dir, options)?)
+    }
+}
