@@ -5,6 +5,7 @@
 //! (`wire`, `store`), decides nothing of the replication protocol (`replica`), and prints nothing.
 
 pub mod admin;
+pub mod assignment;
 pub mod clients;
 pub mod clock;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod persist;
 pub mod pull;
 pub mod query;
 pub mod register;
+pub mod reply;
 pub mod request_mode;
 pub mod role;
 pub mod schedule;

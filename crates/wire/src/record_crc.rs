@@ -38,6 +38,11 @@ pub fn claimed(record: &[u8]) -> Option<u32> {
     number.and_then(|number| u32::try_from(number).ok())
 }
 
+/// Whether a record is what its tail claims; `None` for a record without one.
+pub fn holds(record: &[u8]) -> Option<bool> {
+    claimed(record).map(|stored| stored == computed(record))
+}
+
 /// CRC of what a record's tail stands for.
 pub(crate) fn computed(record: &[u8]) -> u32 {
     crc32fast::hash(&record[..record.len() - CRC_TAIL]) & 0x7FFF_FFFF

@@ -4,7 +4,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use parking_lot::RwLock;
-use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, Check, MAGIC_V1, MAGIC_V2, MIN_RECORD, RecordView, check};
+use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, Check, MAGIC_V1, MAGIC_V2, MIN_RECORD, RecordView, Verify, check};
 
 use crate::{
     disk::Disk,
@@ -158,7 +158,7 @@ impl<'a> Scanner<'a> {
 
     /// Calls `each` for the records of one piece of the log and moves on behind them. Stops without having moved, or
     /// says [`Halt::More`].
-    pub(crate) fn step(&mut self, verify_crc: bool, mut each: impl FnMut(&RecordView<'_>)) -> Result<Halt, StoreError> {
+    pub(crate) fn step(&mut self, mut each: impl FnMut(&RecordView<'_>)) -> Result<Halt, StoreError> {
         let mut needed = CHUNK;
         self.after_blank = false;
         loop {
@@ -169,7 +169,7 @@ impl<'a> Scanner<'a> {
             if filled == 0 {
                 return Ok(Halt::NoSegment);
             }
-            let (next, stop) = walk(&self.buf[..filled], self.at, verify_crc, &mut each);
+            let (next, stop) = walk(&self.buf[..filled], self.at, Verify::Body, &mut each);
             if stop == Stop::Blank {
                 self.at = segment_end;
                 self.after_blank = true;

@@ -48,7 +48,7 @@ pub fn read(view: &StoreView, selection: &Selection, reader: &mut dyn Reader) ->
     let mut scanner = Scanner::new(&view.log, start(view, selection)?);
     let mut goes_on = true;
     while goes_on {
-        let halt = scanner.step(true, |record| {
+        let halt = scanner.step(|record| {
             if goes_on && selection.has(record) {
                 goes_on = reader.record(record);
             }

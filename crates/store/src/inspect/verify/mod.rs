@@ -147,7 +147,7 @@ impl<'a> Walk<'a> {
     fn log(&mut self) -> Result<(), StoreError> {
         let mut scanner = Scanner::new(&self.view.log, self.out.min);
         loop {
-            let halt = scanner.step(true, |record| self.record(record))?;
+            let halt = scanner.step(|record| self.record(record))?;
             self.error.take().map_or(Ok(()), Err)?;
             self.out.end = if scanner.after_blank { self.out.end } else { self.out.end.max(scanner.at) };
             self.out.bytes = (scanner.at - self.out.min).max(0) as u64;
@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
 
     fn record(&mut self, record: &RecordView<'_>) {
         self.out.records += 1;
-        if let Some(whole) = crate::inspect::crc_property(record) {
+        if let Some(whole) = wire::record_crc::holds(record.bytes()) {
             self.out.crc_properties += 1;
             if !whole {
                 let at = record.physical_offset();
