@@ -37,11 +37,11 @@ impl Store {
 
     fn expire(&self, retention: &Retention) -> Result<usize, StoreError> {
         self.make_views_durable(retention)?;
-        if self.first_may_go(&retention)? {
+        if self.first_may_go(retention)? {
             self.settle_queue_tails()?;
         }
         let mut deleted = 0;
-        while deleted < retention.max_segments && self.first_may_go(&retention)? {
+        while deleted < retention.max_segments && self.first_may_go(retention)? {
             let Some(base) = self.log.delete_first()? else { break };
             tracing::info!(segment = base, min = self.min_phys(), "commit log segment deleted by retention");
             deleted += 1;

@@ -1,4 +1,4 @@
-//! A million steps on the simulated disk: appends, raw appends, flushes, rolls, retention, topic deletions, truncations,
+//! Millions of steps on the simulated disk: appends, raw appends, flushes, rolls, retention, topic deletions, truncations,
 //! restarts, crashes at any call (also within recovery), failing writes and syncs, and lack of space. After each start:
 //! nothing acknowledged is lost, nothing is found that was not written, queues and index equal the log.
 //!
@@ -11,7 +11,7 @@ use common::seed;
 use sim::life::Life;
 
 fn steps() -> u64 {
-    std::env::var("TANDEM_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(1_000_000)
+    std::env::var("TANDEM_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(4_000_000)
 }
 
 /// One store from its first start through many crashes. Returns the calls it made and their trace.
@@ -24,7 +24,7 @@ fn live(seed: u64) -> (u64, u64) {
 }
 
 #[test]
-fn a_million_steps_on_a_disk_that_fails_and_crashes() {
+fn millions_of_steps_on_a_disk_that_fails_and_crashes() {
     let (first, wanted) = (seed(), steps());
     let (mut done, mut lives) = (0, 0);
     while done < wanted {

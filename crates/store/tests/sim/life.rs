@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use store::{AppendError, Batch, Retention, Store, StoreConfig, StoreError};
+use store::{AppendError, Batch, Retention, SpaceLimits, Store, StoreConfig, StoreError};
 use wire::sys_flag;
 
 use super::{
@@ -39,7 +39,7 @@ impl Life {
         let root = Path::new("/sim");
         let batch_queue_topics: store::BatchQueueTopics = Arc::new(|topic| topic == TOPICS[BATCH_TOPIC]);
         let config = StoreConfig {
-            sync_flush: seed % 2 == 0,
+            sync_flush: seed.is_multiple_of(2),
             batch_queue_topics: Some(batch_queue_topics),
             segment_size: SEGMENT as u64,
             ..small(root)
@@ -135,7 +135,7 @@ impl Life {
             }
         }
         self.disk.take_fired();
-        self.set_full(false);
+        self.set_full(store, false);
         if self.random.below(3) == 0 { self.close(store) } else { Ok(()) }
     }
 
@@ -194,7 +194,7 @@ impl Life {
             53 => self.change_role(store),
             54 => {
                 let full = !self.full && self.random.below(2) == 0;
-                self.set_full(full);
+                self.set_full(store, full);
                 Ok(())
             }
             _ => {
@@ -208,12 +208,15 @@ impl Life {
         }
     }
 
-    fn set_full(&mut self, full: bool) {
+    /// Space ends, or is there again.
+    fn set_full(&mut self, store: &Store, full: bool) {
         if full != self.full {
             self.tell(format!("full: {full}"));
             self.full = full;
             self.disk.set_full(full);
         }
+        // After it one write may try.
+        store.check_space(&SpaceLimits::default());
     }
 
     /// Is this error the consequence of something that was done to the disk?
@@ -240,6 +243,9 @@ impl Life {
     }
 
     fn write(&mut self, store: &Store) -> Verdict {
+        if self.full {
+            store.check_space(&SpaceLimits::default());
+        }
         match self.stream.take() {
             Some(stream) => self.receive(store, stream),
             None => self.append(store),
@@ -274,7 +280,7 @@ impl Life {
                 self.model.acked = store.max_phys();
                 Ok(())
             }
-            Err(AppendError::DiskFull { .. }) if self.full => Ok(()),
+            Err(AppendError::NoSpace(_)) if self.full => Ok(()),
             Err(AppendError::Failed(_)) => {
                 // Some of it may be found.
                 self.model.log.append(&mut sent);
@@ -354,7 +360,7 @@ impl Life {
 
     /// A slave becomes master: what is no whole record goes.
     fn promote(&mut self, store: &Store) -> Verdict {
-        self.set_full(false);
+        self.set_full(store, false);
         self.tell("promotion".into());
         self.flush(store)?;
         store.dispatch();
@@ -393,11 +399,7 @@ impl Life {
     fn retain(&mut self, store: &Store) -> Verdict {
         let max_segments = self.random.below(3) as usize;
         let retention = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments };
-        let sync_names = self.random.below(2) == 0;
-        self.call(store, "retention", |store| {
-            store.delete_expired(retention)?;
-            if sync_names { store.sync_names() } else { Ok(()) }
-        })
+        self.call(store, "retention", |store| store.delete_expired(retention).map(drop))
     }
 
     fn delete_topic(&mut self, store: &Store) -> Verdict {
