@@ -226,7 +226,10 @@ impl Work {
             match bytes.as_deref().and_then(TimerMessage::of) {
                 Some(message) => self.open_unit(unit, &message, precision_ms),
                 None => {
-                    tracing::warn!(physical = unit.physical, "a timer message is gone from the log and cannot be delivered")
+                    tracing::warn!(
+                        physical = unit.physical,
+                        "a timer message is gone from the log and cannot be delivered"
+                    )
                 }
             }
         }

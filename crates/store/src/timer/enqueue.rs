@@ -30,16 +30,14 @@ impl Timer {
         result
     }
 
-    fn take_all(
-        &self,
-        store: &Store,
-        work: &mut Work,
-        max: usize,
-        count: TopicCount<'_>,
-    ) -> Result<usize, StoreError> {
+    fn take_all(&self, store: &Store, work: &mut Work, max: usize, count: TopicCount<'_>) -> Result<usize, StoreError> {
         let min = store.min_offset(topic::TIMER, 0);
         if work.queue_offset < min {
-            tracing::warn!(from = work.queue_offset, to = min, "timer messages left the log before they were taken up: they are lost; keep more of the log (fileReservedTime)");
+            tracing::warn!(
+                from = work.queue_offset,
+                to = min,
+                "timer messages left the log before they were taken up: they are lost; keep more of the log (fileReservedTime)"
+            );
             work.queue_offset = min;
         }
         let mut end = store.max_offset(topic::TIMER, 0);

@@ -264,14 +264,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = load(dir.path());
         let roll_and_delete = UnitKind { roll: true, delete: true };
-        log.append(&Unit { previous: 520, ..Unit::new(172_807_000, 7_000, roll_and_delete, 3_911_330, 649, 1_391_943_741) })
-            .unwrap();
+        log.append(&Unit {
+            previous: 520,
+            ..Unit::new(172_807_000, 7_000, roll_and_delete, 3_911_330, 649, 1_391_943_741)
+        })
+        .unwrap();
         let bytes = std::fs::read(dir.path().join("timerlog/00000000000000000000")).unwrap();
         let hex: String = bytes[..52].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "000000340000000000000208000000070000000000001b580a4cb80000000000003baea2000002895\
-             2f7443d0000000000000000"
+            "000000340000000000000208000000070000000000001b580a4cb80000000000003baea200000289\
+             52f7603d0000000000000000"
         );
         assert_eq!(bytes.len(), 5200);
     }

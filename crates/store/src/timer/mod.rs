@@ -183,12 +183,7 @@ impl Work {
     }
 
     /// The units of a slot, the newest first. A unit that cannot belong to it ends the chain.
-    fn chain(
-        &self,
-        slot: &Slot,
-        precision_ms: i64,
-        mut each: impl FnMut(i64, &log::Unit),
-    ) -> Result<(), StoreError> {
+    fn chain(&self, slot: &Slot, precision_ms: i64, mut each: impl FnMut(i64, &log::Unit)) -> Result<(), StoreError> {
         let mut position = slot.last;
         while position >= 0
             && let Some(unit) = self.log.unit(position)?

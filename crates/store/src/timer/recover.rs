@@ -106,12 +106,7 @@ fn newest_store_time(store: &Store) -> Option<i64> {
 }
 
 /// A start that knows no time begins with the first slot in use, and without one now.
-pub(super) fn first_tick(
-    store: &Store,
-    wheel: &mut Wheel,
-    tick: i64,
-    precision_ms: i64,
-) -> Result<i64, StoreError> {
+pub(super) fn first_tick(store: &Store, wheel: &mut Wheel, tick: i64, precision_ms: i64) -> Result<i64, StoreError> {
     if tick > 0 {
         return Ok(tick);
     }

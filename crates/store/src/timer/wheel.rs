@@ -151,7 +151,7 @@ impl Wheel {
             _ => {}
         }
         let slot = Slot::decode(&self.page(page)?[at..at + SLOT]);
-        Ok((slot.tick == tick && slot.last >= 0).then_some(slot))
+        Ok((tick > 0 && slot.tick == tick && slot.last >= 0).then_some(slot))
     }
 
     /// Replaces the chain of a tick.
