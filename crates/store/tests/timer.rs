@@ -553,9 +553,9 @@ fn a_java_store_is_handed_back_with_its_bytes() {
 
 /// Sends, time, flushes, stops without a close (a killed process), all by chance.
 #[test]
-fn whatever_a_killed_process_leaves_everything_comes_once_or_twice() {
+fn whatever_a_killed_process_leaves_everything_comes_once() {
     let first = seed();
-    for seed in first..first + 12 {
+    for seed in first..first + 4 {
         println!("TANDEM_SEED={seed}");
         let mut random = Random(seed);
         let dir = tempfile::tempdir().unwrap();

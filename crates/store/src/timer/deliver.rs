@@ -178,7 +178,7 @@ impl Load {
         if !roll && (message.takes_back().is_some() || work.is_taken_back(&message)) {
             return false;
         }
-        if waiting.due_ms < work.doubt_before_ms && message.is_done(store, roll) {
+        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, roll) {
             return false;
         }
         let properties = message.properties_after(roll, waiting.enqueue_ms, order.now_ms);

@@ -14,6 +14,8 @@ use crate::store::Store;
 
 /// Tick of brokers whose messages may come here by replication or hand-over: their times are at most this much early.
 const COMMON_PRECISION_MS: i64 = 1000;
+/// The index counts whole seconds, and clocks step back.
+const INDEX_MARGIN_MS: i64 = 60_000;
 /// What a message delivered without a wait has for the time it was put into the wheel.
 pub(super) const NEVER_ENQUEUED: i64 = i64::MAX;
 
@@ -104,7 +106,8 @@ impl<'a> TimerMessage<'a> {
     pub(super) fn is_done(&self, store: &Store, roll: bool) -> bool {
         let Some(unique) = self.record.property(property::UNIQ_KEY) else { return false };
         let (topic, queue_id) = self.destination(roll);
-        let (begin, max) = (self.record.store_timestamp(), store.config().max_query_count as usize);
+        let max = store.config().max_query_count as usize;
+        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
         let found = store.query(topic, unique, max, begin, i64::MAX);
         let mut rest = &found.messages[..];
         while let Check::Record(copy) = check(rest, false) {

@@ -105,8 +105,8 @@ struct Work {
     late_offsets: BTreeSet<i64>,
     /// Messages that recovery found in the timer log beyond the check point.
     seen: HashSet<i64>,
-    /// What was due before this time may have been delivered already: the log is asked, ms.
-    doubt_before_ms: i64,
+    /// What was due up to this time may have been delivered already: the log is asked, ms.
+    doubt_until_ms: i64,
     next_number: u64,
 }
 
@@ -245,7 +245,7 @@ impl Timer {
                 (progress.read_ms, progress.master_queue_offset)
             };
             work.queue_offset = work.queue_offset.min(master.max(store.min_offset(wire::topic::TIMER, 0)));
-            work.doubt_before_ms = store.clock.now_ms();
+            work.doubt_until_ms = store.clock.now_ms();
             let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
             work.read_tick = recover::first_tick(store, &mut self.wheel.lock(), tick, self.config.precision_ms)?;
         }

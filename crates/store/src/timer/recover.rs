@@ -85,7 +85,7 @@ pub(super) fn load(store: &Store, config: &TimerConfig) -> Result<(Work, Wheel, 
         late: Default::default(),
         late_offsets: Default::default(),
         seen: scan.seen,
-        doubt_before_ms: store.clock.now_ms(),
+        doubt_until_ms: store.clock.now_ms(),
         next_number: 0,
     };
     Ok((work, wheel, progress, durable))
@@ -144,7 +144,9 @@ impl<'a> Scan<'a> {
         let (min, files_end, log_end) = (log.min(), log.files_end(), self.store.max_phys());
         let near = (self.point.last_timer_log_flush_pos - log.segment_size()).clamp(min, (files_end - 1).max(min));
         let mut from = log.base_of(near);
-        while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= log_end) {
+        // Also back to the first message that the check point does not count yet, and over what the log has lost.
+        let too_late = log_end.min(self.open_from.saturating_add(1));
+        while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= too_late) {
             from -= log.segment_size();
         }
         let mut fits = true;
