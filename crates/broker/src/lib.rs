@@ -21,6 +21,7 @@ pub mod offsets;
 pub mod persist;
 pub mod pull;
 pub mod query;
+pub mod recall;
 pub mod register;
 pub mod request_mode;
 pub mod role;
@@ -33,7 +34,7 @@ pub mod start;
 pub mod stats;
 pub mod sync;
 pub mod tasks;
-pub mod timer_files;
+pub mod timer;
 pub mod topics;
 
 pub use config::BrokerConfig;

@@ -38,7 +38,7 @@ impl Node {
     fn open(config: &StoreConfig, timer: TimerConfig, now_ms: i64) -> Self {
         let clock = clock_at(now_ms);
         let store = Store::open(config.clone(), Arc::new(RealDisk), clock.clone()).unwrap();
-        let timer = Timer::open(&store, timer).unwrap();
+        let timer = Timer::open(&store, timer, clock.clone()).unwrap();
         Self { store, timer, clock }
     }
 
@@ -433,7 +433,7 @@ fn java_store_goes_on(name: &str, config: TimerConfig) {
     let before = wants(&store);
     let (waiting, recalled): (Vec<_>, Vec<_>) = before.into_iter().partition(|want| !want.recalled);
     assert!(waiting.len() > 5 && !recalled.is_empty(), "{} wait, {} taken back", waiting.len(), recalled.len());
-    let timer = Timer::open(&store, config).unwrap();
+    let timer = Timer::open(&store, config, clock.clone()).unwrap();
     timer.set_delivering(&store, true).unwrap();
     let node = Node { store, timer, clock };
     // Hour by hour for five days: some go round at two days.
@@ -541,7 +541,7 @@ fn a_java_store_is_handed_back_with_its_bytes() {
     let files = ["timerlog/00000000000000000000", "timerlog/00000000000000005200", "timerwheel"];
     let before: Vec<Vec<u8>> = files.iter().map(|name| read(name)).collect();
     let store = fixture.open().unwrap();
-    let timer = Timer::open(&store, java_config()).unwrap();
+    let timer = Timer::open(&store, java_config(), clock_at(1_800_000_000_000)).unwrap();
     timer.close(&store).unwrap();
     store.close().unwrap();
     for (name, before) in files.iter().zip(before) {

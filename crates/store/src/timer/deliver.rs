@@ -64,7 +64,7 @@ impl Timer {
         if !work.delivering {
             return Ok(Delivered::default());
         }
-        let now_ms = store.clock.now_ms();
+        let now_ms = self.clock.now_ms();
         let mut told = Delivered::default();
         let before = (work.read_tick, work.commit_offset());
         let result = self.advance(store, &mut work, now_ms, count).and_then(|()| {

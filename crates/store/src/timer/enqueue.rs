@@ -45,7 +45,7 @@ impl Timer {
             end = end.min(self.progress.lock().master_queue_offset);
         }
         let precision_ms = self.config.precision_ms;
-        work.write_ms = work.write_ms.max(store.clock.now_ms() / precision_ms * precision_ms);
+        work.write_ms = work.write_ms.max(self.clock.now_ms() / precision_ms * precision_ms);
         let mut taken = 0;
         while taken < max && work.queue_offset < end {
             let unit = store.queue_unit(topic::TIMER, 0, work.queue_offset);

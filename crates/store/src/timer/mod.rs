@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 pub use check_point::{TIMER_CHECK_POINT, TimerCheckPoint};
 pub use deliver::{Delivered, TimerError};
 
-use crate::{error::StoreError, log::Log, store::Store};
+use crate::{disk::Clock, error::StoreError, log::Log, store::Store};
 use log::TimerLog;
 use wheel::{Slot, Wheel};
 
@@ -64,10 +64,6 @@ pub struct TimerStatus {
     pub queue_offset: i64,
     /// Messages in the wheel whose time has not come.
     pub waiting: i64,
-    /// Messages put into the wheel.
-    pub enqueued: i64,
-    /// Messages delivered or sent round.
-    pub delivered: i64,
     /// Messages passed over because they can never be delivered; each is named in the log.
     pub set_aside: i64,
     /// Bytes of the wheel in memory.
@@ -80,6 +76,7 @@ pub type TopicCount<'a> = &'a mut dyn FnMut(&str, i64);
 /// The timer of a store. Share it by reference; every call may come from any thread.
 pub struct Timer {
     config: TimerConfig,
+    clock: Arc<dyn Clock>,
     work: Mutex<Work>,
     wheel: Mutex<Wheel>,
     progress: Mutex<Progress>,
@@ -202,16 +199,18 @@ impl Work {
 }
 
 impl Timer {
-    /// Loads the files and makes them fit the log. The timer delivers nothing before [`Timer::set_delivering`].
+    /// Loads the files and makes them fit the log. The timer delivers nothing before [`Timer::set_delivering`]. `clock` is
+    /// the wall clock: that of the store may be ahead of it, so that store times do not go back.
     ///
     /// # Errors
     /// Files that cannot be read or written; segments of an impossible size.
-    pub fn open(store: &Store, config: TimerConfig) -> Result<Self, StoreError> {
+    pub fn open(store: &Store, config: TimerConfig, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let config = recover::checked(config)?;
-        let (work, wheel, progress, position) = recover::load(store, &config)?;
+        let (work, wheel, progress, position) = recover::load(store, &config, clock.now_ms())?;
         let flushed = Flushed { position, ..Flushed::default() };
         let timer = Self {
             config,
+            clock,
             work: Mutex::new(work),
             wheel: Mutex::new(wheel),
             progress: Mutex::new(progress),
@@ -240,14 +239,11 @@ impl Timer {
         work.delivering = delivering;
         work.slot = None;
         if delivering {
-            let (read_ms, master) = {
-                let progress = self.progress.lock();
-                (progress.read_ms, progress.master_queue_offset)
-            };
-            work.queue_offset = work.queue_offset.min(master.max(store.min_offset(wire::topic::TIMER, 0)));
-            work.doubt_until_ms = store.clock.now_ms();
+            let read_ms = self.progress.lock().read_ms;
+            work.doubt_until_ms = self.clock.now_ms();
             let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
-            work.read_tick = recover::first_tick(store, &mut self.wheel.lock(), tick, self.config.precision_ms)?;
+            work.read_tick =
+                recover::first_tick(&mut self.wheel.lock(), tick, self.clock.now_ms() / self.config.precision_ms)?;
         }
         self.note_progress(&work, store);
         Ok(())
@@ -306,11 +302,14 @@ impl Timer {
             read_ms,
             queue_offset,
             waiting,
-            enqueued: self.enqueued.load(SeqCst),
-            delivered: self.delivered.load(SeqCst),
             set_aside: self.set_aside.load(SeqCst),
             wheel_memory: wheel.memory(),
         }
+    }
+
+    /// Messages put into the wheel, and delivered or sent round, since the start.
+    pub fn counts(&self) -> (i64, i64) {
+        (self.enqueued.load(SeqCst), self.delivered.load(SeqCst))
     }
 
     /// Counts waiting messages by topic once more, from the log: `timermetrics` after a crash. Reads each of them.
@@ -352,7 +351,7 @@ impl Timer {
 
     fn flush_if(&self, store: &Store, changed: impl Fn(&Flushed, &Flushed) -> bool) -> Result<(), StoreError> {
         let mut flushed = self.flushing.lock();
-        let (new, files) = self.to_flush(store, &flushed);
+        let (new, files) = self.to_flush(&flushed);
         if !changed(&flushed, &new) {
             return Ok(());
         }
@@ -365,7 +364,7 @@ impl Timer {
         result
     }
 
-    fn to_flush(&self, store: &Store, flushed: &Flushed) -> (Flushed, Arc<Log>) {
+    fn to_flush(&self, flushed: &Flushed) -> (Flushed, Arc<Log>) {
         let work = self.work.lock();
         let mut progress = self.progress.lock();
         let queue_offset = work.commit_offset();
@@ -374,7 +373,7 @@ impl Timer {
             progress.master_queue_offset = queue_offset;
             let was = &flushed.point;
             if (was.last_read_ms, was.last_timer_queue_offset) != (last_read_ms, queue_offset) {
-                progress.version = [progress.version[0], store.clock.now_ms(), progress.version[2] + 1];
+                progress.version = [progress.version[0], self.clock.now_ms(), progress.version[2] + 1];
             }
         }
         let point = TimerCheckPoint {
@@ -412,7 +411,8 @@ impl Timer {
         let mut flushed = self.flushing.lock();
         let mut work = self.work.lock();
         let delivering = work.delivering;
-        let (mut new_work, new_wheel, new_progress, position) = recover::load(store, &self.config)?;
+        let (mut new_work, new_wheel, new_progress, position) =
+            recover::load(store, &self.config, self.clock.now_ms())?;
         new_work.delivering = delivering;
         *flushed = Flushed { position, ..Flushed::default() };
         *self.wheel.lock() = new_wheel;

@@ -40,7 +40,11 @@ pub(super) fn checked(mut config: TimerConfig) -> Result<TimerConfig, StoreError
 }
 
 /// Loads everything. The last value is where the timer log is not known to be durable from.
-pub(super) fn load(store: &Store, config: &TimerConfig) -> Result<(Work, Wheel, Progress, i64), StoreError> {
+pub(super) fn load(
+    store: &Store,
+    config: &TimerConfig,
+    now_ms: i64,
+) -> Result<(Work, Wheel, Progress, i64), StoreError> {
     let (disk, root) = (store.disk.clone(), store.config().root.clone());
     let found = TimerCheckPoint::load(&*disk, &root)?;
     let point = found.unwrap_or_default();
@@ -66,7 +70,7 @@ pub(super) fn load(store: &Store, config: &TimerConfig) -> Result<(Work, Wheel, 
         wheel_made_again = stale,
         "the timer is recovered"
     );
-    let read_tick = first_tick(store, &mut wheel, from_tick, config.precision_ms)?;
+    let read_tick = first_tick(&mut wheel, from_tick, now_ms / config.precision_ms)?;
     let progress = Progress {
         read_ms: read_tick * config.precision_ms,
         queue_offset,
@@ -85,7 +89,7 @@ pub(super) fn load(store: &Store, config: &TimerConfig) -> Result<(Work, Wheel, 
         late: Default::default(),
         late_offsets: Default::default(),
         seen: scan.seen,
-        doubt_until_ms: store.clock.now_ms(),
+        doubt_until_ms: now_ms,
         next_number: 0,
     };
     Ok((work, wheel, progress, durable))
@@ -106,12 +110,11 @@ fn newest_store_time(store: &Store) -> Option<i64> {
 }
 
 /// A start that knows no time begins with the first slot in use, and without one now.
-pub(super) fn first_tick(store: &Store, wheel: &mut Wheel, tick: i64, precision_ms: i64) -> Result<i64, StoreError> {
+pub(super) fn first_tick(wheel: &mut Wheel, tick: i64, now_tick: i64) -> Result<i64, StoreError> {
     if tick > 0 {
         return Ok(tick);
     }
-    let now = store.clock.now_ms() / precision_ms;
-    Ok(wheel.earliest()?.unwrap_or(now).min(now))
+    Ok(wheel.earliest()?.unwrap_or(now_tick).min(now_tick))
 }
 
 struct Scan<'a> {
