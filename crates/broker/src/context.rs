@@ -34,7 +34,7 @@ use crate::{
     schedule::DelayOffsets,
     stats::Stats,
     sync::SyncState,
-    timer_files::TimerFiles,
+    timer::Timers,
     topics::Topics,
 };
 
@@ -60,10 +60,10 @@ pub struct Broker {
     pub delays: DelayOffsets,
     /// Message request modes.
     pub request_modes: RequestModes,
-    /// Timer state that this broker carries for its peers.
-    pub timers: TimerFiles,
     /// Routes of the topics whose queues this broker shares out.
     pub routes: Routes,
+    /// Timer messages.
+    pub timers: Timers,
     /// Connected clients.
     pub clients: Clients,
     /// Queue locks.
@@ -112,8 +112,8 @@ pub struct Parts {
     pub delays: DelayOffsets,
     /// Message request modes.
     pub request_modes: RequestModes,
-    /// Timer state.
-    pub timers: TimerFiles,
+    /// Timer messages.
+    pub timers: Timers,
     /// Name servers.
     pub registrar: Registrar,
     /// Calls to other brokers.
@@ -293,6 +293,7 @@ impl Broker {
     /// Removes a topic with its queues and progress.
     pub fn drop_topic_data(&self, topic: &str) {
         self.offsets.remove_topic(topic, now_ms());
+        self.timers.remove_topic(topic);
         if let Err(error) = self.store.delete_topic(topic) {
             tracing::error!("queues of the deleted topic {topic} are not removed: {error}; remove them by hand");
         }

@@ -22,6 +22,7 @@ pub mod offsets;
 pub mod persist;
 pub mod pull;
 pub mod query;
+pub mod recall;
 pub mod register;
 pub mod reply;
 pub mod request_mode;
@@ -35,7 +36,7 @@ pub mod start;
 pub mod stats;
 pub mod sync;
 pub mod tasks;
-pub mod timer_files;
+pub mod timer;
 pub mod topics;
 
 pub use config::BrokerConfig;

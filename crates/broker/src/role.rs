@@ -20,6 +20,7 @@ pub fn prepare_master(broker: &Arc<Broker>) {
     }
     schedule::lead(broker);
     broker.clock.not_before(store.last_store_time());
+    broker.timers.set_delivering(store, true);
 }
 
 /// Changes role or id at run time.
@@ -78,6 +79,8 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
 /// tells of it.
 async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.set_config(new);
+    // Returns when no delivery is under way.
+    broker.timers.set_delivering(&broker.store, false);
     broker.store.set_slave(true);
     schedule::follow(broker);
     broker.holds.wake_all(broker);

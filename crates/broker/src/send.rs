@@ -12,6 +12,7 @@ use wire::{
     code::{request, response},
     header::SendMessageRequestHeader,
     message_id, property,
+    recall_handle::RecallHandle,
     record_encode::{MAX_PROPERTIES, NewRecord},
     sys_flag, topic,
 };
@@ -21,6 +22,7 @@ use crate::{
     context::{Broker, FAQ, Stored, now_ms},
     service::answer_unless_oneway,
     stats::count,
+    timer,
     topics::{has_batch_queues, is_compacted},
 };
 
@@ -63,6 +65,7 @@ struct Accepted {
     unique_id: String,
     /// Of an inner batch: the id of the batch as a whole.
     batch_id: Option<String>,
+    recall_handle: Option<String>,
     topic: Arc<TopicConfig>,
     waits: bool,
 }
@@ -127,6 +130,7 @@ impl<'a> Run<'a> {
             entries: self.batch.entries().len() - first,
             queue_id,
             batch_id: inner.map(|()| properties.unique_id.clone()),
+            recall_handle: recall_handle(&self.config, command.code, &properties),
             unique_id: properties.unique_id,
             topic: checked.topic,
             waits,
@@ -213,6 +217,7 @@ impl<'a> Run<'a> {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
+        let timed = waiting.iter().any(|accepted| accepted.recall_handle.is_some());
         match self.broker.store.append(&mut self.batch) {
             Ok(()) => self.answer(waiting),
             Err(AppendError::TooLarge { .. }) if waiting.len() > 1 => self.finish_one_by_one(waiting),
@@ -220,6 +225,9 @@ impl<'a> Run<'a> {
         }
         self.batch.clear();
         self.broker.dispatch_soon();
+        if timed {
+            self.broker.timers.ring();
+        }
     }
 
     /// One send is too large for what the store adds to it; the others of the run do not suffer for it.
@@ -460,22 +468,27 @@ fn place(
         let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
         return Err(Refused::new(response::NO_PERMISSION, remark));
     }
-    if properties.timer && properties.delay <= 0 {
-        let remark = "accurate timer message is not enabled, timerWheelEnable is false";
-        return Err(Refused::new(response::SYSTEM_ERROR, remark));
-    }
     if is_compacted(&checked.topic) && properties.get(property::KEYS).is_none() {
         return Err(Refused::new(response::MESSAGE_ILLEGAL, "Required message key is missing"));
     }
-    if let Some(dead) = dead_letter(broker, config, header)? {
-        properties.set(property::DELAY, "-1");
-        return Ok((dead, 0));
-    }
+    let (name, queue_id) = match dead_letter(broker, config, header)? {
+        Some(dead) => {
+            properties.set(property::DELAY, "-1");
+            properties.delay = 0;
+            (dead, 0)
+        }
+        None => (checked.topic.topic_name.clone(), checked.queue_id),
+    };
     if properties.delay > 0 {
         let level = broker.delays.clamp_level(properties.delay);
-        return Ok(properties.delay_to(&checked.topic.topic_name, checked.queue_id, level));
+        return Ok(properties.delay_to(&name, queue_id, level));
     }
-    Ok((checked.topic.topic_name.clone(), checked.queue_id))
+    if properties.timer
+        && let Some(place) = timer::enter(broker, config, &mut properties.text, &name, queue_id)?
+    {
+        return Ok(place);
+    }
+    Ok((name, queue_id))
 }
 
 /// The dead letter topic, when a client's own send to a retry topic was tried too often (reference broker 2.4).
@@ -517,8 +530,28 @@ fn stored_answer(broker: &Broker, config: &BrokerConfig, accepted: &Accepted, en
     if let Some(id) = &accepted.batch_id {
         answer.ext.push("batchUniqId", id);
     }
+    if let Some(handle) = &accepted.recall_handle {
+        answer.ext.push("recallHandle", handle);
+    }
     mark_region(&mut answer, config);
     answer
+}
+
+/// By which the producer of a timer message may take it back. Not for messages of a batch or of a retry topic.
+fn recall_handle(config: &BrokerConfig, code: i32, properties: &Properties) -> Option<String> {
+    if !properties.timer || code == request::SEND_BATCH_MESSAGE {
+        return None;
+    }
+    let out_ms: i64 = properties.get(property::TIMER_OUT_MS)?.parse().ok()?;
+    let real_topic = properties.get(property::REAL_TOPIC).filter(|name| !topic::is_retry(name))?;
+    let handle = RecallHandle {
+        topic: real_topic.to_owned(),
+        broker_name: config.broker_name.clone(),
+        // Rounding it again leads to the same tick.
+        time_ms: (out_ms + 1).to_string(),
+        unique_id: properties.unique_id.clone(),
+    };
+    Some(handle.encode())
 }
 
 /// Java producers take an answer without `extFields` for broken; upstream always sends these two.

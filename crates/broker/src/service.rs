@@ -7,7 +7,7 @@ use remoting::{Connection, Service};
 use wire::{Command, code::request};
 
 use crate::{
-    admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, reply, send, send_back,
+    admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, recall, reply, send, send_back,
 };
 
 /// One listener of a broker.
@@ -72,6 +72,10 @@ impl Front {
             }
             code if reply::is_reply(code) => {
                 reply::handle(broker, conn, command);
+                return;
+            }
+            request::RECALL_MESSAGE => {
+                recall::handle(broker, conn, command);
                 return;
             }
             request::QUERY_MESSAGE => query::by_key(broker, &command),

@@ -23,7 +23,7 @@ use crate::{
     schedule::{self, DelayOffsets},
     service::Front,
     tasks,
-    timer_files::TimerFiles,
+    timer::{self, Timers},
     topics::{self, Topics},
 };
 
@@ -131,6 +131,7 @@ impl RunningBroker {
                 tracing::error!("delay progress is not saved: {error}");
             }
             tasks::save_all(&broker);
+            timer::close(&broker);
             broker.store.close()
         });
         match closed.await {
@@ -148,6 +149,7 @@ pub(crate) fn load(
     disk: Arc<dyn Disk>,
 ) -> Result<Arc<Broker>, StartError> {
     let root = PathBuf::from(&config.store_path_root_dir);
+    let clean = !root.join("abort").exists();
     let clock = Arc::new(StoreClock::default());
     let mut store_config = store_config(&config, &root)?;
     // The directory's lock comes first: nothing of another process's store is touched.
@@ -167,7 +169,7 @@ pub(crate) fn load(
         config.delay_offset_update_version_step,
     )?;
     let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
-    let timers = TimerFiles::load(dir)?;
+    let timers = Timers::open(&store, &config, &dir, clean)?;
     let registrar = Registrar::new(&config);
     let tls = ClientTls::new(&config.tls)?;
     let api =

@@ -233,7 +233,7 @@ async fn timers(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
         Err(error) => return Err(error.into()),
     }
     match broker.api.get_timer_check_point(addr).await {
-        Ok(bytes) => broker.timers.adopt_check_point(&bytes)?,
+        Ok(bytes) => broker.timers.adopt_check_point(&broker.store, &bytes),
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error.into()),
     }

@@ -12,7 +12,7 @@ use crate::{
     context::{Broker, now_ms},
     register, schedule, space,
     stats::SAMPLE_SECONDS,
-    sync,
+    sync, timer,
 };
 
 /// Most time between two flushes of queues, unless the configuration says more.
@@ -44,6 +44,8 @@ pub fn start(broker: &Arc<Broker>) -> Threads {
         named("save", save_loop),
         named("delay", schedule::run),
         named("space", space::run),
+        named("timer", timer::run),
+        named("timer-flush", timer::flush_loop),
     ];
     Threads(
         threads

@@ -35,6 +35,7 @@ mod rocksdb;
 mod segments;
 mod space;
 mod store;
+mod timer;
 mod units;
 mod walk;
 
@@ -54,3 +55,6 @@ pub use real_disk::RealDisk;
 pub use remove::Retention;
 pub use space::{DEFAULT_RESERVE, Deletion, NoSpace, Partition, SpaceLimits, SpaceSeen, Verdict, judge};
 pub use store::{Directory, Store};
+pub use timer::{
+    Delivered, TIMER_CHECK_POINT, Timer, TimerCheckPoint, TimerConfig, TimerError, TimerStatus, TopicCount,
+};

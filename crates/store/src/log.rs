@@ -30,6 +30,19 @@ pub(crate) struct Log {
     names_changed: AtomicBool,
 }
 
+/// What tells the segments of one log from those of another.
+pub(crate) struct Kind {
+    /// Configuration key of their size.
+    pub(crate) key: &'static str,
+    /// True when the first bytes of a segment, and its offset, say that it holds something.
+    pub(crate) begins: fn(&[u8; HEAD], i64) -> bool,
+}
+
+/// Bytes of a segment that [`Kind::begins`] looks at.
+pub(crate) const HEAD: usize = 36;
+
+const COMMIT_LOG: Kind = Kind { key: "mappedFileSizeCommitLog", begins: begins_with_record };
+
 /// One file of the log.
 pub(crate) struct Segment {
     pub(crate) base: i64,
@@ -55,11 +68,22 @@ impl Log {
         configured_size: u64,
         clean: bool,
     ) -> Result<Self, StoreError> {
+        Self::load_kind(disk, dir, configured_size, clean, &COMMIT_LOG)
+    }
+
+    /// Same, for segments of another kind.
+    pub(crate) fn load_kind(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        configured_size: u64,
+        clean: bool,
+        kind: &Kind,
+    ) -> Result<Self, StoreError> {
         disk.create_dir_all(&dir).at("create", &dir)?;
         let mut found = segments::find(&*disk, &dir)?;
-        let size = effective_size(&dir, &found, configured_size);
-        segments::mend(&*disk, &dir, size, clean, &mut found, |last| begins_with_record(&*disk, &dir, last))?;
-        segments::check_row(&dir, &found, size, "mappedFileSizeCommitLog")?;
+        let size = effective_size(&dir, &found, configured_size, kind.key);
+        segments::mend(&*disk, &dir, size, clean, &mut found, |last| begins_valid(&*disk, &dir, last, kind))?;
+        segments::check_row(&dir, &found, size, kind.key)?;
         let segments = found.iter().map(|found| Arc::new(Segment::at(&dir, found.base))).collect();
         let segments = RwLock::new(segments);
         Ok(Self { disk, dir, segment_size: size as i64, segments, names_changed: AtomicBool::new(true) })
@@ -243,30 +267,29 @@ impl Segment {
 }
 
 /// The size that all but the last file agree on, if their names say so too; else what is configured.
-fn effective_size(dir: &Path, found: &[segments::Found], configured: u64) -> u64 {
+fn effective_size(dir: &Path, found: &[segments::Found], configured: u64, key: &str) -> u64 {
     let [first, second, ..] = found else { return configured };
     let size = first.len;
     let agrees = size >= 1024 && second.base - first.base == size as i64;
     if size == configured || !agrees {
         return configured;
     }
-    tracing::warn!(dir = %dir.display(), found = size, configured, "commit log segments have another size than mappedFileSizeCommitLog: theirs is used; set the key to it");
+    tracing::warn!(dir = %dir.display(), found = size, configured, "segments have another size than {key}: theirs is used; set the key to it");
     size
 }
 
-/// True when the file starts with the magic of a record of its own place or with a filler.
-fn begins_with_record(disk: &dyn Disk, dir: &Path, found: &segments::Found) -> Result<bool, StoreError> {
+fn begins_valid(disk: &dyn Disk, dir: &Path, found: &segments::Found, kind: &Kind) -> Result<bool, StoreError> {
     let path = segments::path(dir, found.base);
     let file = disk.open(&path, false).at("open", &path)?;
-    let mut head = [0; 36];
-    if file.read_exact_at(0, &mut head).is_err() {
-        return Ok(false);
-    }
+    let mut head = [0; HEAD];
+    Ok(file.read_exact_at(0, &mut head).is_ok() && (kind.begins)(&head, found.base))
+}
+
+/// True for the head of a record of its own place.
+fn begins_with_record(head: &[u8; HEAD], base: i64) -> bool {
     let magic = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let mut place = [0; 8];
-    place.copy_from_slice(&head[28..36]);
     let record = matches!(magic, wire::record::MAGIC_V1 | wire::record::MAGIC_V2);
-    Ok(record && i64::from_be_bytes(place) == found.base)
+    record && crate::queue::get_i64(head, wire::record::AT_PHYSICAL_OFFSET) == base
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod json;
 pub mod message_id;
 pub mod properties;
 pub mod property;
+pub mod recall_handle;
 pub mod record;
 pub mod record_crc;
 pub mod record_encode;

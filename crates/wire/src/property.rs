@@ -61,6 +61,16 @@ names! {
     TIMER_DELIVER_MS = "TIMER_DELIVER_MS";
     /// Set by the broker on a message in the timer topic.
     TIMER_OUT_MS = "TIMER_OUT_MS";
+    /// When a timer message was put into the wheel; `i64::MAX` when it was due already.
+    TIMER_ENQUEUE_MS = "TIMER_ENQUEUE_MS";
+    /// When a timer message was taken out of the wheel.
+    TIMER_DEQUEUE_MS = "TIMER_DEQUEUE_MS";
+    /// How often a timer message went round the wheel.
+    TIMER_ROLL_TIMES = "TIMER_ROLL_TIMES";
+    /// Takes a timer message back: `topic+unique id` of it.
+    TIMER_DELETE_UNIQUE_KEY = "TIMER_DEL_UNIQKEY";
+    /// Time of birth, of a message made by a broker.
+    BORN_TIMESTAMP = "BORN_TIMESTAMP";
     /// Original topic of a dead letter.
     DLQ_ORIGIN_TOPIC = "DLQ_ORIGIN_TOPIC";
     /// Original message id of a dead letter.

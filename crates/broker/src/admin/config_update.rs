@@ -13,7 +13,7 @@ const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackL
 const NAMES: [&str; 2] = ["brokerName", "brokerClusterName"];
 
 /// Keys that are read at start only. What is announced and shown stays what is in force.
-const AT_START: [&str; 28] = [
+const AT_START: [&str; 32] = [
     "accessMessageInMemoryMaxRatio",
     "bindAddress",
     "consumerOffsetUpdateVersionStep",
@@ -27,6 +27,7 @@ const AT_START: [&str; 28] = [
     "mapperFileSizeBatchConsumeQueue",
     "mappedFileSizeCommitLog",
     "mappedFileSizeConsumeQueue",
+    "mappedFileSizeTimerLog",
     "maxFilterMessageSize",
     "maxHashSlotNum",
     "maxIndexNum",
@@ -42,6 +43,9 @@ const AT_START: [&str; 28] = [
     "storePathCommitLog",
     "storePathRootDir",
     "storeType",
+    "timerPrecisionMs",
+    "timerRollWindowSlot",
+    "timerWheelEnable",
 ];
 
 /// A change that may be made.

@@ -19,7 +19,7 @@ use wire::{
 use super::{Answer, Needs, Refused, parse};
 use crate::{
     config::BrokerConfig,
-    context::Broker,
+    context::{Broker, now_ms},
     stats::{Rate, Stats},
 };
 
@@ -39,6 +39,9 @@ pub fn info(broker: &Arc<Broker>, command: &Command) -> Answer {
     log(&mut table, &marks(broker));
     space(&mut table, broker);
     delays(&mut table, broker);
+    for (key, value) in broker.timers.runtime(&broker.store, now_ms()) {
+        put(&mut table, key, value);
+    }
     Ok(command.ok_body(json::encode(&KvTable { table })))
 }
 
@@ -89,16 +92,11 @@ fn sum(left: &str, right: &str) -> String {
     sums.join(" ")
 }
 
-/// Keys whose figures have no meaning here: there is no lock on the page cache, no pool of buffers, no timer wheel.
+/// Keys whose figures have no meaning here: there is no lock on the page cache, no pool of buffers.
 fn not_measured(table: &mut Table) {
     for key in ["putMessageEntireTimeMax", "getMessageEntireTimeMax", "dispatchMaxBuffer", "pageCacheLockTimeMills"] {
         put(table, key, 0);
     }
-    for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum"] {
-        put(table, key, 0);
-    }
-    put(table, "timerEnqueueTps", "0.0");
-    put(table, "timerDequeueTps", "0.0");
     put(table, "putLatency99", "0.00");
     put(table, "putLatency999", "0.00");
     put(table, "putMessageDistributeTime", "null");
@@ -223,8 +221,7 @@ mod tests {
         putMessageFailedTimes putMessageSizeTotal putMessageTimesTotal putTps queryThreadPoolQueueCapacity \
         queryThreadPoolQueueHeadWaitTimeMills queryThreadPoolQueueSize remainHowManyDataToFlush \
         remainTransientStoreBufferNumbs runtime sendThreadPoolQueueCapacity sendThreadPoolQueueHeadWaitTimeMills \
-        sendThreadPoolQueueSize startAcceptSendRequestTimeStamp timerCongestNum timerDequeueTps timerEnqueueTps \
-        timerOffsetBehind timerReadBehind";
+        sendThreadPoolQueueSize startAcceptSendRequestTimeStamp";
 
     #[test]
     fn every_key_of_java_is_there() {

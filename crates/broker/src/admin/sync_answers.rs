@@ -100,13 +100,14 @@ pub fn request_modes(broker: &Arc<Broker>, command: &Command) -> Answer {
 
 /// GET_TIMER_METRICS.
 pub fn timer_metrics(broker: &Arc<Broker>, command: &Command) -> Answer {
-    Ok(command.ok_body(broker.timers.metrics_json()))
+    let metrics = broker.timers.metrics_json().ok_or_else(|| Refused::error("The timer message store is null"))?;
+    Ok(command.ok_body(metrics))
 }
 
 /// GET_TIMER_CHECK_POINT.
 pub fn timer_check_point(broker: &Arc<Broker>, command: &Command) -> Answer {
-    let point = broker.timers.check_point().ok_or_else(|| Refused::error("The checkpoint is null"))?;
-    Ok(command.ok_body(point.to_vec()))
+    let point = broker.timers.check_point(broker).ok_or_else(|| Refused::error("The checkpoint is null"))?;
+    Ok(command.ok_body(point.encode().to_vec()))
 }
 
 #[cfg(test)]

@@ -183,6 +183,18 @@ broker_config! {
     "regionId" region_id: String = "DefaultRegion".into();
     "reviveQueueNum" revive_queue_num: i32 = 8;
     "timerWheelEnable" timer_wheel_enable: bool = true;
+    "mappedFileSizeTimerLog" mapped_file_size_timer_log: u64 = 100 << 20;
+    "timerPrecisionMs" timer_precision_ms: i64 = 1000;
+    "timerRollWindowSlot" timer_roll_window_slot: i64 = 172_800;
+    "timerMaxDelaySec" timer_max_delay_sec: i64 = 259_200;
+    "timerFlushIntervalMs" timer_flush_interval_ms: u64 = 1000;
+    "timerCongestNumEachSlot" timer_congest_num_each_slot: i64 = i32::MAX as i64;
+    "timerStopEnqueue" timer_stop_enqueue: bool = false;
+    "timerStopDequeue" timer_stop_dequeue: bool = false;
+    /// Milliseconds after the start before a timer message is delivered.
+    "disappearTimeAfterStart" disappear_time_after_start: i64 = -1;
+    "recallMessageEnable" recall_message_enable: bool = false;
+    "allowRecallWhenBrokerNotWriteable" allow_recall_when_broker_not_writeable: bool = true;
     "validateSystemTopicWhenUpdateTopic" validate_system_topic_when_update_topic: bool = true;
     "clearRetryTopicWhenDeleteTopic" clear_retry_topic_when_delete_topic: bool = true;
     "rejectTransactionMessage" reject_transaction_message: bool = false;

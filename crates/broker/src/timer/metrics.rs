@@ -1,0 +1,125 @@
+//! `config/timermetrics`: how many messages of each topic wait. Source: `store/.../timer/TimerMetrics.java`; reference
+//! store 23. A master counts; a slave carries its master's counts and goes on with them when promoted.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use parking_lot::Mutex;
+use wire::{
+    body::{TimerMetric, TimerMetricsSerializeWrapper as Wrapper},
+    json,
+};
+
+use crate::{
+    context::now_ms,
+    persist::{self, PersistError},
+};
+
+/// Counts by topic and their file.
+pub(super) struct Metrics {
+    state: Mutex<State>,
+    file: PathBuf,
+}
+
+struct State {
+    counts: Wrapper,
+    saved: Wrapper,
+}
+
+impl Metrics {
+    pub(super) fn load(file: PathBuf) -> Result<Self, PersistError> {
+        let counts = persist::load::<Wrapper>(&file)?.unwrap_or_default();
+        Ok(Self { state: Mutex::new(State { saved: counts.clone(), counts }), file })
+    }
+
+    pub(super) fn json(&self) -> String {
+        String::from_utf8_lossy(&json::encode(&self.state.lock().counts)).into_owned()
+    }
+
+    pub(super) fn add(&self, topic: &str, by: i64) {
+        let mut state = self.state.lock();
+        let now = now_ms();
+        let counts = &mut state.counts.timing_count;
+        if let Some(metric) = counts.get_mut(topic) {
+            (metric.count, metric.time_stamp) = (metric.count + by, now);
+        } else {
+            counts.insert(topic.to_owned(), TimerMetric { count: by, time_stamp: now });
+        }
+        state.counts.data_version.next(now);
+    }
+
+    pub(super) fn remove(&self, topic: &str) {
+        let mut state = self.state.lock();
+        if state.counts.timing_count.remove(topic).is_some() {
+            state.counts.data_version.next(now_ms());
+        }
+    }
+
+    /// Counts that were made from the log: all others are 0.
+    pub(super) fn replace(&self, counted: &BTreeMap<String, i64>) {
+        let mut state = self.state.lock();
+        let now = now_ms();
+        for (topic, metric) in &mut state.counts.timing_count {
+            let right = counted.get(topic).copied().unwrap_or(0);
+            if metric.count != right {
+                tracing::info!("waiting timer messages of {topic}: {} counted before, {right} found", metric.count);
+                *metric = TimerMetric { count: right, time_stamp: now };
+            }
+        }
+        for (topic, count) in counted {
+            let metric = TimerMetric { count: *count, time_stamp: now };
+            state.counts.timing_count.entry(topic.clone()).or_insert(metric);
+        }
+        state.counts.data_version.next(now);
+    }
+
+    pub(super) fn adopt(&self, text: &str) -> Result<(), PersistError> {
+        let Ok(counts) = json::decode::<Wrapper>(text.as_bytes()) else {
+            tracing::warn!("the master's timer metrics cannot be read, those known before stay");
+            return Ok(());
+        };
+        self.state.lock().counts = counts;
+        self.save()
+    }
+
+    /// Writes the file when something changed.
+    pub(super) fn save(&self) -> Result<(), PersistError> {
+        let counts = {
+            let state = self.state.lock();
+            if state.counts == state.saved {
+                return Ok(());
+            }
+            state.counts.clone()
+        };
+        persist::save_text(&self.file, &String::from_utf8_lossy(&json::encode(&counts)))?;
+        self.state.lock().saved = counts;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_saved_adopted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("timermetrics");
+        let metrics = Metrics::load(file.clone()).unwrap();
+        for by in [1, 1, -1] {
+            metrics.add("T", by);
+        }
+        metrics.add("U", 1);
+        metrics.save().unwrap();
+        let java = r#"{"dataVersion":{"counter":302,"stateVersion":0,"timestamp":1795492592071},"timingCount":{"CorpusTimer":{"count":24,"timeStamp":1795492550091}}}"#;
+        let again = Metrics::load(file).unwrap();
+        assert!(again.json().contains(r#""T":{"count":1,"#), "{}", again.json());
+        again.replace(&BTreeMap::from([("T".to_owned(), 5), ("V".to_owned(), 2)]));
+        for part in [r#""T":{"count":5,"#, r#""U":{"count":0,"#, r#""V":{"count":2,"#] {
+            assert!(again.json().contains(part), "{}", again.json());
+        }
+        again.adopt(java).unwrap();
+        assert_eq!(again.json(), java);
+        again.adopt("{").unwrap();
+        assert_eq!(again.json(), java);
+    }
+}

@@ -1,0 +1,145 @@
+//! From the timer topic's queue into the timer log and the wheel. Source: `TimerMessageStore.java` (enqueue, doEnqueue).
+
+use wire::{hash::java_hash, topic};
+
+use super::{
+    Timer, TopicCount, Waiting, Work,
+    log::{Unit, UnitKind},
+    message::{NEVER_ENQUEUED, TimerMessage},
+    wheel::{SLOTS, Slot},
+};
+use crate::{error::StoreError, queue, store::Store};
+
+use std::sync::atomic::Ordering::SeqCst;
+
+impl Timer {
+    /// Takes up to `max` messages of the queue into the wheel; answers how many there were. A timer that does not
+    /// deliver stops where its master is. `count` is told of each message that waits from now on, or was taken back.
+    ///
+    /// # Errors
+    /// The timer log or the wheel cannot be written or read: nothing is lost, the next call goes on there. Anything but
+    /// lack of space ends the store.
+    pub fn enqueue(&self, store: &Store, max: usize, count: TopicCount<'_>) -> Result<usize, StoreError> {
+        let mut work = self.work.lock();
+        let result = self.take_all(store, &mut work, max, count);
+        match &result {
+            Ok(0) => {}
+            Err(error) if !error.is_disk_full() => store.fail(error),
+            _ => self.note_progress(&work, store),
+        }
+        result
+    }
+
+    fn take_all(&self, store: &Store, work: &mut Work, max: usize, count: TopicCount<'_>) -> Result<usize, StoreError> {
+        let min = store.min_offset(topic::TIMER, 0);
+        if work.queue_offset < min {
+            tracing::warn!(
+                from = work.queue_offset,
+                to = min,
+                "timer messages left the log before they were taken up: they are lost; keep more of the log (fileReservedTime)"
+            );
+            work.queue_offset = min;
+        }
+        let mut end = store.max_offset(topic::TIMER, 0);
+        if !work.delivering {
+            end = end.min(self.progress.lock().master_queue_offset);
+        }
+        let precision_ms = self.config.precision_ms;
+        work.write_ms = work.write_ms.max(self.clock.now_ms() / precision_ms * precision_ms);
+        let mut taken = 0;
+        while taken < max && work.queue_offset < end {
+            let unit = store.queue_unit(topic::TIMER, 0, work.queue_offset);
+            if let Some(unit) = unit
+                && !work.seen.remove(&unit.physical_offset)
+                && !self.take(store, work, &unit, count)?
+            {
+                break;
+            }
+            work.queue_offset += 1;
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    /// False when the wheel has no room for it yet.
+    fn take(
+        &self,
+        store: &Store,
+        work: &mut Work,
+        unit: &queue::Unit,
+        count: TopicCount<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(bytes) = store.read_record(unit.physical_offset) else {
+            tracing::warn!(physical = unit.physical_offset, "a timer message is gone from the log");
+            return Ok(true);
+        };
+        let Some(message) = TimerMessage::of(&bytes) else {
+            self.set_aside.fetch_add(1, SeqCst);
+            tracing::error!(
+                physical = unit.physical_offset,
+                queue_offset = work.queue_offset,
+                "a message in the timer topic names no time or no topic: it is passed over and stays there"
+            );
+            return Ok(true);
+        };
+        if work.delivering && message.out_ms / self.config.precision_ms < work.read_tick {
+            work.add_late(&message, unit, self.config.precision_ms);
+            return Ok(true);
+        }
+        let placed = self.place(work, &message, unit);
+        if placed.slot_ms() / self.config.precision_ms >= work.read_tick + SLOTS {
+            return Ok(false);
+        }
+        self.append(work, placed, &message)?;
+        count(message.real_topic, i64::from(placed.count()));
+        self.enqueued.fetch_add(1, SeqCst);
+        Ok(true)
+    }
+
+    /// The slot of its time; beyond the window, one where it goes round.
+    fn place(&self, work: &Work, message: &TimerMessage<'_>, unit: &queue::Unit) -> Unit {
+        let (precision_ms, window) = (self.config.precision_ms, self.config.roll_window_slots);
+        let beyond = message.out_ms - work.write_ms - window * precision_ms;
+        let mut slot_ms = message.out_ms / precision_ms * precision_ms;
+        if beyond >= 0 {
+            // Near its time it gets a shorter round, so that enough is left for the last one.
+            let ticks = if beyond < window / 3 * precision_ms { window / 2 } else { window };
+            // A slave must not send it round before its master has done so.
+            let margin = if work.delivering { 0 } else { (window / 6).min(60) };
+            slot_ms = work.write_ms + (ticks + margin) * precision_ms;
+        }
+        let kind = UnitKind { roll: beyond >= 0, delete: message.takes_back().is_some() };
+        Unit::new(slot_ms, work.write_ms, kind, unit.physical_offset, unit.size, java_hash(message.real_topic))
+    }
+
+    fn append(&self, work: &mut Work, mut unit: Unit, message: &TimerMessage<'_>) -> Result<(), StoreError> {
+        let mut wheel = self.wheel.lock();
+        let tick = unit.slot_ms() / self.config.precision_ms;
+        let slot = wheel.slot(tick)?;
+        unit.previous = slot.map_or(-1, |slot| slot.last);
+        let position = work.log.append(&unit)?;
+        let count = unit.count();
+        wheel.put(&slot.map_or_else(|| Slot::begin(tick, position, count), |slot| slot.with(position, count)))?;
+        drop(wheel);
+        if work.slot.as_ref().is_some_and(|open| open.tick == tick) {
+            work.open_unit(&unit, message, self.config.precision_ms);
+        }
+        Ok(())
+    }
+}
+
+impl Work {
+    fn add_late(&mut self, message: &TimerMessage<'_>, unit: &queue::Unit, precision_ms: i64) {
+        self.late_offsets.insert(self.queue_offset);
+        let waiting = Waiting {
+            due_ms: message.due_ms(precision_ms),
+            number: self.number(),
+            physical: unit.physical_offset,
+            size: unit.size,
+            roll: false,
+            enqueue_ms: NEVER_ENQUEUED,
+            late_offset: Some(self.queue_offset),
+        };
+        self.late.push(waiting);
+    }
+}

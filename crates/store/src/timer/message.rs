@@ -1,0 +1,129 @@
+//! A record of the timer topic: when it is due, where it goes, and what it looks like there.
+//! Source: `TimerMessageStore.java` (convert, convertMessage); reference store 22.5.
+
+use std::net::SocketAddr;
+
+use wire::{
+    property,
+    record::{Check, RecordView, check},
+    record_encode::{MAX_PROPERTIES, NewRecord},
+    topic,
+};
+
+use crate::store::Store;
+
+/// Tick of brokers whose messages may come here by replication or hand-over: their times are at most this much early.
+const COMMON_PRECISION_MS: i64 = 1000;
+/// The index counts whole seconds, and clocks step back.
+const INDEX_MARGIN_MS: i64 = 60_000;
+/// What a message delivered without a wait has for the time it was put into the wheel.
+pub(super) const NEVER_ENQUEUED: i64 = i64::MAX;
+
+/// A message that waits.
+pub(super) struct TimerMessage<'a> {
+    pub(super) record: RecordView<'a>,
+    /// `TIMER_OUT_MS`: start of its tick, before the time it was asked for.
+    pub(super) out_ms: i64,
+    pub(super) real_topic: &'a str,
+}
+
+impl<'a> TimerMessage<'a> {
+    /// The record, if it is one of the timer topic that can be delivered.
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let Check::Record(record) = check(bytes, false) else { return None };
+        if record.topic() != topic::TIMER {
+            return None;
+        }
+        let out_ms = record.property(property::TIMER_OUT_MS)?.parse().ok().filter(|out_ms| *out_ms >= 0)?;
+        Some(Self { record, out_ms, real_topic: record.property(property::REAL_TOPIC)? })
+    }
+
+    /// The time it was asked for, as exactly as the record tells; never before it.
+    pub(super) fn due_ms(&self, precision_ms: i64) -> i64 {
+        let latest = self.out_ms + precision_ms.max(COMMON_PRECISION_MS);
+        let number = |name| self.record.property(name).and_then(|text| text.parse::<i64>().ok());
+        // The broker took the first of the three; what counts from the store time is exact for the first record only.
+        let delay_ms = number(property::TIMER_DELAY_SEC)
+            .map(|seconds| seconds.saturating_mul(1000))
+            .or_else(|| number(property::TIMER_DELAY_MS));
+        let asked = match delay_ms {
+            Some(_) if self.roll_times() > 0 => latest,
+            Some(delay_ms) => self.record.store_timestamp().saturating_add(delay_ms),
+            None => number(property::TIMER_DELIVER_MS).unwrap_or(latest),
+        };
+        asked.clamp(self.out_ms, latest)
+    }
+
+    /// How often it went round.
+    pub(super) fn roll_times(&self) -> i64 {
+        self.record.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// `topic+unique id` of the message that this one takes back; Java 5.4 and later leave the topic out.
+    pub(super) fn takes_back(&self) -> Option<&'a str> {
+        self.record.property(property::TIMER_DELETE_UNIQUE_KEY)
+    }
+
+    /// What a message that takes this one back names.
+    pub(super) fn keys(&self) -> Option<[String; 2]> {
+        let unique = self.record.property(property::UNIQ_KEY)?;
+        Some([format!("{}+{unique}", self.real_topic), unique.to_owned()])
+    }
+
+    /// Its properties after the wait. Those that only tell of the wait are left out where they do not fit.
+    pub(super) fn properties_after(&self, roll: bool, enqueue_ms: i64, now_ms: i64) -> Vec<u8> {
+        let old = self.record.properties();
+        let mut names = vec![property::TIMER_ENQUEUE_MS, property::TIMER_DEQUEUE_MS];
+        names.extend(roll.then_some(property::TIMER_ROLL_TIMES));
+        let mut text = property::without(old, &names);
+        property::push(&mut text, property::TIMER_ENQUEUE_MS, &enqueue_ms.to_string());
+        property::push(&mut text, property::TIMER_DEQUEUE_MS, &now_ms.to_string());
+        if roll {
+            property::push(&mut text, property::TIMER_ROLL_TIMES, &(self.roll_times() + 1).to_string());
+        }
+        if text.len() > MAX_PROPERTIES { old.to_vec() } else { text }
+    }
+
+    /// Topic and queue it goes to.
+    pub(super) fn destination(&self, roll: bool) -> (&'a str, i32) {
+        if roll {
+            return (topic::TIMER, self.record.queue_id());
+        }
+        let queue_id = self.record.property(property::REAL_QUEUE_ID).and_then(|text| text.parse().ok());
+        (self.real_topic, queue_id.unwrap_or(0))
+    }
+
+    /// The record that goes there.
+    pub(super) fn again<'p>(&self, roll: bool, properties: &'p [u8], host: SocketAddr) -> NewRecord<'p>
+    where
+        'a: 'p,
+    {
+        let (topic, queue_id) = self.destination(roll);
+        NewRecord { properties, ..NewRecord::again(&self.record, topic, queue_id, host) }
+    }
+
+    /// True when the log has what this message becomes: it was delivered, or sent round, before.
+    pub(super) fn is_done(&self, store: &Store, roll: bool) -> bool {
+        let Some(unique) = self.record.property(property::UNIQ_KEY) else { return false };
+        let (topic, queue_id) = self.destination(roll);
+        let max = store.config().max_query_count as usize;
+        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
+        let found = store.query(topic, unique, max, begin, i64::MAX);
+        let mut rest = &found.messages[..];
+        while let Check::Record(copy) = check(rest, false) {
+            rest = &rest[copy.size()..];
+            let same = copy.topic() == topic
+                && copy.queue_id() == queue_id
+                && copy.physical_offset() > self.record.physical_offset()
+                && copy.property(property::UNIQ_KEY) == Some(unique)
+                && copy.property(property::TIMER_OUT_MS) == self.record.property(property::TIMER_OUT_MS)
+                && copy.property(property::TIMER_DEQUEUE_MS).is_some()
+                && copy.body() == self.record.body();
+            let rolls = copy.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse::<i64>().ok());
+            if same && (!roll || rolls.unwrap_or(0) > self.roll_times()) {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,238 @@
+//! From the timer's files to a timer that fits the log. Source: `TimerMessageStore.java` (recover, recoverAndRevise,
+//! reviseQueueOffset); reference store 22.5.
+//!
+//! The timer log ends where its first invalid unit is, or the first whose message the commit log does not have. The
+//! wheel must agree with its units from one segment before the check point on, else it is made again from the whole
+//! timer log. What the timer log does not have is read from the timer topic's queue again. Where Java gives up what is
+//! older than 7 days, or what a lost timer log held, this does not; FORMAT.md has the table.
+
+use std::{collections::HashSet, sync::Arc};
+
+use wire::{record::RecordView, topic};
+
+use super::{
+    Progress, TimerConfig, Work,
+    check_point::TimerCheckPoint,
+    log::{TimerLog, Unit},
+    wheel::{SLOTS, Slot, Wheel},
+};
+use crate::{error::StoreError, store::Store};
+
+/// Slots that stay free between the roll window and a half of the wheel.
+const BLANK_SLOTS: i64 = 60;
+/// Ticks that a start goes back where the index can tell what is delivered: the device may have lost copies.
+const START_MARGIN: i64 = 2;
+
+/// Brings a configuration into bounds as Java does.
+pub(super) fn checked(mut config: TimerConfig) -> Result<TimerConfig, StoreError> {
+    let bad = |key, value: i64, why| Err(StoreError::Config { key, value: value.to_string(), why });
+    if config.segment_size < 1024 || config.segment_size > i32::MAX as u64 {
+        return bad("mappedFileSizeTimerLog", config.segment_size as i64, "use 1024 to 2147483647");
+    }
+    if config.precision_ms < 1 || config.precision_ms > 3_600_000 {
+        return bad("timerPrecisionMs", config.precision_ms, "use 1 to 3600000");
+    }
+    let most = (SLOTS / 2 - BLANK_SLOTS).min(i64::from(i32::MAX) / config.precision_ms - BLANK_SLOTS);
+    if config.roll_window_slots < 2 || config.roll_window_slots > most {
+        config.roll_window_slots = most;
+    }
+    Ok(config)
+}
+
+/// Loads everything. The last value is where the timer log is not known to be durable from.
+pub(super) fn load(
+    store: &Store,
+    config: &TimerConfig,
+    now_ms: i64,
+) -> Result<(Work, Wheel, Progress, i64), StoreError> {
+    let (disk, root) = (store.disk.clone(), store.config().root.clone());
+    let found = TimerCheckPoint::load(&*disk, &root)?;
+    let point = found.unwrap_or_default();
+    let mut log = TimerLog::load(disk.clone(), &root, config.segment_size, false)?;
+    let (mut wheel, mut stale) = match Wheel::load(disk.clone(), &root)? {
+        Some(wheel) => (wheel, false),
+        None => (Wheel::empty(disk.clone(), &root)?, true),
+    };
+    let margin = if store.index.is_some() { START_MARGIN } else { 0 };
+    let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
+    let mut scan = Scan::new(store, config, &point, from_tick);
+    let (end, consistent) = scan.revise(&log, &mut wheel)?;
+    stale |= !consistent;
+    log.cut(end)?;
+    if stale {
+        wheel = rebuild(disk, &root, &log, from_tick, config.precision_ms)?;
+    }
+    let queue_offset = scan.queue_offset(found.is_some(), end);
+    tracing::info!(
+        read_ms = from_tick * config.precision_ms,
+        queue_offset,
+        timer_log_end = end,
+        wheel_made_again = stale,
+        "the timer is recovered"
+    );
+    let read_tick = first_tick(&mut wheel, from_tick, now_ms / config.precision_ms)?;
+    let progress = Progress {
+        read_ms: read_tick * config.precision_ms,
+        queue_offset,
+        master_queue_offset: point.master_timer_queue_offset,
+        version: point.version,
+        ..Progress::default()
+    };
+    let durable = if stale { log.min() } else { end.min(point.last_timer_log_flush_pos) };
+    let work = Work {
+        log,
+        queue_offset,
+        write_ms: 0,
+        read_tick,
+        delivering: false,
+        slot: None,
+        late: Default::default(),
+        late_offsets: Default::default(),
+        seen: scan.seen,
+        doubt_until_ms: now_ms,
+        next_number: 0,
+    };
+    Ok((work, wheel, progress, durable))
+}
+
+/// The tick that delivery goes on from: not after the newest message of the log, for nothing can have been delivered
+/// since, and some ticks before it.
+pub(super) fn proven_tick(store: &Store, read_ms: i64, precision_ms: i64, margin: i64) -> i64 {
+    let newest = newest_store_time(store).unwrap_or(read_ms);
+    if read_ms <= 0 { 0 } else { (read_ms.min(newest) / precision_ms - margin).max(1) }
+}
+
+/// Store time of the last message that is in a queue.
+fn newest_store_time(store: &Store) -> Option<i64> {
+    let queue = store.queues.all().into_iter().max_by_key(|queue| queue.max_physical())?;
+    let unit = store.told(queue.last_unit())??;
+    store.record_time(unit.physical_offset)
+}
+
+/// A start that knows no time begins with the first slot in use, and without one now.
+pub(super) fn first_tick(wheel: &mut Wheel, tick: i64, now_tick: i64) -> Result<i64, StoreError> {
+    if tick > 0 {
+        return Ok(tick);
+    }
+    Ok(wheel.earliest()?.unwrap_or(now_tick).min(now_tick))
+}
+
+struct Scan<'a> {
+    store: &'a Store,
+    point: &'a TimerCheckPoint,
+    precision_ms: i64,
+    from_tick: i64,
+    /// Where the message at the check point's queue offset is in the commit log.
+    open_from: i64,
+    seen: HashSet<i64>,
+    newest: Option<Unit>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(store: &'a Store, config: &TimerConfig, point: &'a TimerCheckPoint, from_tick: i64) -> Self {
+        let open = store.queue_unit(topic::TIMER, 0, point.last_timer_queue_offset);
+        Self {
+            store,
+            point,
+            precision_ms: config.precision_ms,
+            from_tick,
+            open_from: open.map_or(i64::MAX, |unit| unit.physical_offset),
+            seen: HashSet::new(),
+            newest: None,
+        }
+    }
+
+    /// Finds the end of the timer log and brings the wheel up to it. False when the wheel does not fit.
+    fn revise(&mut self, log: &TimerLog, wheel: &mut Wheel) -> Result<(i64, bool), StoreError> {
+        let (min, files_end, log_end) = (log.min(), log.files_end(), self.store.max_phys());
+        let near = (self.point.last_timer_log_flush_pos - log.segment_size()).clamp(min, (files_end - 1).max(min));
+        let mut from = log.base_of(near);
+        // Also back to the first message that the check point does not count yet, and over what the log has lost.
+        let too_late = log_end.min(self.open_from.saturating_add(1));
+        while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= too_late) {
+            from -= log.segment_size();
+        }
+        let mut fits = true;
+        let end = log.scan(from, files_end, |position, unit| {
+            if unit.physical + i64::from(unit.size) > log_end {
+                return Ok(false);
+            }
+            self.newest = Some(*unit);
+            if unit.physical >= self.open_from {
+                self.seen.insert(unit.physical);
+            }
+            fits = fits && self.revise_slot(wheel, position, unit)?;
+            Ok(true)
+        })?;
+        if fits {
+            wheel.each_from(self.from_tick, |slot| fits &= slot.last < end)?;
+        }
+        Ok((end, fits))
+    }
+
+    fn revise_slot(&self, wheel: &mut Wheel, position: i64, unit: &Unit) -> Result<bool, StoreError> {
+        let tick = unit.slot_ms() / self.precision_ms;
+        if tick < self.from_tick {
+            return Ok(true);
+        }
+        let slot = match wheel.slot(tick)? {
+            Some(slot) if slot.last >= position => return Ok(true),
+            Some(slot) if slot.last == unit.previous => slot.with(position, unit.count()),
+            None if unit.previous == -1 && position >= self.point.last_timer_log_flush_pos => {
+                Slot::begin(tick, position, unit.count())
+            }
+            _ => return Ok(false),
+        };
+        wheel.put(&slot)?;
+        Ok(true)
+    }
+
+    /// Where the queue is read on: where the check point says, unless the timer log has less than it says.
+    fn queue_offset(&self, known: bool, end: i64) -> i64 {
+        let (min, max) = (self.store.min_offset(topic::TIMER, 0), self.store.max_offset(topic::TIMER, 0));
+        let point = self.point;
+        if known && end >= point.last_timer_log_flush_pos {
+            return point.last_timer_queue_offset.clamp(min, max);
+        }
+        let record = self.newest.and_then(|unit| self.store.read_record(unit.physical));
+        let after = record.as_deref().and_then(RecordView::layout).map(|record| record.queue_offset() + 1);
+        let from = after.unwrap_or(min).clamp(min, max);
+        if from < max {
+            tracing::warn!(
+                from,
+                to = max,
+                timer_log_end = end,
+                expected = point.last_timer_log_flush_pos,
+                "the timer log has less than its check point says: its units are made again from the timer topic's queue; what is already delivered is looked up"
+            );
+        }
+        from
+    }
+}
+
+/// Makes the wheel again from all units whose time is not over, and mends chains that are broken.
+fn rebuild(
+    disk: Arc<dyn crate::disk::Disk>,
+    root: &std::path::Path,
+    log: &TimerLog,
+    from_tick: i64,
+    precision_ms: i64,
+) -> Result<Wheel, StoreError> {
+    tracing::warn!(from = log.min(), to = log.end(), "the timer wheel does not fit the timer log: it is made again");
+    let mut wheel = Wheel::empty(disk, root)?;
+    log.scan(log.min(), log.end(), |position, unit| {
+        let tick = unit.slot_ms() / precision_ms;
+        if tick < from_tick {
+            return Ok(true);
+        }
+        let slot = wheel.slot(tick)?;
+        let previous = slot.map_or(-1, |slot| slot.last);
+        if previous != unit.previous {
+            log.link(position, previous)?;
+        }
+        let count = unit.count();
+        wheel.put(&slot.map_or_else(|| Slot::begin(tick, position, count), |slot| slot.with(position, count)))?;
+        Ok(true)
+    })?;
+    Ok(wheel)
+}
