@@ -20,6 +20,7 @@ use tokio::{
 use wire::{Command, code::request, header::NotifyConsumerIdsChangedRequestHeader, message_id};
 
 use crate::{
+    assignment::Routes,
     clients::{Changed, Clients},
     clock::StoreClock,
     config::{BrokerConfig, FlushDiskType},
@@ -61,6 +62,8 @@ pub struct Broker {
     pub request_modes: RequestModes,
     /// Timer state that this broker carries for its peers.
     pub timers: TimerFiles,
+    /// Routes of the topics whose queues this broker shares out.
+    pub routes: Routes,
     /// Connected clients.
     pub clients: Clients,
     /// Queue locks.
@@ -145,6 +148,7 @@ impl Broker {
             delays: parts.delays,
             request_modes: parts.request_modes,
             timers: parts.timers,
+            routes: Routes::default(),
             clients: Clients::default(),
             locks: QueueLocks::default(),
             holds: Holds::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use remoting::{Connection, Service};
 use wire::{Command, code::request};
 
-use crate::{admin, consumer_offset, context::Broker, heartbeat, lock, pull, query, send, send_back};
+use crate::{admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, send, send_back};
 
 /// One listener of a broker.
 pub struct Front {
@@ -62,6 +62,10 @@ impl Front {
             request::UNLOCK_BATCH_MQ => lock::unlock(broker, &command),
             request::CONSUMER_SEND_MSG_BACK => {
                 send_back::handle(broker, conn, command);
+                return;
+            }
+            request::QUERY_ASSIGNMENT => {
+                assignment::handle(broker, conn, command);
                 return;
             }
             request::QUERY_MESSAGE => query::by_key(broker, &command),

@@ -1,5 +1,4 @@
-//! SET_MESSAGE_REQUEST_MODE: how a group reads a topic, pull or pop. QUERY_ASSIGNMENT is not served: clients then
-//! share the queues among themselves, as they do by default.
+//! SET_MESSAGE_REQUEST_MODE: how a group reads a topic, pull or pop. What follows from it is in `assignment`.
 //! Source: `broker/.../processor/QueryAssignmentProcessor.java`; reference broker 10.11.
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use remoting::{TlsError, TlsSettings};
 use value::Value;
 pub use value::{BrokerRole, FlushDiskType};
-use wire::properties;
+use wire::{body::MessageRequestMode, properties};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +191,9 @@ broker_config! {
     "shortPollingTimeMills" short_polling_time_mills: u64 = 1000;
     "litePullMessageEnable" lite_pull_message_enable: bool = true;
     "notifyConsumerIdsChangedEnable" notify_consumer_ids_changed_enable: bool = true;
+    "serverLoadBalancerEnable" server_load_balancer_enable: bool = true;
+    "loadBalancePollNameServerInterval" load_balance_poll_name_server_interval: u64 = 30_000;
+    "defaultMessageRequestMode" default_message_request_mode: MessageRequestMode = MessageRequestMode::Pull;
     "useServerSideResetOffset" use_server_side_reset_offset: bool = true;
     "startAcceptSendRequestTimeStamp" start_accept_send_request_time_stamp: i64 = 0;
     "flushConsumerOffsetInterval" flush_consumer_offset_interval: u64 = 5000;

@@ -1,5 +1,7 @@
 //! Types of configuration values: from text, and back as Java prints them.
 
+use wire::body::MessageRequestMode;
+
 use super::ConfigError;
 
 /// A value of one configuration key.
@@ -90,6 +92,23 @@ choice! {
         AsyncFlush = "ASYNC_FLUSH",
         /// Acknowledges when the message is on the device.
         SyncFlush = "SYNC_FLUSH",
+    }
+}
+
+impl Value for MessageRequestMode {
+    const EXPECTED: &'static str = "PULL or POP";
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PULL" => Some(Self::Pull),
+            "POP" => Some(Self::Pop),
+            _ => None,
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Pull => "PULL".to_owned(),
+            Self::Pop => "POP".to_owned(),
+        }
     }
 }
 
