@@ -72,6 +72,8 @@ pub struct Changed {
 pub struct Clients {
     consumers: RwLock<HashMap<String, ConsumerGroup>>,
     producers: RwLock<HashMap<String, HashMap<u64, ClientInfo>>>,
+    /// By client id: where it was last heard as a producer. Stays until the connection closes.
+    channels: RwLock<HashMap<String, Arc<Connection>>>,
 }
 
 impl Clients {
@@ -105,6 +107,11 @@ impl Clients {
 
     /// Registers one producer of a heartbeat.
     pub fn register_producer(&self, group: &str, info: ClientInfo) {
+        let mut channels = self.channels.write();
+        if channels.get(&info.client_id).is_none_or(|known| known.id() != info.conn.id()) {
+            channels.insert(info.client_id.clone(), info.conn.clone());
+        }
+        drop(channels);
         self.producers.write().entry(group.to_owned()).or_default().insert(info.conn.id(), info);
     }
 
@@ -135,6 +142,7 @@ impl Clients {
             .collect();
         let changed = groups.iter().filter_map(|group| leave(&mut consumers, group, conn)).collect();
         drop(consumers);
+        self.channels.write().retain(|_, channel| channel.id() != conn);
         self.producers.write().retain(|_, members| {
             members.remove(&conn);
             !members.is_empty()
@@ -167,6 +175,11 @@ impl Clients {
     /// The member of a group with that client id.
     pub fn member(&self, group: &str, client_id: &str) -> Option<ClientInfo> {
         self.with_group(group, |group| group.members.values().find(|m| m.client_id == client_id).cloned())?
+    }
+
+    /// The connection of a client that is a producer. Upstream forgets it when the client leaves one of its groups.
+    pub fn producer_channel(&self, client_id: &str) -> Option<Arc<Connection>> {
+        self.channels.read().get(client_id).cloned()
     }
 
     /// Members of a producer group.

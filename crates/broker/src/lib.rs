@@ -23,6 +23,7 @@ pub mod persist;
 pub mod pull;
 pub mod query;
 pub mod register;
+pub mod reply;
 pub mod request_mode;
 pub mod role;
 pub mod schedule;

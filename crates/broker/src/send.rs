@@ -68,10 +68,23 @@ struct Accepted {
 }
 
 /// What a send asks, after its checks.
-struct Checked {
-    header: SendMessageRequestHeader,
-    topic: Arc<TopicConfig>,
-    queue_id: i32,
+pub struct Checked {
+    /// As it came.
+    pub header: SendMessageRequestHeader,
+    /// Its topic, which may have been made for it.
+    pub topic: Arc<TopicConfig>,
+    /// The queue asked for, or one the broker chose.
+    pub queue_id: i32,
+}
+
+/// Where a message was stored.
+pub struct Placed {
+    /// Byte position in the log.
+    pub physical_offset: i64,
+    /// Byte position behind it.
+    pub end: i64,
+    /// Its number in its queue.
+    pub queue_offset: i64,
 }
 
 impl<'a> Run<'a> {
@@ -226,8 +239,8 @@ impl<'a> Run<'a> {
         let must_wait = self.broker.must_wait(&self.config);
         let mut later = Vec::new();
         for accepted in waiting {
-            count_stored(self.broker, &accepted, &self.batch, &self.config);
             let entries = &self.batch.entries()[accepted.first..accepted.first + accepted.entries];
+            count_stored(self.broker, &accepted.topic.topic_name, entries, &self.config);
             let Some(last) = entries.last() else { continue };
             let end = last.physical_offset + last.size as i64;
             let answer = stored_answer(self.broker, &self.config, &accepted, entries);
@@ -277,6 +290,35 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Stores one message with its properties as they came, for a family that does more than store. Waits for no mark.
+pub fn store_one(
+    broker: &Arc<Broker>,
+    conn: &Arc<Connection>,
+    checked: &Checked,
+    body: &[u8],
+) -> Result<Placed, Refused> {
+    let mut run = Run::new(broker, conn);
+    let properties = checked.header.properties.as_deref().unwrap_or_default().as_bytes();
+    if body.len() as i64 > run.config.max_message_size.into() || properties.len() > MAX_PROPERTIES {
+        return Err(illegal(&run.config));
+    }
+    let record = run.record(checked, &checked.topic.topic_name, checked.queue_id, properties, body);
+    run.batch.push(&record).map_err(|_| illegal(&run.config))?;
+    broker.store.append(&mut run.batch).map_err(|error| {
+        let (code, remark) = append_failure(broker, &error);
+        Refused(code, remark)
+    })?;
+    broker.dispatch_soon();
+    let entries = run.batch.entries();
+    count_stored(broker, &checked.topic.topic_name, entries, &run.config);
+    let placed = |entry: &store::Entry| Placed {
+        physical_offset: entry.physical_offset,
+        end: entry.physical_offset + entry.size as i64,
+        queue_offset: entry.queue_offset,
+    };
+    entries.first().map(placed).ok_or_else(|| illegal(&run.config))
+}
+
 fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, late: Stored) -> i32 {
     let flushed = broker.store.marks().flushed.get() >= end;
     let replicated = broker.replicas.replicated(config.in_sync_replicas as usize, broker.store.max_phys()) >= end;
@@ -318,7 +360,8 @@ fn illegal(config: &BrokerConfig) -> Refused {
     Refused::new(response::MESSAGE_ILLEGAL, remark)
 }
 
-fn check(broker: &Broker, config: &BrokerConfig, command: &Command, peer: SocketAddr) -> Result<Checked, Refused> {
+/// Checks what every send is checked for; creates the topic where that is allowed.
+pub fn check(broker: &Broker, config: &BrokerConfig, command: &Command, peer: SocketAddr) -> Result<Checked, Refused> {
     if config.broker_role == BrokerRole::Slave {
         let remark = format!(
             "[REJECTREQUEST]this broker {} is a slave, brokerId {}; send to its master",
@@ -479,17 +522,16 @@ fn stored_answer(broker: &Broker, config: &BrokerConfig, accepted: &Accepted, en
 }
 
 /// Java producers take an answer without `extFields` for broken; upstream always sends these two.
-fn mark_region(answer: &mut Command, config: &BrokerConfig) {
+pub fn mark_region(answer: &mut Command, config: &BrokerConfig) {
     answer.ext.push("MSG_REGION", &config.region_id);
     answer.ext.push("TRACE_ON", if config.trace_on { "true" } else { "false" });
 }
 
-fn count_stored(broker: &Broker, accepted: &Accepted, batch: &Batch, config: &BrokerConfig) {
-    let entries = &batch.entries()[accepted.first..accepted.first + accepted.entries];
+fn count_stored(broker: &Broker, topic: &str, entries: &[store::Entry], config: &BrokerConfig) {
     let bytes: i64 = entries.iter().map(|entry| entry.size as i64).sum();
     let messages = entries.iter().map(store::Entry::count).sum();
     count(&broker.stats.put, messages);
     count(&broker.stats.put_bytes, bytes);
-    broker.stats.add("TOPIC_PUT_NUMS", &accepted.topic.topic_name, messages);
+    broker.stats.add("TOPIC_PUT_NUMS", topic, messages);
     broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, messages);
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use remoting::{Connection, Service};
 use wire::{Command, code::request};
 
-use crate::{admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, send, send_back};
+use crate::{
+    admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, reply, send, send_back,
+};
 
 /// One listener of a broker.
 pub struct Front {
@@ -66,6 +68,10 @@ impl Front {
             }
             request::QUERY_ASSIGNMENT => {
                 assignment::handle(broker, conn, command);
+                return;
+            }
+            code if reply::is_reply(code) => {
+                reply::handle(broker, conn, command);
                 return;
             }
             request::QUERY_MESSAGE => query::by_key(broker, &command),

@@ -187,6 +187,8 @@ broker_config! {
     "clearRetryTopicWhenDeleteTopic" clear_retry_topic_when_delete_topic: bool = true;
     "rejectTransactionMessage" reject_transaction_message: bool = false;
     "rejectPullConsumerEnable" reject_pull_consumer_enable: bool = false;
+    /// Replies are stored besides being handed over.
+    "storeReplyMessageEnable" store_reply_message_enable: bool = true;
     "longPollingEnable" long_polling_enable: bool = true;
     "shortPollingTimeMills" short_polling_time_mills: u64 = 1000;
     "litePullMessageEnable" lite_pull_message_enable: bool = true;
