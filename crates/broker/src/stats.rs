@@ -7,13 +7,95 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::time::{Duration, Instant};
 
 /// Seconds between two samples.
 pub const SAMPLE_SECONDS: u64 = 1;
 const KEPT: usize = 601;
 
-/// Kind of a named count, and what it counts.
-type Name = (&'static str, String);
+/// The spans over which named counts are shown: seconds between two samples, and how many are kept. The oldest sample
+/// is never older than the span, so that a day's count holds nothing of the day before.
+const SPANS: [(u64, usize); 3] = [(10, 6), (600, 6), (3600, 24)];
+
+/// What was counted under a name up to a moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    sum: i64,
+    times: i64,
+}
+
+/// One named count.
+struct Named {
+    now: [i64; 2],
+    spans: [VecDeque<Sample>; 3],
+}
+
+impl Named {
+    fn new(at: Instant) -> Self {
+        Self { now: [0; 2], spans: std::array::from_fn(|_| VecDeque::from([Sample { at, sum: 0, times: 0 }])) }
+    }
+
+    fn sample(&mut self, span: usize, at: Instant) {
+        let [sum, times] = self.now;
+        self.spans[span].push_back(Sample { at, sum, times });
+        if self.spans[span].len() > SPANS[span].1 {
+            self.spans[span].pop_front();
+        }
+    }
+
+    fn over(&self, span: usize, now: Instant) -> Counted {
+        let Some(first) = self.spans[span].front() else { return Counted::default() };
+        let seconds = now.duration_since(first.at).max(Duration::from_secs(1)).as_secs_f64();
+        let (sum, times) = (self.now[0] - first.sum, self.now[1] - first.times);
+        let average = if times == 0 { 0.0 } else { sum as f64 / times as f64 };
+        Counted { sum, rate: sum as f64 / seconds, average }
+    }
+}
+
+/// A named count over a span.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counted {
+    /// Messages.
+    pub sum: i64,
+    /// Messages a second.
+    pub rate: f64,
+    /// Messages a call.
+    pub average: f64,
+}
+
+/// By kind, then by what is counted.
+#[derive(Default)]
+struct NamedCounts {
+    table: HashMap<&'static str, HashMap<String, Named>>,
+    seconds: u64,
+}
+
+impl NamedCounts {
+    fn add(&mut self, name: &'static str, key: &str, count: i64, now: impl Fn() -> Instant) {
+        let keys = self.table.entry(name).or_default();
+        let named = match keys.get_mut(key) {
+            Some(named) => named,
+            None => keys.entry(key.to_owned()).or_insert_with(|| Named::new(now())),
+        };
+        named.now[0] += count;
+        named.now[1] += 1;
+    }
+
+    fn counted(&self, name: &str, key: &str, now: Instant) -> Option<[Counted; 3]> {
+        let found = self.table.get(name)?.get(key)?;
+        Some([found.over(0, now), found.over(1, now), found.over(2, now)])
+    }
+
+    fn sample(&mut self, now: Instant) {
+        self.seconds += SAMPLE_SECONDS;
+        for (span, (every, _)) in SPANS.iter().enumerate() {
+            if self.seconds.is_multiple_of(*every) {
+                self.table.values_mut().flat_map(HashMap::values_mut).for_each(|named| named.sample(span, now));
+            }
+        }
+    }
+}
 
 /// Counters since start.
 #[derive(Default)]
@@ -32,8 +114,7 @@ pub struct Stats {
     pub transferred: AtomicI64,
     samples: Mutex<VecDeque<[i64; 4]>>,
     days: Mutex<Days>,
-    keyed: Mutex<HashMap<Name, VecDeque<[i64; 2]>>>,
-    totals: Mutex<HashMap<Name, [i64; 2]>>,
+    named: Mutex<NamedCounts>,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -80,7 +161,7 @@ impl Stats {
             samples.pop_front();
         }
         drop(samples);
-        self.sample_keyed();
+        self.named.lock().sample(Instant::now());
         let mut days = self.days.lock();
         let day = now_ms / 86_400_000;
         if days.day != day {
@@ -90,39 +171,19 @@ impl Stats {
         }
     }
 
-    fn sample_keyed(&self) {
-        let totals = self.totals.lock();
-        let mut keyed = self.keyed.lock();
-        for (key, total) in totals.iter() {
-            let samples = keyed.entry(key.clone()).or_default();
-            samples.push_back(*total);
-            if samples.len() > 61 {
-                samples.pop_front();
-            }
-        }
-    }
-
     /// Counts `count` messages under a name that `mqadmin` knows, like `TOPIC_PUT_NUMS`.
     pub fn add(&self, name: &'static str, key: &str, count: i64) {
-        let mut totals = self.totals.lock();
-        let total = match totals.get_mut(&(name, key.to_owned())) {
-            Some(total) => total,
-            None => totals.entry((name, key.to_owned())).or_default(),
-        };
-        total[0] += count;
-        total[1] += 1;
+        self.named.lock().add(name, key, count, Instant::now);
     }
 
-    /// Sum, rate a second and average of the last minute of a named count.
-    pub fn minute(&self, name: &str, key: &str) -> Option<(i64, f64, f64)> {
-        let totals = self.totals.lock();
-        let (found, total) = totals.iter().find(|((n, k), _)| *n == name && k == key)?;
-        let keyed = self.keyed.lock();
-        let samples = keyed.get(found);
-        let first = samples.and_then(|s| s.front()).copied().unwrap_or_default();
-        let seconds = samples.map_or(1, VecDeque::len).max(1) as f64;
-        let (sum, times) = (total[0] - first[0], total[1] - first[1]);
-        Some((sum, sum as f64 / seconds, if times == 0 { 0.0 } else { sum as f64 / times as f64 }))
+    /// A named count over the last minute, the last hour and the last day; `None` when nothing was ever counted.
+    pub fn counted(&self, name: &str, key: &str) -> Option<[Counted; 3]> {
+        self.named.lock().counted(name, key, Instant::now())
+    }
+
+    /// Messages a second in the last minute.
+    pub fn rate(&self, name: &str, key: &str) -> f64 {
+        self.counted(name, key).map_or(0.0, |[minute, ..]| minute.rate)
     }
 
     /// Rates a second over the last 10, 60 and 600 seconds, as upstream prints them.
@@ -153,4 +214,54 @@ impl Stats {
 /// Adds to a counter.
 pub fn count(counter: &AtomicI64, by: i64) {
     counter.fetch_add(by, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Clock(NamedCounts, Instant);
+
+    impl Clock {
+        fn pass(&mut self, seconds: u64) {
+            for _ in 0..seconds {
+                self.1 += Duration::from_secs(1);
+                self.0.sample(self.1);
+            }
+        }
+
+        fn add(&mut self, count: i64) {
+            let now = self.1;
+            self.0.add("TOPIC_PUT_NUMS", "T", count, || now);
+        }
+
+        fn counted(&self) -> Option<[Counted; 3]> {
+            self.0.counted("TOPIC_PUT_NUMS", "T", self.1)
+        }
+
+        fn sums(&self) -> [i64; 3] {
+            self.counted().unwrap().map(|counted| counted.sum)
+        }
+    }
+
+    #[test]
+    fn named_counts_are_shown_by_minute_hour_and_day() {
+        let mut clock = Clock(NamedCounts::default(), Instant::now());
+        assert_eq!(clock.counted(), None);
+        clock.add(30);
+        clock.add(10);
+        assert_eq!(clock.sums(), [40; 3], "at once, in all three");
+        clock.pass(20);
+        let [minute, ..] = clock.counted().unwrap();
+        assert_eq!(minute, Counted { sum: 40, rate: 2.0, average: 20.0 });
+        clock.pass(60);
+        assert_eq!(clock.sums(), [0, 40, 40]);
+        clock.pass(3600);
+        clock.add(1);
+        assert_eq!(clock.sums(), [1, 1, 41]);
+        clock.pass(22 * 3600 - 180);
+        assert_eq!(clock.sums(), [0, 0, 41], "less than a day");
+        clock.pass(3700);
+        assert_eq!(clock.sums(), [0, 0, 1], "the first are of the day before");
+    }
 }

@@ -61,10 +61,10 @@ fn add_topic(broker: &Broker, stats: &mut ConsumeStats, group: &str, topic: &Top
         let queue = MessageQueue::new(name.as_str(), broker_name.as_str(), queue_id);
         stats.offset_table.insert(queue, progress(broker, group, name, queue_id));
     }
-    let rate = broker.stats.minute("GROUP_GET_NUMS", &format!("{name}@{group}"));
-    stats.consume_tps += rate.map_or(0.0, |(_, tps, _)| tps);
+    stats.consume_tps += broker.stats.rate("GROUP_GET_NUMS", &format!("{name}@{group}"));
 }
 
+/// A group that an operator has set back pulls from there: nothing is in flight. Upstream shows where it pulled before.
 fn progress(broker: &Broker, group: &str, topic: &str, queue_id: i32) -> OffsetWrapper {
     let consumer_offset = broker.offsets.get(topic, group, queue_id).unwrap_or(0).max(0);
     let pulled = broker.offsets.pull_offset(topic, group, queue_id).unwrap_or(-1);

@@ -195,16 +195,15 @@ fn delays(table: &mut Table, broker: &Broker) {
     }
 }
 
-/// VIEW_BROKER_STATS_DATA. Counts are kept for a minute, the hour and the day are not.
+/// VIEW_BROKER_STATS_DATA.
 pub fn stats(broker: &Arc<Broker>, command: &Command) -> Answer {
     let header: ViewBrokerStatsDataRequestHeader = parse(command, &Needs::fields(&["statsName", "statsKey"]))?;
     let (name, key) = (&header.stats_name, &header.stats_key);
-    let (sum, tps, avgpt) = broker
-        .stats
-        .minute(name, key)
-        .ok_or_else(|| Refused::error(format!("The stats <{name}> <{key}> not exist")))?;
-    let body = BrokerStatsData { stats_minute: BrokerStatsItem { avgpt, sum, tps }, ..BrokerStatsData::default() };
-    Ok(command.ok_body(json::encode(&body)))
+    let counted = broker.stats.counted(name, key);
+    let counted = counted.ok_or_else(|| Refused::error(format!("The stats <{name}> <{key}> not exist")))?;
+    let [stats_minute, stats_hour, stats_day] =
+        counted.map(|counted| BrokerStatsItem { avgpt: counted.average, sum: counted.sum, tps: counted.rate });
+    Ok(command.ok_body(json::encode(&BrokerStatsData { stats_day, stats_hour, stats_minute })))
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ pub fn stats(broker: &Arc<Broker>, command: &Command) -> Answer {
         let queue = MessageQueue::new(topic.as_str(), broker_name.as_str(), queue_id);
         table.offset_table.insert(queue, bounds(broker, &topic, queue_id));
     }
-    table.topic_put_tps = broker.stats.minute("TOPIC_PUT_NUMS", &topic).map_or(0.0, |(_, tps, _)| tps);
+    table.topic_put_tps = broker.stats.rate("TOPIC_PUT_NUMS", &topic);
     Ok(command.ok_body(json::encode(&table)))
 }
 
