@@ -4,6 +4,7 @@
 //! Nothing here runs on a connection's task but what answers from memory: reads of the log and everything that writes
 //! a file go to a blocking thread. Changes run one at a time, as upstream. No request waits for a name server (F-10).
 
+mod absent;
 mod attributes;
 mod clients;
 mod config;
@@ -101,7 +102,7 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
 }
 
 fn work(code: i32) -> Option<Work> {
-    topic_work(code).or_else(|| group_work(code)).or_else(|| broker_work(code))
+    topic_work(code).or_else(|| group_work(code)).or_else(|| broker_work(code)).or_else(|| absent_work(code))
 }
 
 fn topic_work(code: i32) -> Option<Work> {
@@ -161,6 +162,17 @@ fn broker_work(code: i32) -> Option<Work> {
         request::RESET_MASTER_FLUSH_OFFSET => Work::Now(ha::reset_master_flush_offset),
         request::NOTIFY_MIN_BROKER_ID_CHANGE => Work::Now(ha::min_broker_id),
         request::GET_BROKER_EPOCH_CACHE => Work::Now(ha::epochs),
+        _ => return None,
+    })
+}
+
+fn absent_work(code: i32) -> Option<Work> {
+    Some(match code {
+        request::GET_COLD_DATA_FLOW_CTR_INFO => Work::Now(absent::cold_data_info),
+        request::UPDATE_COLD_DATA_FLOW_CTR_CONFIG => Work::Now(absent::set_cold_data),
+        request::REMOVE_COLD_DATA_FLOW_CTR_CONFIG => Work::Now(absent::remove_cold_data),
+        request::SET_COMMITLOG_READ_MODE => Work::Now(absent::read_mode),
+        request::AUTH_CREATE_USER..=request::AUTH_LIST_ACL => Work::Now(absent::access),
         _ => return None,
     })
 }
