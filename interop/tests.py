@@ -141,6 +141,23 @@ def retry(rig):
                 raise Failure(f"{group}: not in the dead-letter topic: {verify.some(sorted(lost))}")
 
 
+@test("ask")
+def ask(rig):
+    """Requests are answered by consumers that leave the sharing of queues to the broker."""
+    ns = rig.namesrv(rig.ours)
+    broker = rig.broker(rig.ours, ns, "broker")
+    # The client of 5.3.3 takes the acknowledgement of its request for the reply, and gives up at once.
+    kinds = {version: f"ask-{version.replace('.', '_')}" for version in CLIENTS if version != "5.3.3"}
+    topics(ns, broker, *kinds.values())
+    for version, kind in kinds.items():
+        out = f"{rig.folder}/ask-{version}.jsonl"
+        rig.run(version, "Ask", "--ns", ns.address, "--out", out, "--topic", f"It-{kind}", "--count", 30, name=f"ask-{version}")
+        replies = read_lines(out)
+        wrong = [m for m in replies if m["got"] != "re: " + m["asked"]]
+        if len(replies) != 30 or wrong:
+            raise Failure(f"client {version}: {len(replies)} replies of 30, wrong are {wrong[:3]}")
+
+
 # --------------------------------------------------------------------------------------------------------------- kill
 
 def kill(rig, master_kind=None, slave_kind=None):
