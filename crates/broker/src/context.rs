@@ -50,7 +50,7 @@ pub struct Broker {
     /// Commit log and queues.
     pub store: Store,
     /// Topics.
-    pub topics: Topics,
+    pub topics: Arc<Topics>,
     /// Subscription groups.
     pub groups: Groups,
     /// Consumer progress.
@@ -100,7 +100,7 @@ pub struct Parts {
     /// Commit log and queues.
     pub store: Store,
     /// Topics.
-    pub topics: Topics,
+    pub topics: Arc<Topics>,
     /// Subscription groups.
     pub groups: Groups,
     /// Consumer progress.

@@ -34,6 +34,8 @@ pub struct Groups {
     state: RwLock<State>,
     file: PathBuf,
     saving: Mutex<()>,
+    /// Every group `%LMQ%…` is there, and none is stored.
+    lmq: bool,
 }
 
 #[derive(Default)]
@@ -44,8 +46,8 @@ struct State {
 }
 
 impl Groups {
-    /// Loads `subscriptionGroup.json` over the predefined groups.
-    pub fn load(file: PathBuf) -> Result<Self, PersistError> {
+    /// Loads `subscriptionGroup.json` over the predefined groups. `lmq`: `enableLmq`.
+    pub fn load(file: PathBuf, lmq: bool) -> Result<Self, PersistError> {
         let mut state = State::default();
         for name in PREDEFINED {
             state.table.insert(name.to_owned(), Arc::new(named(name)));
@@ -55,12 +57,20 @@ impl Groups {
             state.forbidden = stored.forbidden_table;
             state.version = stored.data_version;
         }
-        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()) })
+        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()), lmq })
     }
 
     /// One group; never creates.
     pub fn get(&self, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        if self.is_light(name) {
+            return Some(Arc::new(named(name)));
+        }
         self.state.read().table.get(name).cloned()
+    }
+
+    /// True for a group of light queues, which needs no entry. Source: `LmqSubscriptionGroupManager.java`.
+    fn is_light(&self, name: &str) -> bool {
+        self.lmq && name.starts_with(topic::LMQ_PREFIX)
     }
 
     /// One group, created with defaults when `auto` allows it and the name is legal.
@@ -80,6 +90,9 @@ impl Groups {
 
     /// Puts one group and raises the version; false when nothing changed.
     pub fn put(&self, group: SubscriptionGroupConfig, now_ms: i64) -> Result<bool, PersistError> {
+        if self.is_light(&group.group_name) {
+            return Ok(false);
+        }
         {
             let mut state = self.state.write();
             if state.table.get(&group.group_name).is_some_and(|old| **old == group) {

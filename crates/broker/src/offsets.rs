@@ -1,13 +1,17 @@
-//! Consumer progress: the table, its version, `consumerOffset.json`, pending resets.
+//! Consumer progress: the table, its version, `consumerOffset.json` (with `enableLmq`: `lmqConsumerOffset.json`),
+//! pending resets.
 //! Source: `broker/.../offset/ConsumerOffsetManager.java`; reference broker 5. Checks no topic and no group.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use parking_lot::{Mutex, RwLock};
-use wire::body::{ConsumerOffsetSerializeWrapper as Wrapper, DataVersion};
+use wire::{
+    body::{ConsumerOffsetSerializeWrapper as Wrapper, DataVersion},
+    topic::{LMQ_PREFIX, LMQ_QUEUE_ID},
+};
 
 use crate::persist::{self, PersistError};
 
@@ -17,6 +21,8 @@ pub struct Offsets {
     file: PathBuf,
     saving: Mutex<u64>,
     version_step: i64,
+    /// Groups of light queues have a table of their own in files and answers.
+    lmq: bool,
 }
 
 #[derive(Default)]
@@ -34,15 +40,36 @@ fn key(topic: &str, group: &str) -> String {
     format!("{topic}@{group}")
 }
 
+/// True for an entry of a group of light queues.
+fn is_light(key: &str) -> bool {
+    key.split_once('@').is_some_and(|(_, group)| group.starts_with(LMQ_PREFIX))
+}
+
+/// Both tables of a file or an answer as one.
+fn one_table(stored: Wrapper) -> impl Iterator<Item = (String, BTreeMap<i32, i64>)> {
+    let light = stored.lmq_offset_table.unwrap_or_default();
+    let light = light.into_iter().map(|(key, offset)| (key, BTreeMap::from([(LMQ_QUEUE_ID, offset)])));
+    stored.offset_table.into_iter().chain(light)
+}
+
 impl Offsets {
-    /// Loads `consumerOffset.json`.
-    pub fn load(file: PathBuf, version_step: i64) -> Result<Self, PersistError> {
+    /// Loads the file for `lmq` (`enableLmq`) from a directory. Java begins without progress when the key changes; here
+    /// the other file counts until this one is written.
+    pub fn load(dir: &Path, lmq: bool, version_step: i64) -> Result<Self, PersistError> {
+        let (plain, light) = (dir.join("consumerOffset.json"), dir.join("lmqConsumerOffset.json"));
+        let (file, other) = if lmq { (light, plain) } else { (plain, light) };
         let mut state = State::default();
-        if let Some(stored) = persist::load::<Wrapper>(&file)? {
-            state.table = stored.offset_table.into_iter().collect();
+        let stored = match persist::load::<Wrapper>(&file)? {
+            None => persist::load::<Wrapper>(&other)?.inspect(|_| {
+                tracing::warn!("{} is not there: consumer progress is taken from {}", file.display(), other.display());
+            }),
+            stored => stored,
+        };
+        if let Some(stored) = stored {
             state.version = stored.data_version;
+            state.table = one_table(stored).collect();
         }
-        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(0), version_step: version_step.max(1) })
+        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(0), version_step: version_step.max(1), lmq })
     }
 
     /// Stored progress of one queue.
@@ -154,22 +181,28 @@ impl Offsets {
     /// Table and version at one moment, as peers and the file have it.
     pub fn snapshot(&self) -> Wrapper {
         let state = self.state.read();
-        Wrapper {
-            data_version: state.version,
-            offset_table: state.table.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        let mut snapshot = Wrapper { data_version: state.version, ..Wrapper::default() };
+        let mut light = BTreeMap::new();
+        for (key, queues) in &state.table {
+            match queues.get(&LMQ_QUEUE_ID).filter(|_| self.lmq && is_light(key)) {
+                Some(offset) => drop(light.insert(key.clone(), *offset)),
+                None => drop(snapshot.offset_table.insert(key.clone(), queues.clone())),
+            }
         }
+        snapshot.lmq_offset_table = self.lmq.then_some(light);
+        snapshot
     }
 
     /// Takes a master's table. Keys absent there are gone; the version becomes the master's. True when it differed.
     pub fn adopt(&self, master: Wrapper) -> bool {
         let mut state = self.state.write();
-        let differs = state.table.len() != master.offset_table.len()
-            || master.offset_table.iter().any(|(key, queues)| state.table.get(key) != Some(queues));
+        state.version = master.data_version;
+        let table: HashMap<_, _> = one_table(master).collect();
+        let differs = state.table != table;
         if differs {
-            state.table = master.offset_table.into_iter().collect();
+            state.table = table;
             state.changes += 1;
         }
-        state.version = master.data_version;
         differs
     }
 
@@ -210,7 +243,7 @@ mod tests {
 
     fn empty() -> (tempfile::TempDir, Offsets) {
         let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::load(dir.path().join("consumerOffset.json"), 2).unwrap();
+        let offsets = Offsets::load(dir.path(), false, 2).unwrap();
         (dir, offsets)
     }
 
@@ -224,8 +257,30 @@ mod tests {
         offsets.commit("T", "G@broadcast", 0, 5, 1);
         assert_eq!(offsets.topics_of("G"), ["T"]);
         offsets.save().unwrap();
-        let again = Offsets::load(dir.path().join("consumerOffset.json"), 2).unwrap();
+        let again = Offsets::load(dir.path(), false, 2).unwrap();
         assert_eq!(again.get("T", "G", 0), Some(2));
+    }
+
+    #[test]
+    fn light_groups_have_a_table_and_a_file_of_their_own() {
+        let (dir, offsets) = empty();
+        offsets.commit("T", "G", 3, 5, 1);
+        offsets.save().unwrap();
+        // The key was set: nothing is lost.
+        let offsets = Offsets::load(dir.path(), true, 2).unwrap();
+        offsets.commit("%LMQ%q", "%LMQ%g", 0, 7, 1);
+        offsets.commit("%LMQ%q", "G", 0, 8, 1);
+        let snapshot = offsets.snapshot();
+        assert_eq!(snapshot.lmq_offset_table, Some(BTreeMap::from([("%LMQ%q@%LMQ%g".to_owned(), 7)])));
+        assert_eq!(snapshot.offset_table.keys().collect::<Vec<_>>(), ["%LMQ%q@G", "T@G"]);
+        offsets.save().unwrap();
+        let text = std::fs::read_to_string(dir.path().join("lmqConsumerOffset.json")).unwrap();
+        assert!(text.contains("lmqOffsetTable"), "{text}");
+        let again = Offsets::load(dir.path(), true, 2).unwrap();
+        assert_eq!((again.get("T", "G", 3), again.get("%LMQ%q", "%LMQ%g", 0)), (Some(5), Some(7)));
+        let slave = Offsets::load(tempfile::tempdir().unwrap().path(), true, 2).unwrap();
+        assert!(slave.adopt(snapshot.clone()) && !slave.adopt(snapshot));
+        assert_eq!(slave.get("%LMQ%q", "%LMQ%g", 0), Some(7));
     }
 
     #[test]

@@ -21,9 +21,11 @@ use crate::{
     context::{Broker, FAQ, Stored, now_ms},
     service::answer_unless_oneway,
     stats::count,
+    topics::{has_batch_queues, is_compacted},
 };
 
 mod batch;
+mod inner;
 mod properties;
 
 use properties::Properties;
@@ -59,6 +61,8 @@ struct Accepted {
     entries: usize,
     queue_id: i32,
     unique_id: String,
+    /// Of an inner batch: the id of the batch as a whole.
+    batch_id: Option<String>,
     topic: Arc<TopicConfig>,
     waits: bool,
 }
@@ -90,9 +94,14 @@ impl<'a> Run<'a> {
         let checked = check(self.broker, &self.config, command, self.conn.peer())?;
         let first = self.batch.entries().len();
         let mut properties = Properties::prepare(checked.header.properties.as_deref(), self.broker, &self.config);
+        let mut inner = None;
         let (queue_id, waits) = if checked.header.batch.unwrap_or(false) {
             let messages = batch::split(&command.body, checked.header.topic.len(), self.config.max_message_size)?;
-            self.push_batch(&checked, &messages)?;
+            not_to_retry(&checked)?;
+            match has_batch_queues(&checked.topic) && properties.named {
+                true => inner = Some(self.push_inner(&checked, &mut properties, &messages, &command.body)?),
+                false => self.push_batch(&checked, &messages)?,
+            }
             (checked.queue_id, properties.waits())
         } else {
             self.push_single(&checked, &mut properties, &command.body)?;
@@ -104,6 +113,7 @@ impl<'a> Run<'a> {
             first,
             entries: self.batch.entries().len() - first,
             queue_id,
+            batch_id: inner.map(|()| properties.unique_id.clone()),
             unique_id: properties.unique_id,
             topic: checked.topic,
             waits,
@@ -116,6 +126,8 @@ impl<'a> Run<'a> {
             return Err(illegal(&self.config));
         }
         let place = place(self.broker, &self.config, checked, properties)?;
+        inner::allowed(&self.config, checked, &place.0, properties)?;
+        inner::light_queues(&self.config, checked, properties)?;
         if properties.text.len() > MAX_PROPERTIES || (place.0.len() > topic::MAX_TOPIC && !topic::is_retry(&place.0)) {
             return Err(illegal(&self.config));
         }
@@ -124,20 +136,37 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// A batch whose messages become records of their own.
     fn push_batch(&mut self, checked: &Checked, messages: &[batch::Message<'_>]) -> Result<(), Refused> {
-        if topic::is_retry(&checked.header.topic) {
-            let remark = format!("batch request does not support retry group {}", checked.header.topic);
-            return Err(Refused::new(response::MESSAGE_ILLEGAL, remark));
-        }
         self.batch.begin_group();
         for message in messages {
             let mut record =
                 self.record(checked, &checked.topic.topic_name, checked.queue_id, message.properties, message.body);
             record.flag = message.flag;
             record.reconsume_times = 0;
+            record.sys_flag &= !(sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP);
             self.batch.push(&record).map_err(|_| illegal(&self.config))?;
         }
         self.batch.end_group();
+        Ok(())
+    }
+
+    /// A batch that stays one record, which consumers unwrap. The store adds the offset of its first message.
+    fn push_inner(
+        &mut self,
+        checked: &Checked,
+        properties: &mut Properties,
+        messages: &[batch::Message<'_>],
+        body: &[u8],
+    ) -> Result<(), Refused> {
+        properties.set(property::INNER_NUM, &batch::count_inner(messages)?.to_string());
+        if properties.delay > 0 || properties.text.len() > MAX_PROPERTIES {
+            return Err(illegal(&self.config));
+        }
+        inner::light_queues(&self.config, checked, properties)?;
+        let mut record = self.record(checked, &checked.topic.topic_name, checked.queue_id, &properties.text, body);
+        record.sys_flag |= sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP;
+        self.batch.push(&record).map_err(|_| illegal(&self.config))?;
         Ok(())
     }
 
@@ -173,10 +202,24 @@ impl<'a> Run<'a> {
         let waiting = std::mem::take(&mut self.waiting);
         match self.broker.store.append(&mut self.batch) {
             Ok(()) => self.answer(waiting),
+            Err(AppendError::TooLarge { .. }) if waiting.len() > 1 => self.finish_one_by_one(waiting),
             Err(error) => self.refuse(waiting, &error),
         }
         self.batch.clear();
         self.broker.dispatch_soon();
+    }
+
+    /// One send is too large for what the store adds to it; the others of the run do not suffer for it.
+    fn finish_one_by_one(&mut self, waiting: Vec<Accepted>) {
+        let all = std::mem::take(&mut self.batch);
+        for accepted in waiting {
+            self.batch = all.part(accepted.first..accepted.first + accepted.entries);
+            let waiting = vec![Accepted { first: 0, ..accepted }];
+            match self.broker.store.append(&mut self.batch) {
+                Ok(()) => self.answer(waiting),
+                Err(error) => self.refuse(waiting, &error),
+            }
+        }
     }
 
     fn answer(&mut self, waiting: Vec<Accepted>) {
@@ -250,10 +293,21 @@ fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, late: Stored) -> i3
 
 /// What a failed append is answered with.
 pub fn append_failure(broker: &Broker, error: &AppendError) -> (i32, String) {
+    if let AppendError::TooLarge { .. } = error {
+        return (response::MESSAGE_ILLEGAL, format!("the message is illegal: {error}"));
+    }
     if let Some(cause) = broker.store.failed() {
         return (response::SERVICE_NOT_AVAILABLE, format!("service not available now. The store has failed: {cause}"));
     }
     (response::SERVICE_NOT_AVAILABLE, format!("service not available now. {error}"))
+}
+
+fn not_to_retry(checked: &Checked) -> Result<(), Refused> {
+    if topic::is_retry(&checked.header.topic) {
+        let remark = format!("batch request does not support retry group {}", checked.header.topic);
+        return Err(Refused::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    Ok(())
 }
 
 fn illegal(config: &BrokerConfig) -> Refused {
@@ -367,7 +421,7 @@ fn place(
         let remark = "accurate timer message is not enabled, timerWheelEnable is false";
         return Err(Refused::new(response::SYSTEM_ERROR, remark));
     }
-    if compacted(&checked.topic) && properties.get(property::KEYS).is_none() {
+    if is_compacted(&checked.topic) && properties.get(property::KEYS).is_none() {
         return Err(Refused::new(response::MESSAGE_ILLEGAL, "Required message key is missing"));
     }
     if let Some(dead) = dead_letter(broker, config, header)? {
@@ -379,10 +433,6 @@ fn place(
         return Ok(properties.delay_to(&checked.topic.topic_name, checked.queue_id, level));
     }
     Ok((checked.topic.topic_name.clone(), checked.queue_id))
-}
-
-fn compacted(topic: &TopicConfig) -> bool {
-    topic.attributes.get("cleanup.policy").is_some_and(|policy| policy == "COMPACTION")
 }
 
 /// The dead letter topic, when a client's own send to a retry topic was tried too often (reference broker 2.4).
@@ -421,6 +471,9 @@ fn stored_answer(broker: &Broker, config: &BrokerConfig, accepted: &Accepted, en
     answer.ext.push_display("queueId", accepted.queue_id);
     answer.ext.push_display("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
     answer.ext.push("transactionId", &accepted.unique_id);
+    if let Some(id) = &accepted.batch_id {
+        answer.ext.push("batchUniqId", id);
+    }
     mark_region(&mut answer, config);
     answer
 }
@@ -434,8 +487,9 @@ fn mark_region(answer: &mut Command, config: &BrokerConfig) {
 fn count_stored(broker: &Broker, accepted: &Accepted, batch: &Batch, config: &BrokerConfig) {
     let entries = &batch.entries()[accepted.first..accepted.first + accepted.entries];
     let bytes: i64 = entries.iter().map(|entry| entry.size as i64).sum();
-    count(&broker.stats.put, entries.len() as i64);
+    let messages = entries.iter().map(store::Entry::count).sum();
+    count(&broker.stats.put, messages);
     count(&broker.stats.put_bytes, bytes);
-    broker.stats.add("TOPIC_PUT_NUMS", &accepted.topic.topic_name, entries.len() as i64);
-    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, entries.len() as i64);
+    broker.stats.add("TOPIC_PUT_NUMS", &accepted.topic.topic_name, messages);
+    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, messages);
 }

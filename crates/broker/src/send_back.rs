@@ -13,7 +13,7 @@ use wire::{
     message_id, property,
     record::{self, Check, RecordView},
     record_encode::NewRecord,
-    topic,
+    sys_flag, topic,
 };
 
 use crate::{
@@ -59,6 +59,11 @@ fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -
     let Check::Record(old) = record::check(&bytes, false) else {
         return Err((response::SYSTEM_ERROR, format!("no message starts at offset {}", header.offset)));
     };
+    if old.sys_flag() & sys_flag::INNER_BATCH != 0 {
+        // As Java: the client then sends the one message that failed to the retry topic itself.
+        let remark = format!("the message at offset {} is in an inner batch, which is not sent back", header.offset);
+        return Err((response::SYSTEM_ERROR, remark));
+    }
     let (topic, queue_id, properties) = retry_of(broker, &header, &group, &old)?;
     append(broker, &old, &topic, queue_id, &properties).map(Some)
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use remoting::{ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
-use store::{RealDisk, Store, StoreConfig};
+use store::{Directory, RealDisk, Store, StoreConfig};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     service::Front,
     tasks,
     timer_files::TimerFiles,
-    topics::Topics,
+    topics::{self, Topics},
 };
 
 /// Why a broker does not start. Each text says what to do.
@@ -135,14 +135,19 @@ impl RunningBroker {
 /// Everything but listeners, threads and tasks.
 pub(crate) fn load(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Arc<Broker>, StartError> {
     let root = PathBuf::from(&config.store_path_root_dir);
+    let mut store_config = store_config(&config, &root)?;
     let clock = Arc::new(StoreClock::default());
-    // The store takes the directory's lock first: nothing of another process's store is touched.
-    let store = Store::open(store_config(&config, &root)?, Arc::new(RealDisk), clock.clone())?;
+    // The directory's lock comes first: nothing of another process's store is touched.
+    let directory = Directory::lock(&store_config, &RealDisk)?;
     let dir = root.join("config");
     std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
-    let topics = Topics::load(&config, dir.join("topics.json"))?;
-    let groups = Groups::load(dir.join("subscriptionGroup.json"))?;
-    let offsets = Offsets::load(dir.join("consumerOffset.json"), config.consumer_offset_update_version_step)?;
+    let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
+    let table = topics.clone();
+    store_config.batch_queue_topics =
+        Some(Arc::new(move |name| table.get(name).is_some_and(|topic| topics::has_batch_queues(&topic))));
+    let store = Store::open_locked(store_config, Arc::new(RealDisk), clock.clone(), directory)?;
+    let groups = Groups::load(dir.join("subscriptionGroup.json"), config.enable_lmq)?;
+    let offsets = Offsets::load(&dir, config.enable_lmq, config.consumer_offset_update_version_step)?;
     let delays = DelayOffsets::load(
         dir.join("delayOffset.json"),
         config.delay_levels_ms()?,
@@ -191,6 +196,13 @@ fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, Start
         access_message_in_memory_max_ratio: config.access_message_in_memory_max_ratio.clamp(0, 100) as u32,
         max_filter_message_size: config.max_filter_message_size.max(20) as u64,
         offset_check_in_slave: config.offset_check_in_slave,
+        batch_queue_segment_size: config.mapper_file_size_batch_consume_queue,
+        append_prop_crc: config.enabled_append_prop_crc,
+        force_verify_prop_crc: config.force_verify_prop_crc,
+        enable_lmq: config.enable_lmq,
+        enable_multi_dispatch: config.enable_multi_dispatch,
+        queues_doubled_in_rocksdb: config.is_on("rocksdbCQDoubleWriteEnable"),
+        max_query_count: config.max_msgs_num_batch.max(1) as u32,
         ..StoreConfig::default()
     })
 }

@@ -110,6 +110,8 @@ enum SyncError {
     Call(#[from] ClientError),
     #[error(transparent)]
     Persist(#[from] PersistError),
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
 }
 
 /// Syncs while this broker is a slave, until it stops.
@@ -175,9 +177,13 @@ async fn items(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 
 async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     let table = broker.api.get_all_topic_config(addr).await?;
-    for gone in broker.topics.adopt(table)? {
+    let adopted = broker.topics.adopt(table)?;
+    for gone in adopted.gone {
         tracing::info!("topic {gone} is deleted at the master, its queues go here too");
         broker.drop_topic_data(&gone);
+    }
+    if adopted.batch_queues {
+        broker.store.align_queue_types()?;
     }
     Ok(())
 }

@@ -24,6 +24,8 @@ pub struct Topics {
     file: PathBuf,
     /// Held while `topics.json` is written, so that an older table never replaces a newer one.
     saving: Mutex<()>,
+    /// Every topic `%LMQ%…` is there, and none is stored (`enableLmq`).
+    lmq: bool,
 }
 
 #[derive(Clone, Default)]
@@ -46,17 +48,33 @@ impl Topics {
         }
         if let Some(stored) = persist::load::<Wrapper>(&file)? {
             for (name, topic) in &stored.topic_config_table {
+                warn_of_compaction(topic);
                 state.table.insert(name.clone(), Arc::new(topic.clone()));
             }
             state.version = stored.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..stored };
         }
-        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()) })
+        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()), lmq: config.enable_lmq })
     }
 
     /// One topic.
     pub fn get(&self, name: &str) -> Option<Arc<TopicConfig>> {
+        if self.is_light(name) {
+            let (topic_name, queues) = (name.to_owned(), 1);
+            return Some(Arc::new(TopicConfig {
+                topic_name,
+                read_queue_nums: queues,
+                write_queue_nums: queues,
+                perm: perm::READ_WRITE,
+                ..TopicConfig::default()
+            }));
+        }
         self.state.read().table.get(name).cloned()
+    }
+
+    /// True for a light queue, which needs no entry. Source: `LmqTopicConfigManager.java`.
+    fn is_light(&self, name: &str) -> bool {
+        self.lmq && name.starts_with(topic::LMQ_PREFIX)
     }
 
     /// True for system topics, this broker's and its cluster's names among them.
@@ -91,6 +109,9 @@ impl Topics {
 
     /// Puts one topic and raises the version; false when nothing changed.
     pub fn put(&self, topic: TopicConfig, now_ms: i64) -> Result<bool, PersistError> {
+        if self.is_light(&topic.topic_name) {
+            return Ok(false);
+        }
         {
             let mut state = self.state.write();
             if state.table.get(&topic.topic_name).is_some_and(|old| **old == topic) {
@@ -186,30 +207,32 @@ impl Topics {
     }
 
     /// Takes a master's table as differences: names absent there go, others are put, its version is kept (W-23).
-    /// Answers the names that went; an equal version changes nothing and writes nothing (F-34).
-    pub fn adopt(&self, master: Wrapper) -> Result<Vec<String>, PersistError> {
-        let mut gone = Vec::new();
+    /// Answers what changed; an equal version changes nothing and writes nothing (F-34).
+    pub fn adopt(&self, master: Wrapper) -> Result<Adopted, PersistError> {
+        let mut adopted = Adopted::default();
         {
             let mut state = self.state.write();
             if state.version == master.data_version {
-                return Ok(gone);
+                return Ok(adopted);
             }
             let names: Vec<String> = state.table.keys().cloned().collect();
             for name in names {
                 if !master.topic_config_table.contains_key(&name) {
                     state.table.remove(&name);
-                    gone.push(name);
+                    adopted.gone.push(name);
                 }
             }
             for (name, topic) in &master.topic_config_table {
                 if state.table.get(name).is_none_or(|old| **old != *topic) {
+                    adopted.batch_queues |= has_batch_queues(topic);
+                    warn_of_compaction(topic);
                     state.table.insert(name.clone(), Arc::new(topic.clone()));
                 }
             }
             state.version = master.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..master };
         }
-        self.save().map(|()| gone)
+        self.save().map(|()| adopted)
     }
 
     /// Puts several topics and writes the file once; answers how many changed.
@@ -217,8 +240,9 @@ impl Topics {
         let mut changed = 0;
         {
             let mut state = self.state.write();
-            for topic in topics {
+            for topic in topics.into_iter().filter(|topic| !self.is_light(&topic.topic_name)) {
                 if state.table.get(&topic.topic_name).is_none_or(|old| **old != topic) {
+                    warn_of_compaction(&topic);
                     state.table.insert(topic.topic_name.clone(), Arc::new(topic));
                     state.version.next(now_ms);
                     changed += 1;
@@ -247,6 +271,35 @@ impl Topics {
                 topic_config_table: snapshot.topic_config_table,
             },
         )
+    }
+}
+
+/// What [`Topics::adopt`] changed.
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// Names that are no more.
+    pub gone: Vec<String>,
+    /// A topic with batch queues is new or changed.
+    pub batch_queues: bool,
+}
+
+/// True when the attribute `queue.type` says BatchCQ. Source: `QueueTypeUtils.java`.
+pub fn has_batch_queues(topic: &TopicConfig) -> bool {
+    topic.attributes.get("queue.type").is_some_and(|kind| kind == "BatchCQ")
+}
+
+/// True when the attribute `cleanup.policy` says COMPACTION. Source: `CleanupPolicyUtils.java`.
+pub fn is_compacted(topic: &TopicConfig) -> bool {
+    topic.attributes.get("cleanup.policy").is_some_and(|policy| policy == "COMPACTION")
+}
+
+/// Called when the topic comes into the table.
+fn warn_of_compaction(topic: &TopicConfig) {
+    if is_compacted(topic) {
+        let name = &topic.topic_name;
+        tracing::warn!(
+            "topic {name} has cleanup.policy=COMPACTION: it is served uncompacted, consumers get every message of a key"
+        );
     }
 }
 

@@ -3,9 +3,12 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use wire::{record_encode::MAX_PROPERTIES, topic};
+
 use crate::{
-    batch::Batch,
+    batch::{Batch, Entry},
     error::{AppendError, StoreError},
+    lmq,
     store::Store,
 };
 
@@ -24,25 +27,68 @@ enum Write {
     Blank { at: i64 },
 }
 
+/// Queue offsets that were given are free again.
+fn give_back(entries: &[Entry]) {
+    for entry in entries.iter().rev() {
+        if let Some(queue) = &entry.queue {
+            queue.next_offset.store(entry.queue_offset, SeqCst);
+        }
+        if let Some(late) = &entry.late {
+            late.take_back();
+        }
+    }
+}
+
 impl Store {
     /// Stores all records of a batch, or none. On return they are written (not yet durable), readable by physical
     /// offset, and each entry has its placement. Wait for [`crate::Marks`] to reach [`crate::Entry::end`].
     pub fn append(&self, batch: &mut Batch) -> Result<(), AppendError> {
         batch.end_group();
+        batch.prepare(&self.config);
         self.check_sizes(batch)?;
-        for number in 0..batch.entries.len() {
-            if batch.entries[number].step > 0 {
-                let queue = self.queues.get_or_make(batch.topic(number), batch.entries[number].queue_id);
-                batch.entries[number].queue = Some(queue);
-            }
-        }
+        (0..batch.entries.len()).for_each(|number| self.find_queues(batch, number));
         let mut tail = self.tail.lock();
         self.check_appendable(&tail)?;
+        self.take_queue_offsets(batch)?;
         self.place(&mut tail, batch);
         let end = self.write_batch(&mut tail, batch)?;
         // Under the lock, so that no truncation comes between.
         self.marks.appended.advance(end);
         Ok(())
+    }
+
+    fn find_queues(&self, batch: &mut Batch, number: usize) {
+        if batch.entries[number].step > 0 {
+            let queue = self.queues.get_or_make(batch.topic(number), batch.entries[number].queue_id);
+            batch.entries[number].queue = Some(queue);
+        }
+        let late = batch.entries[number].late.as_mut();
+        for light in late.map(|late| &mut late.light[..]).unwrap_or_default() {
+            let has_queue = lmq::has_queue(&light.name);
+            light.queue = has_queue.then(|| self.queues.get_or_make(&light.name, topic::LMQ_QUEUE_ID));
+        }
+    }
+
+    /// Queue offsets are given, and with them the sizes of all records are known. On an error none was given.
+    fn take_queue_offsets(&self, batch: &mut Batch) -> Result<(), AppendError> {
+        let mut has_late = false;
+        for number in 0..batch.entries.len() {
+            self.renew_queues(batch, number);
+            let entry = &mut batch.entries[number];
+            entry.queue_offset =
+                entry.queue.as_ref().map_or(0, |queue| queue.next_offset.fetch_add(entry.step, SeqCst));
+            let Some(late) = &mut entry.late else { continue };
+            late.take_places();
+            has_late = true;
+            if let Err(size) = batch.complete(number) {
+                give_back(&batch.entries[..=number]);
+                return Err(AppendError::TooLarge { size: size as u64, limit: MAX_PROPERTIES as u64 });
+            }
+        }
+        match has_late {
+            true => self.check_sizes(batch).inspect_err(|_| give_back(&batch.entries)),
+            false => Ok(()),
+        }
     }
 
     fn check_sizes(&self, batch: &Batch) -> Result<(), AppendError> {
@@ -51,6 +97,10 @@ impl Store {
         let record_limit = if batch.of_stored { group_limit } else { self.config.record_limit(segment_size) };
         for (number, entry) in batch.entries.iter().enumerate() {
             let group: usize = batch.entries[number..number + entry.group].iter().map(|entry| entry.size).sum();
+            let record_limit = match &entry.late {
+                Some(late) if !late.light.is_empty() => record_limit.min(self.config.max_message_size),
+                _ => record_limit,
+            };
             for (size, limit) in [(entry.size as u64, record_limit), (group as u64, group_limit)] {
                 if size > limit {
                     return Err(AppendError::TooLarge { size, limit });
@@ -77,7 +127,7 @@ impl Store {
         Ok(())
     }
 
-    /// Decides where each record goes and patches that into it. Queue counters move; [`Store::take_back`] undoes it.
+    /// Decides where each record goes and patches that into it.
     fn place(&self, tail: &mut Tail, batch: &mut Batch) {
         let now = self.clock.now_ms();
         let mut at = tail.end;
@@ -89,15 +139,12 @@ impl Store {
                 tail.writes.push(Write::Blank { at });
                 at = self.log.next_base(at);
             }
-            self.renew_queue(batch, number);
             let entry = &mut batch.entries[number];
             entry.physical_offset = at;
             entry.store_timestamp = now;
-            entry.queue_offset =
-                entry.queue.as_ref().map_or(0, |queue| queue.next_offset.fetch_add(entry.step, SeqCst));
             let (from, to) = (entry.at, entry.at + entry.size);
             match tail.writes.last_mut() {
-                Some(Write::Records { to: end, .. }) => *end = to,
+                Some(Write::Records { to: end, .. }) if *end == from => *end = to,
                 _ => tail.writes.push(Write::Records { at, from, to }),
             }
             at += entry.size as i64;
@@ -106,10 +153,11 @@ impl Store {
     }
 
     /// A topic that was deleted since the queue was looked up begins again at offset 0.
-    fn renew_queue(&self, batch: &mut Batch, number: usize) {
-        if batch.entries[number].queue.as_ref().is_some_and(|queue| queue.deleted.load(SeqCst)) {
-            let queue = self.queues.get_or_make(batch.topic(number), batch.entries[number].queue_id);
-            batch.entries[number].queue = Some(queue);
+    fn renew_queues(&self, batch: &mut Batch, number: usize) {
+        let entry = &batch.entries[number];
+        let light = entry.late.iter().flat_map(|late| &late.light).filter_map(|light| light.queue.as_ref());
+        if entry.queue.iter().chain(light).any(|queue| queue.deleted.load(SeqCst)) {
+            self.find_queues(batch, number);
         }
     }
 
@@ -131,11 +179,7 @@ impl Store {
 
     /// A batch could not be written: what was written of it goes, the counters go back. Lack of space is survived.
     fn take_back(&self, end: i64, batch: &Batch, error: StoreError) -> AppendError {
-        for entry in batch.entries.iter().rev() {
-            if let Some(queue) = &entry.queue {
-                queue.next_offset.store(entry.queue_offset, SeqCst);
-            }
-        }
+        give_back(&batch.entries);
         if error.is_disk_full()
             && let Ok(()) = self.log.cut(end)
         {

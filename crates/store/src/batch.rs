@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use wire::{
     property,
+    record::RecordView,
     record_encode::{EncodeError, NewRecord, encode},
     sys_flag,
 };
 
-use crate::queue::Queue;
-
-/// Digits that an inner batch reserves for its base offset.
-const BASE_DIGITS: usize = 19;
+use crate::{config::StoreConfig, late::Late, queue::Queue};
 
 /// Records to append together.
 #[derive(Default)]
@@ -42,14 +40,21 @@ pub struct Entry {
     pub(crate) step: i64,
     pub(crate) queue: Option<Arc<Queue>>,
     pub(crate) queue_id: i32,
+    /// What is written into it under the append lock.
+    pub(crate) late: Option<Late>,
+    /// Place and length in the record.
     topic: (usize, usize),
-    inner_base_at: Option<usize>,
 }
 
 impl Entry {
     /// First byte after the record: its message is safe when a mark has reached this.
     pub fn end(&self) -> i64 {
         self.physical_offset + self.size as i64
+    }
+
+    /// Messages in the record: 1, except for an inner batch.
+    pub fn count(&self) -> i64 {
+        self.step.max(1)
     }
 }
 
@@ -75,10 +80,9 @@ impl Batch {
     /// Encodes one more record and returns its number in the batch. On an error the batch is as before.
     pub fn push(&mut self, message: &NewRecord<'_>) -> Result<usize, EncodeError> {
         let at = self.buf.len();
-        let inner = message.sys_flag & sys_flag::INNER_BATCH != 0;
-        let size = if inner { self.encode_inner(message)? } else { encode(message, &mut self.buf)? };
+        let size = encode(message, &mut self.buf)?;
         let number = self.entries.len();
-        let topic_at = at + size - message_tail(message, size, at, &self.buf);
+        let topic_at = size - message_tail(message, size, at, &self.buf);
         self.entries.push(Entry {
             queue_offset: 0,
             physical_offset: 0,
@@ -89,8 +93,8 @@ impl Batch {
             step: step_of(message),
             queue: None,
             queue_id: message.queue_id,
+            late: None,
             topic: (topic_at, message.topic.len()),
-            inner_base_at: inner.then(|| at + size - 1 - BASE_DIGITS),
         });
         Ok(number)
     }
@@ -139,6 +143,21 @@ impl Batch {
         }
     }
 
+    /// Some of its records in a batch of their own, a group where there are several.
+    pub fn part(&self, numbers: std::ops::Range<usize>) -> Self {
+        let mut part = Self::new();
+        for entry in &self.entries[numbers] {
+            let at = part.buf.len();
+            part.buf.extend_from_slice(&self.buf[entry.at..entry.at + entry.size]);
+            part.entries.push(Entry { at, group: 0, queue: None, late: None, ..*entry });
+        }
+        let count = part.entries.len();
+        if let Some(first) = part.entries.first_mut() {
+            first.group = count;
+        }
+        part
+    }
+
     /// Its records in the order of pushing.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -166,8 +185,45 @@ impl Batch {
     }
 
     pub(crate) fn topic(&self, number: usize) -> &str {
-        let (at, len) = self.entries[number].topic;
+        let entry = &self.entries[number];
+        let (at, len) = (entry.at + entry.topic.0, entry.topic.1);
         std::str::from_utf8(&self.buf[at..at + len]).unwrap_or("")
+    }
+
+    /// Makes room for what is written under the append lock. Without such records nothing is touched.
+    pub(crate) fn prepare(&mut self, config: &StoreConfig) {
+        let needs = |entry: &Entry, buf: &[u8]| {
+            config.append_prop_crc || config.enable_lmq || {
+                let at = entry.at + 36;
+                i32::from_be_bytes([buf[at], buf[at + 1], buf[at + 2], buf[at + 3]]) & sys_flag::INNER_BATCH != 0
+            }
+        };
+        if !self.entries.iter().any(|entry| needs(entry, &self.buf)) {
+            return;
+        }
+        let mut out = std::mem::take(&mut self.scratch);
+        out.clear();
+        for entry in &mut self.entries {
+            let bytes = &self.buf[entry.at..entry.at + entry.size];
+            entry.at = out.len();
+            entry.late = RecordView::layout(bytes).and_then(|record| Late::prepare(&record, config, &mut out));
+            match &entry.late {
+                Some(late) => entry.size = late.fixed,
+                None => out.extend_from_slice(bytes),
+            }
+        }
+        self.scratch = std::mem::replace(&mut self.buf, out);
+    }
+
+    /// Writes what the queue offsets of one entry decide; its size is known from here on. An error tells the length of
+    /// properties that became too long.
+    pub(crate) fn complete(&mut self, number: usize) -> Result<(), usize> {
+        let entry = &mut self.entries[number];
+        if let Some(late) = &entry.late {
+            let bytes = &mut self.buf[entry.at..entry.at + late.fixed + late.room];
+            entry.size = late.complete(bytes, entry.queue_offset)?;
+        }
+        Ok(())
     }
 
     /// Writes the placement of one entry into its record.
@@ -175,28 +231,9 @@ impl Batch {
         let entry = &self.entries[number];
         let record = &mut self.buf[entry.at..entry.at + entry.size];
         wire::record_encode::patch(record, entry.queue_offset, entry.physical_offset, entry.store_timestamp);
-        if let Some(at) = entry.inner_base_at {
-            let digits = &mut self.buf[at..at + BASE_DIGITS];
-            let mut left = entry.queue_offset;
-            for digit in digits.iter_mut().rev() {
-                *digit = b'0' + (left % 10) as u8;
-                left /= 10;
-            }
+        if let Some(late) = &entry.late {
+            late.seal(record);
         }
-    }
-
-    /// An inner batch carries its base offset as a property; room for it comes last.
-    fn encode_inner(&mut self, message: &NewRecord<'_>) -> Result<usize, EncodeError> {
-        let mut properties = std::mem::take(&mut self.scratch);
-        properties.clear();
-        properties.extend_from_slice(message.properties);
-        if property::find(&properties, property::INNER_BASE).is_some() {
-            properties = property::without(&properties, &[property::INNER_BASE]);
-        }
-        property::push(&mut properties, property::INNER_BASE, &"0".repeat(BASE_DIGITS));
-        let size = encode(&NewRecord { properties: &properties, ..*message }, &mut self.buf);
-        self.scratch = properties;
-        size
     }
 }
 
@@ -220,7 +257,7 @@ fn step_of(message: &NewRecord<'_>) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use wire::record::{Check, check};
+    use wire::record::{Check, Verify, check};
 
     use super::*;
 
@@ -282,10 +319,40 @@ mod tests {
         let mut batch = Batch::new();
         let properties = b"INNER_BASE\x017\x02INNER_NUM\x013\x02";
         batch.push(&message("T", properties, sys_flag::INNER_BATCH)).unwrap();
-        batch.entries[0].queue_offset = 1234;
-        batch.patch(0);
-        let Check::Record(view) = check(batch.record(0), true) else { panic!("no record") };
-        assert_eq!(view.property("INNER_BASE").unwrap().parse(), Ok(1234));
-        assert_eq!((view.property("INNER_NUM"), view.topic()), (Some("3"), "T"));
+        batch.push(&message("U", b"a\x01b\x02", 0)).unwrap();
+        // Once more after an append that failed.
+        for offset in [1234, 5] {
+            batch.prepare(&StoreConfig::default());
+            batch.entries[0].queue_offset = offset;
+            for number in 0..2 {
+                batch.complete(number).unwrap();
+                batch.patch(number);
+            }
+            let Check::Record(view) = check(batch.record(0), true) else { panic!("no record") };
+            let want = format!("INNER_NUM\x013\x02INNER_BASE\x01{offset}\x02");
+            assert_eq!((view.properties(), view.topic()), (want.as_bytes(), "T"));
+            let Check::Record(view) = check(batch.record(1), true) else { panic!("no record") };
+            assert_eq!((view.properties(), batch.topic(1)), (&b"a\x01b\x02"[..], "U"));
+        }
+    }
+
+    #[test]
+    fn a_crc_stands_at_the_very_end() {
+        let config = StoreConfig { append_prop_crc: true, ..StoreConfig::default() };
+        let mut batch = Batch::new();
+        for properties in [&b""[..], b"a\x01b", b"__CRC32#\x011\x02a\x01b\x02"] {
+            batch.push(&message("T", properties, 0)).unwrap();
+        }
+        batch.prepare(&config);
+        for number in 0..3 {
+            batch.complete(number).unwrap();
+            batch.patch(number);
+            let Check::Record(view) = wire::record::check_as(batch.record(number), Verify::Whole) else {
+                panic!("no record")
+            };
+            assert!(wire::record_crc::claimed(batch.record(number)).is_some());
+            assert_eq!(view.property("a"), (number > 0).then_some("b"));
+        }
+        assert_eq!(batch.record(1).len(), batch.record(2).len());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use wire::{
     hash::tags_code,
     property,
@@ -11,10 +12,13 @@ use wire::{
 };
 
 use crate::{
+    append::Tail,
     config::StoreConfig,
+    convert,
     deleted::Deleted,
     error::StoreError,
     index::{Index, Keys},
+    lmq,
     log::Log,
     queue::{self, Kind, Queue, Unit},
     queues::Queues,
@@ -44,6 +48,7 @@ pub(crate) struct Views<'a> {
     pub(crate) queues: &'a Queues,
     pub(crate) index: Option<&'a Index>,
     pub(crate) deleted: &'a Deleted,
+    pub(crate) tail: &'a Mutex<Tail>,
     pub(crate) now_ms: i64,
 }
 
@@ -100,14 +105,52 @@ impl Builder {
     }
 
     fn add_unit(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
-        let queue = views.queues.get_or_make(record.topic(), record.queue_id());
+        let queue = self.queue_of(views, record)?;
         let unit = unit_of(views.config, queue.kind(), record);
+        self.add_to(views, queue, unit, record.store_timestamp())?;
+        if !views.config.enable_multi_dispatch {
+            return Ok(());
+        }
+        for (name, queue_offset) in lmq::places(record).into_iter().filter(|(name, _)| is_directory_name(name)) {
+            let queue = views.queues.get_or_make(name, topic::LMQ_QUEUE_ID);
+            if !views.deleted.hides(name, record.physical_offset()) {
+                self.add_to(views, queue, Unit { queue_offset, count: 1, ..unit }, record.store_timestamp())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The queue of a record. An inner batch needs a batch queue, whatever was known of its topic before.
+    fn queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<Arc<Queue>, StoreError> {
+        let (topic, queue_id) = (record.topic(), record.queue_id());
+        if record.sys_flag() & sys_flag::INNER_BATCH == 0 {
+            return Ok(views.queues.get_or_make(topic, queue_id));
+        }
+        let queue = views.queues.get_or_make_as(topic, queue_id, Kind::Batch);
+        if queue.kind() == Kind::Batch {
+            return Ok(queue);
+        }
+        if let Some(place) = self.by_queue.remove(&queue.id()) {
+            self.runs[place].commit(views)?;
+        }
+        // An append that takes an offset from the old queue meanwhile would be lost to the new one.
+        let _no_append = views.tail.lock();
+        convert::to_batch(views.queues, views.log, &queue)
+    }
+
+    fn add_to(
+        &mut self,
+        views: &Views<'_>,
+        queue: Arc<Queue>,
+        unit: Unit,
+        store_timestamp: i64,
+    ) -> Result<(), StoreError> {
         self.arrivals.push(Arrival {
             topic: queue.topic().clone(),
             queue_id: queue.queue_id(),
             next_offset: unit.queue_offset + i64::from(unit.count),
             tags_code: unit.tags_code,
-            store_timestamp: record.store_timestamp(),
+            store_timestamp,
             physical_offset: unit.physical_offset,
         });
         let place = self.run_of(views, queue, unit)?;
@@ -196,13 +239,17 @@ pub(crate) fn founded(log: &Log, queue: &Queue, unit: &Unit) -> Founded {
     if record.size() != bytes.len() || record.physical_offset() != unit.physical_offset {
         return Founded::No;
     }
-    // Queues for light consumers hold records of other topics; batch units are found by their own numbers.
-    let foreign = queue.topic().starts_with(topic::LMQ_PREFIX);
     let same_queue = record.topic() == &**queue.topic() && record.queue_id() == queue.queue_id();
-    match (foreign || same_queue, foreign || queue.kind() == Kind::Batch) {
+    // Light queues hold records of other topics.
+    if !same_queue && queue.topic().starts_with(topic::LMQ_PREFIX) {
+        let place = lmq::places(&record).into_iter().find(|(name, _)| *name == &**queue.topic());
+        return place.map_or(Founded::No, |(_, queue_offset)| Founded::Record(queue_offset));
+    }
+    match (same_queue, queue.kind()) {
         (false, _) => Founded::No,
-        (true, true) => Founded::Record(unit.queue_offset),
-        (true, false) => Founded::Record(record.queue_offset()),
+        // Batch units are found by their own numbers.
+        (true, Kind::Batch) => Founded::Record(unit.queue_offset),
+        (true, Kind::Simple) => Founded::Record(record.queue_offset()),
     }
 }
 
@@ -225,6 +272,17 @@ fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>) -> Unit {
         tags_code: code_of(config, record),
         store_timestamp: record.store_timestamp(),
     }
+}
+
+/// What a plain unit says, as a batch queue has it; `None` when its record is gone.
+pub(crate) fn batch_unit(log: &Log, plain: &Unit) -> Result<Option<Unit>, StoreError> {
+    let mut bytes = vec![0; usize::try_from(plain.size).unwrap_or(0).min(log.segment_size() as usize)];
+    let read = log.read(plain.physical_offset, &mut bytes)?.unwrap_or(0);
+    let record = RecordView::layout(&bytes[..read]).filter(|record| record.physical_offset() == plain.physical_offset);
+    Ok(record.map(|record| {
+        let (queue_offset, count) = inner_batch(&record);
+        Unit { queue_offset, count, store_timestamp: record.store_timestamp(), ..*plain }
+    }))
 }
 
 /// Base offset and count of an inner batch; a plain message counts as a batch of one.

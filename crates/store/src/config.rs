@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use wire::record::Verify;
+
 use crate::error::StoreError;
 
 /// Says whether a topic's queues are batch consume queues (attribute `queue.type=BatchCQ`).
@@ -58,6 +60,16 @@ pub struct StoreConfig {
     pub accept_log_damage: bool,
     /// Which topics have batch consume queues; `None` = none but those found on disk.
     pub batch_queue_topics: Option<BatchQueueTopics>,
+    /// `enabledAppendPropCRC`: each record ends with a CRC of all of it.
+    pub append_prop_crc: bool,
+    /// `forceVerifyPropCRC`: recovery and replication check that CRC where a record has it.
+    pub force_verify_prop_crc: bool,
+    /// `enableLmq`: messages get offsets in the light queues that they name.
+    pub enable_lmq: bool,
+    /// `enableMultiDispatch`: light queues get units.
+    pub enable_multi_dispatch: bool,
+    /// `rocksdbCQDoubleWriteEnable`: a RocksDB database beside the queue files is no reason to refuse them.
+    pub queues_doubled_in_rocksdb: bool,
     /// Descriptors that consume queues may hold open.
     pub max_open_queue_files: usize,
 }
@@ -93,6 +105,11 @@ impl Default for StoreConfig {
             delay_levels_ms: DELAY_LEVELS_S.map(|seconds| seconds * 1000).to_vec(),
             accept_log_damage: false,
             batch_queue_topics: None,
+            append_prop_crc: false,
+            force_verify_prop_crc: false,
+            enable_lmq: false,
+            enable_multi_dispatch: false,
+            queues_doubled_in_rocksdb: false,
             max_open_queue_files: 1024,
         }
     }
@@ -112,6 +129,11 @@ impl StoreConfig {
     /// Directory of the commit log.
     pub fn commit_log_path(&self) -> PathBuf {
         self.commit_log_dir.clone().unwrap_or_else(|| self.root.join("commitlog"))
+    }
+
+    /// How much recovery reads of a record.
+    pub(crate) fn verify(&self) -> Verify {
+        if self.force_verify_prop_crc { Verify::Whole } else { Verify::Body }
     }
 
     /// Longest record or client batch, in bytes.

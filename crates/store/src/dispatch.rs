@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use parking_lot::{Mutex, MutexGuard};
+use wire::record::Verify;
 
 use crate::{
     build::{Arrival, Builder, Last},
@@ -157,7 +158,7 @@ impl Store {
         let (views, builder) = (self.views(), &mut state.builder);
         let (mut records, mut result) = (0, Ok(()));
         builder.arrivals.clear();
-        let (at, stop) = walk(&state.buf, from, false, |record| {
+        let (at, stop) = walk(&state.buf, from, Verify::Layout, |record| {
             if result.is_ok() {
                 result = builder.add(&views, record);
                 records += 1;

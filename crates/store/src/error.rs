@@ -87,6 +87,16 @@ pub enum StoreError {
         /// What is wrong.
         why: &'static str,
     },
+    /// Part of the data is in a RocksDB database.
+    #[error("{} is a RocksDB database, made by a broker with {key}; only file stores are served. Nothing was changed: {advice}", .dir.display())]
+    RocksDb {
+        /// Directory of the database.
+        dir: PathBuf,
+        /// The key and value that made it.
+        key: &'static str,
+        /// What the operator can do.
+        advice: &'static str,
+    },
     /// An earlier write or fsync failed; nothing is acknowledged any more.
     #[error("the store has failed and must be restarted: {0}")]
     Failed(String),

@@ -11,11 +11,12 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use wire::record::{BLANK_HEAD, MAGIC_BLANK};
+use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, MAGIC_BLANK, store_timestamp_at};
 
 use crate::{
     disk::{Disk, File},
     error::{IoContext, StoreError},
+    queue::{get_i32, get_i64},
     segments,
 };
 
@@ -110,6 +111,14 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error).at("read", &segment.path),
         }
+    }
+
+    /// Store time from the head of the record at `physical`; `None` where no record says that it is there.
+    pub(crate) fn record_time(&self, physical: i64) -> Result<Option<i64>, StoreError> {
+        let mut head = [0; 76];
+        let read = self.read(physical, &mut head)?;
+        let is_record = read == Some(head.len()) && get_i64(&head, AT_PHYSICAL_OFFSET) == physical;
+        Ok(is_record.then(|| get_i64(&head, store_timestamp_at(get_i32(&head, 36)))))
     }
 
     /// Writes at `offset` into its segment, which is made if it is the next one. Must not cross a segment's end.

@@ -71,17 +71,21 @@ impl Queues {
     }
 
     fn load_queue(&self, kind: Kind, topic: &str, queue_id: i32, dir: PathBuf) -> Result<(), StoreError> {
-        if let Some(other) = self.get(topic, queue_id) {
-            if other.units().has_no_file() || other.units().end() == 0 {
-                self.remove(topic, queue_id);
-            } else {
-                tracing::warn!(topic, queue_id, dir = %dir.display(), "the queue exists in both forms: the files here are ignored");
-                return Ok(());
-            }
+        let queue = Arc::new(Queue::load(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))?);
+        let Some(plain) = self.get(topic, queue_id) else {
+            self.insert(queue);
+            return Ok(());
+        };
+        // A stop while one was made of the other. The plain files go only when all units are durable in the others.
+        let dir = queue.units().dir().display();
+        if queue.max_physical() >= plain.max_physical() {
+            tracing::warn!(topic, queue_id, %dir, "the queue exists in both forms: the plain files are left over and deleted");
+            self.replace(queue);
+            self.delete_files(&plain)
+        } else {
+            tracing::warn!(topic, queue_id, %dir, "the queue exists in both forms: the batch files are not complete and deleted");
+            self.delete_files(&queue)
         }
-        let queue = Queue::load(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))?;
-        self.insert(Arc::new(queue));
-        Ok(())
     }
 
     fn shape(&self, kind: Kind) -> crate::units::Shape {
@@ -101,15 +105,36 @@ impl Queues {
 
     /// The queue; an unknown one is made in memory.
     pub(crate) fn get_or_make(&self, topic: &str, queue_id: i32) -> Arc<Queue> {
-        if let Some(queue) = self.get(topic, queue_id) {
-            return queue;
+        match self.get(topic, queue_id) {
+            Some(queue) => queue,
+            None => self.get_or_make_as(topic, queue_id, if self.is_batch(topic) { Kind::Batch } else { Kind::Simple }),
         }
-        let kind = match &self.batch_topics {
-            Some(is_batch) if is_batch(topic) => Kind::Batch,
-            _ => Kind::Simple,
-        };
+    }
+
+    /// The queue, whatever its kind; an unknown one is made in memory, of this kind.
+    pub(crate) fn get_or_make_as(&self, topic: &str, queue_id: i32, kind: Kind) -> Arc<Queue> {
+        self.get(topic, queue_id).unwrap_or_else(|| self.insert(Arc::new(self.empty(topic, queue_id, kind))))
+    }
+
+    /// True when the topic table says that the topic has batch queues.
+    pub(crate) fn is_batch(&self, topic: &str) -> bool {
+        self.batch_topics.as_ref().is_some_and(|is_batch| is_batch(topic))
+    }
+
+    /// A queue without files that nobody knows yet.
+    pub(crate) fn empty(&self, topic: &str, queue_id: i32, kind: Kind) -> Queue {
         let dir = self.root.join(kind.directory()).join(topic).join(queue_id.to_string());
-        self.insert(Arc::new(Queue::empty(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))))
+        Queue::empty(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))
+    }
+
+    /// Puts a queue in the place of the one of the same topic and id, which is not put into any more.
+    pub(crate) fn replace(&self, queue: Arc<Queue>) {
+        let mut shard = self.shard(queue.topic()).write();
+        let queues = shard.entry(queue.topic().clone()).or_default();
+        match queues.binary_search_by_key(&queue.queue_id(), |queue| queue.queue_id()) {
+            Ok(place) => std::mem::replace(&mut queues[place], queue).deleted.store(true, SeqCst),
+            Err(place) => queues.insert(place, queue),
+        }
     }
 
     /// Adds a queue, or returns the one that somebody else added meanwhile.
@@ -122,12 +147,6 @@ impl Queues {
                 queues.insert(place, queue.clone());
                 queue
             }
-        }
-    }
-
-    fn remove(&self, topic: &str, queue_id: i32) {
-        if let Some(queues) = self.shard(topic).write().get_mut(topic) {
-            queues.retain(|queue| queue.queue_id() != queue_id);
         }
     }
 

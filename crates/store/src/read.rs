@@ -1,7 +1,7 @@
 //! Reading the log by physical offset and by key. What is not a whole record at its own place is never handed out.
 
 use bytes::{Bytes, BytesMut};
-use wire::record::{Check, RecordView, check};
+use wire::record::{Check, RecordView, check_as};
 
 use crate::{
     disk::Usage,
@@ -68,7 +68,7 @@ impl Store {
     fn record_in_files(&self, offset: i64) -> Option<Vec<u8>> {
         let head = self.read_at(offset, 4)?;
         let bytes = self.read_at(offset, get_i32(&head, 0))?;
-        let Check::Record(record) = check(&bytes, true) else { return None };
+        let Check::Record(record) = check_as(&bytes, self.config.verify()) else { return None };
         let whole = record.physical_offset() == offset && !looks_torn(&record);
         whole.then_some(bytes)
     }
@@ -91,10 +91,7 @@ impl Store {
 
     /// Store time from the head of the record at `physical`.
     pub(crate) fn record_time(&self, physical: i64) -> Option<i64> {
-        let mut head = [0; 76];
-        let read = self.told(self.log.read(physical, &mut head))??;
-        let is_record = read == head.len() && crate::queue::get_i64(&head, 28) == physical;
-        is_record.then(|| crate::queue::get_i64(&head, wire::record::store_timestamp_at(get_i32(&head, 36))))
+        self.told(self.log.record_time(physical))?
     }
 
     /// Store time of the first record of the log, -1 without one.

@@ -266,7 +266,7 @@ impl<'a> Scan<'a> {
         let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
         let mut result = Ok(());
         builder.arrivals.clear();
-        let (next, stop) = walk(&self.buf, at, true, |record| {
+        let (next, stop) = walk(&self.buf, at, self.store.config.verify(), |record| {
             if result.is_ok() && record.physical_offset() >= from {
                 result = builder.add(&views, record);
             }

@@ -22,7 +22,7 @@ use crate::{
     log::Log,
     mark::Marks,
     queues::Queues,
-    recover,
+    recover, rocksdb,
 };
 
 /// A message store. Share it by `Arc`; every call may come from any thread.
@@ -52,18 +52,41 @@ pub struct Store {
     lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
+/// A directory that belongs to this process until this, or the store opened in it, is dropped.
+pub struct Directory(Box<dyn LockGuard>);
+
+impl Directory {
+    /// Takes the directory of a configuration, which is checked first. One that cannot be served stays as it is.
+    pub fn lock(config: &StoreConfig, disk: &dyn Disk) -> Result<Self, StoreError> {
+        config.check()?;
+        let root = &config.root;
+        rocksdb::refuse(disk, root, config.queues_doubled_in_rocksdb)?;
+        disk.create_dir_all(root).at("create", root)?;
+        match disk.lock(&root.join("lock")).at("lock", root.join("lock"))? {
+            Some(lock) => Ok(Self(lock)),
+            None => Err(StoreError::Locked { root: root.clone() }),
+        }
+    }
+}
+
 impl Store {
     /// Locks the directory, loads and recovers what is in it and dispatches what recovery found. On return the three
     /// marks are equal and `abort` says that the store is in use.
     pub fn open(config: StoreConfig, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        config.check()?;
-        let root = config.root.clone();
-        disk.create_dir_all(&root).at("create", &root)?;
-        let Some(lock) = disk.lock(&root.join("lock")).at("lock", root.join("lock"))? else {
-            return Err(StoreError::Locked { root });
-        };
-        let clean = !disk.exists(&root.join("abort"));
-        let store = Self::load(config, disk, clock, lock, clean)?;
+        let directory = Directory::lock(&config, &*disk)?;
+        Self::open_locked(config, disk, clock, directory)
+    }
+
+    /// As [`Store::open`], in a directory that is locked already.
+    pub fn open_locked(
+        config: StoreConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        directory: Directory,
+    ) -> Result<Self, StoreError> {
+        let clean = !disk.exists(&config.root.join("abort"));
+        let store = Self::load(config, disk, clock, directory.0, clean)?;
+        store.align_queue_types()?;
         recover::recover(&store, clean)?;
         store.write_abort()?;
         Ok(store)
@@ -184,6 +207,7 @@ impl Store {
             queues: &self.queues,
             index: self.index.as_ref(),
             deleted: &self.deleted,
+            tail: &self.tail,
             now_ms: self.clock.now_ms(),
         }
     }

@@ -1,6 +1,6 @@
 //! Record after record through a stretch of the log. It decides nothing: it says why it stopped.
 
-use wire::record::{Check, Invalid, MIN_RECORD, RecordView, check};
+use wire::record::{Check, Invalid, MIN_RECORD, RecordView, Verify, check_as};
 
 /// Why a walk ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,13 +18,13 @@ pub(crate) enum Stop {
 pub(crate) fn walk<'a>(
     bytes: &'a [u8],
     offset: i64,
-    verify_crc: bool,
+    verify: Verify,
     mut each: impl FnMut(&RecordView<'a>),
 ) -> (i64, Stop) {
     let mut at = 0;
     loop {
         let here = offset + at as i64;
-        let record = match check(&bytes[at..], verify_crc) {
+        let record = match check_as(&bytes[at..], verify) {
             Check::Record(record) => record,
             Check::Blank => return (here, Stop::Blank),
             Check::Incomplete => return (here, incomplete(&bytes[at..])),
@@ -34,7 +34,7 @@ pub(crate) fn walk<'a>(
             let claimed = record.physical_offset();
             return (here, Stop::Invalid(format!("the record says it is at {claimed}")));
         }
-        if verify_crc && looks_torn(&record) {
+        if verify != Verify::Layout && looks_torn(&record) {
             return (here, Stop::Invalid("the end of the record was lost".into()));
         }
         each(&record);

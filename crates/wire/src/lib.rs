@@ -16,6 +16,7 @@ pub mod message_id;
 pub mod properties;
 pub mod property;
 pub mod record;
+pub mod record_crc;
 pub mod record_encode;
 pub mod sys_flag;
 pub mod topic;

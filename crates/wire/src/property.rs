@@ -49,6 +49,10 @@ names! {
     INNER_NUM = "INNER_NUM";
     /// Base queue offset of an inner batch.
     INNER_BASE = "INNER_BASE";
+    /// Names of the queues that a message goes to besides its own, separated by commas.
+    INNER_MULTI_DISPATCH = "INNER_MULTI_DISPATCH";
+    /// The message's offsets in those queues, in the same order.
+    INNER_MULTI_QUEUE_OFFSET = "INNER_MULTI_QUEUE_OFFSET";
     /// Arbitrary delay, in seconds.
     TIMER_DELAY_SEC = "TIMER_DELAY_SEC";
     /// Arbitrary delay, in milliseconds.

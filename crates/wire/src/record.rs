@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::sys_flag;
+use crate::{record_crc, sys_flag};
 
 /// Magic of a record with a topic length of one byte.
 pub const MAGIC_V1: u32 = 0xDAA3_20A7;
@@ -69,10 +69,36 @@ pub enum Invalid {
         /// Of the body.
         found: u32,
     },
+    /// The record is not what was written.
+    #[error("CRC of the record is {found:08x}, its property says {stored:08x}")]
+    RecordCrc {
+        /// In the property.
+        stored: u32,
+        /// Of the record.
+        found: u32,
+    },
+}
+
+/// How much of a record is read to tell whether it is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Lengths and magic.
+    Layout,
+    /// And the CRC of the body.
+    #[default]
+    Body,
+    /// And the CRC property of the whole record, where it has one (`forceVerifyPropCRC`). Java takes a record without
+    /// it for damage, and cuts the log there when the key is set over an older store; here its body's CRC counts.
+    Whole,
 }
 
 /// Looks at the start of `bytes`. `verify_crc` reads the whole body.
 pub fn check(bytes: &[u8], verify_crc: bool) -> Check<'_> {
+    check_as(bytes, if verify_crc { Verify::Body } else { Verify::Layout })
+}
+
+/// Looks at the start of `bytes`.
+pub fn check_as(bytes: &[u8], verify: Verify) -> Check<'_> {
     if bytes.len() < 8 {
         return Check::Incomplete;
     }
@@ -91,13 +117,24 @@ pub fn check(bytes: &[u8], verify_crc: bool) -> Check<'_> {
     let Some(view) = RecordView::layout(&bytes[..total as usize]) else {
         return Check::Invalid(Invalid::Lengths(total));
     };
-    if verify_crc && !view.body().is_empty() {
-        let (stored, found) = (view.stored_body_crc(), body_crc(view.body()));
-        if stored != found {
-            return Check::Invalid(Invalid::BodyCrc { stored, found });
-        }
+    match crc_mismatch(&view, verify) {
+        Some(reason) => Check::Invalid(reason),
+        None => Check::Record(view),
     }
-    Check::Record(view)
+}
+
+fn crc_mismatch(view: &RecordView<'_>, verify: Verify) -> Option<Invalid> {
+    if verify == Verify::Whole
+        && let Some(stored) = record_crc::claimed(view.bytes)
+    {
+        let found = record_crc::computed(view.bytes);
+        return (stored != found).then_some(Invalid::RecordCrc { stored, found });
+    }
+    if verify == Verify::Layout || view.body().is_empty() {
+        return None;
+    }
+    let (stored, found) = (view.stored_body_crc(), body_crc(view.body()));
+    (stored != found).then_some(Invalid::BodyCrc { stored, found })
 }
 
 impl<'a> RecordView<'a> {
@@ -203,6 +240,16 @@ impl<'a> RecordView<'a> {
     /// Topic; empty when it is no UTF-8.
     pub fn topic(&self) -> &'a str {
         std::str::from_utf8(self.topic_bytes()).unwrap_or("")
+    }
+
+    /// Where the topic stands in the record.
+    pub fn topic_at(&self) -> usize {
+        self.topic_at
+    }
+
+    /// Where the property text stands in the record; its length is in the two bytes before.
+    pub fn properties_at(&self) -> usize {
+        self.properties_at
     }
 
     /// Property text, see [`crate::property`].

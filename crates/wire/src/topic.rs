@@ -27,6 +27,8 @@ pub const RETRY_PREFIX: &str = "%RETRY%";
 pub const DLQ_PREFIX: &str = "%DLQ%";
 /// Prefix of light message queues.
 pub const LMQ_PREFIX: &str = "%LMQ%";
+/// Queue id of every light message queue.
+pub const LMQ_QUEUE_ID: i32 = 0;
 /// Prefix of system topics.
 pub const SYSTEM_PREFIX: &str = "rmq_sys_";
 /// Every broker owns this topic; older peers ask for its route to learn the members of a group.

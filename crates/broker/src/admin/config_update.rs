@@ -13,13 +13,18 @@ const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackL
 const NAMES: [&str; 2] = ["brokerName", "brokerClusterName"];
 
 /// Keys that are read at start only. What is announced and shown stays what is in force.
-const AT_START: [&str; 23] = [
+const AT_START: [&str; 28] = [
     "accessMessageInMemoryMaxRatio",
     "bindAddress",
     "consumerOffsetUpdateVersionStep",
     "delayOffsetUpdateVersionStep",
+    "enableLmq",
+    "enableMultiDispatch",
+    "enabledAppendPropCRC",
+    "forceVerifyPropCRC",
     "haListenPort",
     "listenPort",
+    "mapperFileSizeBatchConsumeQueue",
     "mappedFileSizeCommitLog",
     "mappedFileSizeConsumeQueue",
     "maxFilterMessageSize",

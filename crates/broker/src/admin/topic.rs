@@ -80,8 +80,13 @@ fn apply(broker: &Broker, topics: Vec<TopicConfig>) -> Result<(), Refused> {
         ready.push(TopicConfig { attributes, ..topic });
     }
     let names: Vec<_> = ready.iter().map(|topic| topic.topic_name.clone()).collect();
+    let batch_queues = ready.iter().any(crate::topics::has_batch_queues);
     if broker.topics.put_all(ready, now_ms())? > 0 {
         tracing::info!("topics created or changed: {}", names.join(", "));
+        if batch_queues {
+            // Plain queues of that name may be left from before.
+            broker.store.align_queue_types().map_err(|error| Refused::error(error.to_string()))?;
+        }
         broker.registrar.topic_changed();
     }
     Ok(())

@@ -111,6 +111,12 @@ broker_config! {
     "storeType" store_type: String = "default".into();
     "mappedFileSizeCommitLog" mapped_file_size_commit_log: u64 = 1 << 30;
     "mappedFileSizeConsumeQueue" mapped_file_size_consume_queue: u64 = 6_000_000;
+    /// The spelling is upstream's.
+    "mapperFileSizeBatchConsumeQueue" mapper_file_size_batch_consume_queue: u64 = 13_800_000;
+    "enabledAppendPropCRC" enabled_append_prop_crc: bool = false;
+    "forceVerifyPropCRC" force_verify_prop_crc: bool = false;
+    "enableLmq" enable_lmq: bool = false;
+    "enableMultiDispatch" enable_multi_dispatch: bool = false;
     "maxHashSlotNum" max_hash_slot_num: u64 = 5_000_000;
     "maxIndexNum" max_index_num: u64 = 20_000_000;
     "messageIndexEnable" message_index_enable: bool = true;
@@ -219,8 +225,35 @@ impl BrokerConfig {
                 self.store_type
             )));
         }
+        self.nothing_in_rocksdb()?;
         self.sizes()?;
         self.delay_levels_ms().map(|_| ())
+    }
+
+    /// Keys that keep timers, transactions or settings in RocksDB only.
+    fn nothing_in_rocksdb(&self) -> Result<(), ConfigError> {
+        let halves = self.is_on("transRocksDBEnable")
+            && self.other.get("transWriteOriginTransHalfEnable").is_some_and(|text| text.eq_ignore_ascii_case("false"));
+        let refused = [
+            (self.is_on("timerRocksDBEnable"), "timerRocksDBEnable=true", "timers are kept in the timer wheel"),
+            (halves, "transWriteOriginTransHalfEnable=false", "half messages are kept in their topic"),
+            (self.config_manager_version() == "v2", "configManagerVersion=v2", "settings are kept in JSON files"),
+        ];
+        match refused.iter().find(|(refused, ..)| *refused) {
+            Some((_, key, instead)) => Err(ConfigError::Conflict(format!(
+                "{key}: nothing is read from RocksDB, {instead}; take the key out, after the broker that kept them there has moved them"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn config_manager_version(&self) -> &str {
+        self.other.get("configManagerVersion").map_or("v1", String::as_str)
+    }
+
+    /// True when a key that has no field of its own is set to true.
+    pub fn is_on(&self, key: &str) -> bool {
+        self.other.get(key).is_some_and(|text| text.eq_ignore_ascii_case("true"))
     }
 
     fn sizes(&self) -> Result<(), ConfigError> {
@@ -232,6 +265,10 @@ impl BrokerConfig {
         }
         if !(20..=(1 << 31)).contains(&self.mapped_file_size_consume_queue) {
             return refuse("mappedFileSizeConsumeQueue", self.mapped_file_size_consume_queue, "20 bytes to 2 GiB");
+        }
+        if !(46..=(1 << 31)).contains(&self.mapper_file_size_batch_consume_queue) {
+            let value = self.mapper_file_size_batch_consume_queue;
+            return refuse("mapperFileSizeBatchConsumeQueue", value, "46 bytes to 2 GiB");
         }
         if self.in_sync_replicas < 1 {
             return Err(ConfigError::Value {
@@ -345,5 +382,20 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
+    }
+
+    #[test]
+    fn what_would_live_in_rocksdb_is_refused_by_its_key() {
+        for key in ["storeType=defaultRocksDB", "timerRocksDBEnable=true", "configManagerVersion=v2"] {
+            let mut config = BrokerConfig::default();
+            config.apply(key).unwrap();
+            let error = config.finish().unwrap_err().to_string();
+            assert!(error.contains(key) && !error.contains('\n'), "{error}");
+        }
+        let mut config = BrokerConfig::default();
+        config.apply("transRocksDBEnable=true\nindexRocksDBEnable=true\nrocksdbCQDoubleWriteEnable=true").unwrap();
+        config.finish().unwrap();
+        config.apply("transWriteOriginTransHalfEnable=false").unwrap();
+        assert!(config.finish().unwrap_err().to_string().contains("transWriteOriginTransHalfEnable"));
     }
 }

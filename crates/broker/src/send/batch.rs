@@ -14,6 +14,26 @@ pub struct Message<'a> {
     pub body: &'a [u8],
     /// Property text.
     pub properties: &'a [u8],
+    /// The total size that the client wrote is the one of its fields.
+    pub sized: bool,
+}
+
+/// Most messages of an inner batch: the count of a queue unit has 16 bits.
+const MAX_INNER: usize = i16::MAX as usize;
+
+/// Messages of a body that is stored as it is. Consumers step through it by the total sizes, so these must be right.
+pub fn count_inner(messages: &[Message<'_>]) -> Result<usize, Refused> {
+    if let Some(place) = messages.iter().position(|message| !message.sized) {
+        let remark = format!("message {} of the batch is broken: its total size is not that of its fields", place + 1);
+        return Err(Refused(response::MESSAGE_ILLEGAL, remark));
+    }
+    match messages.len() > MAX_INNER {
+        true => {
+            let remark = format!("an inner batch may hold {MAX_INNER} messages, this one has {}", messages.len());
+            Err(Refused(response::MESSAGE_ILLEGAL, remark))
+        }
+        false => Ok(messages.len()),
+    }
 }
 
 const ENTRY_MIN: usize = 22;
@@ -56,7 +76,9 @@ fn entry(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
     let length = bytes.get(at..at + 2)?;
     let length = usize::try_from(i16::from_be_bytes([length[0], length[1]])).ok()?;
     let properties = bytes.get(at + 2..at + 2 + length)?;
-    Some((Message { flag: int(12)?, body, properties }, at + 2 + length))
+    let used = at + 2 + length;
+    let sized = usize::try_from(int(0)?).ok() == Some(used);
+    Some((Message { flag: int(12)?, body, properties, sized }, used))
 }
 
 #[cfg(test)]
@@ -73,6 +95,18 @@ mod tests {
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(properties);
         out
+    }
+
+    #[test]
+    fn a_body_that_consumers_unwrap_must_have_right_sizes() {
+        let mut all = encoded(b"one", b"a\x01b\x02", 4);
+        all.extend_from_slice(&encoded(b"two", b"", 0));
+        let messages = split(&all, 5, 4096).unwrap_or_else(|_| panic!("a good batch"));
+        assert_eq!(count_inner(&messages).ok(), Some(2));
+        all[3] += 1;
+        let messages = split(&all, 5, 4096).unwrap_or_else(|_| panic!("a good batch"));
+        let Err(Refused(code, remark)) = count_inner(&messages) else { panic!("accepted") };
+        assert!(code == response::MESSAGE_ILLEGAL && remark.contains("message 1"), "{remark}");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Properties {
     pub timer: bool,
     /// A half message.
     pub transaction: bool,
+    /// The unique id is the client's.
+    pub named: bool,
     waits: bool,
 }
 
@@ -30,6 +32,7 @@ impl Properties {
             delay: 0,
             timer: false,
             transaction: false,
+            named: false,
             waits: true,
         };
         for (name, value) in property::iter(received) {
@@ -50,7 +53,10 @@ impl Properties {
             property::POP_CK | property::MSG_REGION | property::TRACE_ON | property::CLUSTER | property::CRC32 => {
                 return;
             }
-            property::UNIQ_KEY => value.clone_into(&mut self.unique_id),
+            property::UNIQ_KEY => {
+                value.clone_into(&mut self.unique_id);
+                self.named = true;
+            }
             property::DELAY => self.delay = value.parse().unwrap_or(0),
             property::WAIT => self.waits = !value.eq_ignore_ascii_case("false"),
             property::TRANSACTION_PREPARED => self.transaction = value.eq_ignore_ascii_case("true"),

@@ -9,6 +9,8 @@ crate::json_object! {
     /// is `pullOffsetTable`.
     pub struct ConsumerOffsetSerializeWrapper {
         "dataVersion" data_version: DataVersion,
+        /// With `enableLmq`: of groups `%LMQ%…`, by `topic@group`.
+        "lmqOffsetTable" lmq_offset_table: Option<BTreeMap<String, i64>>,
         /// By `topic@group`, then by queue.
         "offsetTable" offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
     }
