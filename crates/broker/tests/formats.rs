@@ -66,8 +66,27 @@ async fn a_batch_is_one_record_in_a_batch_queue() {
         slave.queue_unit("B", 0, 2).is_some_and(|unit| (unit.queue_offset, unit.count) == (1, 3))
     })
     .await;
+    until("the slave has the topic", || async { pair.slave.broker().topics.get("B").is_some() }).await;
     assert_eq!(drain(api, &pair.slave.addr, "B", 0, 0).await, drain(api, addr, "B", 0, 0).await);
     until("its plain files are gone", || async { !pair.slave.root.join("consumequeue/B").exists() }).await;
+    pair.stop().await;
+}
+
+/// Single messages tell a slave nothing of the kind of their queue: the topic table does, when it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_learns_late_that_a_topic_has_batch_queues() {
+    let pair = Pair::start(&[], &[("slaveSyncInterval", "1500")]).await;
+    until("the slave's first round is over", || async { pair.slave.broker().sync.rounds() > 0 }).await;
+    batch_topic(&pair.api, &pair.master.addr, "B").await;
+    for _ in 0..3 {
+        send(&pair.api, &pair.master.addr, "B", 0, &[], b"single").await;
+    }
+    pair.equal().await;
+    until("the slave's queue is a batch queue", || async {
+        pair.slave.root.join("batchconsumequeue/B").exists() && !pair.slave.root.join("consumequeue/B").exists()
+    })
+    .await;
+    assert_eq!(drain(&pair.api, &pair.slave.addr, "B", 0, 0).await.len(), 3);
     pair.stop().await;
 }
 

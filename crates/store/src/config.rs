@@ -62,7 +62,7 @@ pub struct StoreConfig {
     pub batch_queue_topics: Option<BatchQueueTopics>,
     /// `enabledAppendPropCRC`: each record ends with a CRC of all of it.
     pub append_prop_crc: bool,
-    /// `forceVerifyPropCRC`: recovery and replication check that CRC where a record has it.
+    /// `forceVerifyPropCRC`: recovery checks that CRC where a record has it.
     pub force_verify_prop_crc: bool,
     /// `enableLmq`: messages get offsets in the light queues that they name.
     pub enable_lmq: bool,
