@@ -30,7 +30,12 @@ impl Store {
         let _one_at_a_time = self.retaining.lock();
         self.make_views_durable(&retention)?;
         if self.first_may_go(&retention)? {
-            self.settle_queue_tails()?;
+            // A sync that failed must not be tried again: the second may succeed without what the first lost.
+            self.settle_queue_tails().inspect_err(|error| {
+                if !error.is_disk_full() {
+                    self.fail(error);
+                }
+            })?;
         }
         let mut deleted = 0;
         while deleted < retention.max_segments && self.first_may_go(&retention)? {
