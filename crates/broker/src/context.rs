@@ -76,6 +76,8 @@ pub struct Broker {
     pub replicas: Replicas,
     /// The master of this broker, when it is a slave.
     pub sync: SyncState,
+    /// How fast the log grows.
+    pub forecast: Mutex<store::Forecast>,
     /// Name servers.
     pub registrar: Registrar,
     /// Calls to other brokers.
@@ -155,6 +157,7 @@ impl Broker {
             stats: Stats::default(),
             replicas: Replicas::default(),
             sync: SyncState::default(),
+            forecast: Mutex::default(),
             registrar: parts.registrar,
             api: parts.api,
             clock: parts.clock,

@@ -17,11 +17,14 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is said that nothing can be deleted although it should.
 const REMIND: Duration = Duration::from_secs(600);
+/// Less than this until messages are refused is said, and how often.
+const SOON_HOURS: f64 = 24.0;
+const WARN_OF_END: Duration = Duration::from_secs(3600);
 
 /// Looks until the broker stops.
 pub fn run(broker: &Arc<Broker>) {
     let mut cleaned = Instant::now();
-    let mut reminded: Option<Instant> = None;
+    let (mut reminded, mut warned) = (None, None);
     while !broker.is_stopping() {
         let config = broker.config();
         let verdict = broker.store.check_space(&config.space_limits());
@@ -35,7 +38,30 @@ pub fn run(broker: &Arc<Broker>) {
             let in_vain = deleted == 0 && verdict.deletion == Deletion::Oldest;
             remind(&mut reminded, in_vain);
         }
+        let held = broker.store.max_phys() - broker.store.min_phys().max(0);
+        broker.forecast.lock().note(now_ms(), held);
+        warn_of_end(&mut warned, hours_until_full(broker));
         broker.sleep_blocking(LOOK);
+    }
+}
+
+/// Hours until the log's disk is so full that messages are refused, if the log goes on growing as in the last hour;
+/// `None` while it does not grow, or too little is known.
+pub fn hours_until_full(broker: &Broker) -> Option<f64> {
+    let usage = broker.store.disk_usage().ok()?;
+    let room = broker.config().space_limits().room(usage);
+    broker.forecast.lock().hours_until_full(room)
+}
+
+fn warn_of_end(warned: &mut Option<Instant>, hours: Option<f64>) {
+    if let Some(hours) = hours.filter(|hours| *hours < SOON_HOURS)
+        && warned.is_none_or(|at| at.elapsed() >= WARN_OF_END)
+    {
+        *warned = Some(Instant::now());
+        tracing::warn!(
+            hours = format!("{hours:.1}"),
+            "as the log grew in the last hour, its disk will soon be too full for messages: free space, shorten fileReservedTime or move load away"
+        );
     }
 }
 
@@ -101,4 +127,22 @@ fn is_first_needed(broker: &Broker) -> bool {
 fn is_hour(delete_when: &str) -> bool {
     let now = jiff::Zoned::now().hour();
     delete_when.split(';').filter_map(|hour| hour.trim().parse::<i8>().ok()).any(|hour| hour == now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_warned_of_below_a_day_and_once_an_hour() {
+        let mut warned = None;
+        warn_of_end(&mut warned, None);
+        warn_of_end(&mut warned, Some(24.0));
+        assert_eq!(warned, None);
+        warn_of_end(&mut warned, Some(23.9));
+        let first = warned;
+        assert!(first.is_some());
+        warn_of_end(&mut warned, Some(1.0));
+        assert_eq!(warned, first);
+    }
 }

@@ -70,6 +70,13 @@ impl SpaceLimits {
         if self.reserved_bytes.is_some() { 1.0 } else { java }
     }
 
+    /// Bytes that can be written before messages are refused, of a partition's space.
+    pub fn room(&self, usage: Usage) -> u64 {
+        let used = usage.total - usage.free.min(usage.total);
+        let until_warning = (used.saturating_add(usage.available)) as f64 * self.warning() - used as f64;
+        usage.available.saturating_sub(self.reserve(usage)).min(until_warning.max(0.0) as u64)
+    }
+
     fn reserve(&self, usage: Usage) -> u64 {
         self.reserved_bytes.unwrap_or(DEFAULT_RESERVE.min(usage.total / 20))
     }
@@ -290,6 +297,15 @@ mod tests {
         let limits = SpaceLimits { reserved_bytes: Some(60 * GIB), ..limits };
         assert!(text(roomy, roomy, limits).unwrap().contains("less than diskReservedBytes 64424509440"));
         assert_eq!(text(roomy, roomy, SpaceLimits::default()), None);
+    }
+
+    #[test]
+    fn room_ends_where_messages_are_refused() {
+        let limits = SpaceLimits { warning_ratio: 0.75, ..SpaceLimits::default() };
+        let room = |available| limits.room(Usage { total: 1024, free: available, available });
+        assert_eq!([1024, 300, 256, 100, 0].map(room), [768, 44, 0, 0, 0]);
+        let reserving = SpaceLimits { warning_ratio: 1.0, reserved_bytes: Some(100), ..limits };
+        assert_eq!(reserving.room(Usage { total: 1024, free: 300, available: 300 }), 200);
     }
 
     #[test]

@@ -110,6 +110,26 @@ fn mins_are_right_whenever_the_process_dies_during_a_deletion() {
 }
 
 #[test]
+fn a_failed_write_while_queue_tails_are_settled_ends_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let disk = SmallDisk::new(64 * MIB);
+    let store = open_on(&config, &disk);
+    // A queue that ends within a segment: there is a rest to be zeroed.
+    put(&store, "T0", 0, b"", b"one");
+    fill(&store);
+    store.flush().unwrap();
+    store.flush_queues().unwrap();
+    store.persist_checkpoint().unwrap();
+    drop(store);
+    let store = open_on(&config, &disk);
+    disk.die_after(0);
+    let error = store.delete_expired(oldest(1)).unwrap_err().to_string();
+    assert!(store.failed().is_some(), "{error}");
+    assert!(!store.is_writeable());
+}
+
+#[test]
 fn a_reader_of_deleted_segments_gets_the_right_bytes_or_none() {
     let dir = tempfile::tempdir().unwrap();
     let store = common::open(&small(dir.path()));

@@ -179,10 +179,13 @@ fn log(table: &mut Table, marks: &LogMarks) {
     put(table, "earliestMessageTimeStamp", marks.earliest_ms);
 }
 
-/// Own key: why messages are refused, where they are.
+/// Own keys: why messages are refused, where they are; when they will be, where that can be foretold.
 fn space(table: &mut Table, broker: &Broker) {
     if let Some(cause) = broker.store.no_space() {
         put(table, "noSpace", cause);
+    }
+    if let Some(hours) = crate::space::hours_until_full(broker) {
+        put(table, "hoursUntilFull", format!("{hours:.1}"));
     }
 }
 

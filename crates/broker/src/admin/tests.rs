@@ -272,6 +272,19 @@ async fn what_mqadmin_computes_with_is_there() {
 }
 
 #[tokio::test]
+async fn hours_until_full_are_told_when_the_log_grows() {
+    let (_dir, broker) = broker();
+    let told = || {
+        let info: KvTable = read(ask(&broker, request::GET_BROKER_RUNTIME_INFO, &[], ""));
+        info.table.get("hoursUntilFull").map(|hours| hours.parse::<f64>().unwrap())
+    };
+    broker.forecast.lock().note(0, 1000);
+    assert_eq!(told(), None);
+    broker.forecast.lock().note(3_600_000, i64::MAX);
+    assert_eq!(told(), Some(0.0));
+}
+
+#[tokio::test]
 async fn f39_a_key_changes_at_once_and_in_the_file() {
     let (dir, broker) = broker();
     let update = |text: &str| {

@@ -1,0 +1,147 @@
+//! What many consume queues cost: CPU a message, memory and the time of a clean start, from 10 queues to 50,000, the same
+//! number of messages in each row, spread round robin: `cargo bench -p store --bench queues`. `TANDEM_BENCH_MESSAGES` sets
+//! the number, `TANDEM_BENCH_QUEUES` the rows, `TANDEM_BENCH_DIR` the directory (default: the system's temporary one).
+//! Each row runs in a process of its own, so that memory is counted from nothing.
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use store::{Batch, Clock, RealDisk, Store, StoreConfig};
+use wire::record_encode::NewRecord;
+
+const ROWS: &str = "10 100 1000 10000 50000";
+const QUEUES_OF_A_TOPIC: usize = 5;
+const BATCH: usize = 64;
+/// Messages a queue that exist before counting: files are made with the first one.
+const FIRST: usize = 2;
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64)
+    }
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn open(root: &Path) -> Store {
+    // An index would add a constant to each message and hide the slope.
+    let config = StoreConfig { root: root.to_path_buf(), index_enabled: false, ..StoreConfig::default() };
+    Store::open(config, Arc::new(RealDisk), Arc::new(SystemClock)).expect("opens")
+}
+
+/// Appends in batches and dispatches after each, message `n` to queue `n % queues`.
+fn send(store: &Store, queues: usize, messages: usize) {
+    let topics: Vec<String> = (0..queues.div_ceil(QUEUES_OF_A_TOPIC)).map(|topic| format!("Topic{topic:05}")).collect();
+    let body = [b'x'; 200];
+    let mut batch = Batch::new();
+    for first in (0..messages).step_by(BATCH) {
+        batch.clear();
+        for next in first..(first + BATCH).min(messages) {
+            let queue = next % queues;
+            batch
+                .push(&record(&topics[queue / QUEUES_OF_A_TOPIC], (queue % QUEUES_OF_A_TOPIC) as i32, &body))
+                .expect("encodes");
+        }
+        store.append(&mut batch).expect("appends");
+        store.dispatch();
+    }
+}
+
+fn record<'a>(topic: &'a str, queue_id: i32, body: &'a [u8]) -> NewRecord<'a> {
+    NewRecord {
+        topic,
+        queue_id,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1,
+        born_host: ([10, 0, 0, 1], 5000).into(),
+        store_host: ([10, 0, 0, 2], 10911).into(),
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        properties: b"",
+        body,
+    }
+}
+
+/// User and system time of this process.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<u64> = stat[stat.rfind(')').expect("a name") + 1..]
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    Duration::from_millis(fields.iter().sum::<u64>() * 10)
+}
+
+/// Resident memory in MiB.
+fn rss() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+}
+
+/// Fills a store; prints CPU a message, memory, and CPU a new queue.
+fn fill(root: &Path, queues: usize) {
+    let messages = number("TANDEM_BENCH_MESSAGES", 1_000_000);
+    let store = open(root);
+    let before = cpu();
+    send(&store, queues, queues * FIRST);
+    let new = (cpu() - before).as_secs_f64() * 1e6 / queues as f64;
+    let before = cpu();
+    send(&store, queues, messages);
+    let each = (cpu() - before).as_secs_f64() * 1e6 / messages as f64;
+    let memory = rss();
+    let started = Instant::now();
+    store.flush().expect("flushes");
+    store.close().expect("closes");
+    print!("| {queues} | {each:.2} | {new:.0} | {memory:.0} | {:.2} ", started.elapsed().as_secs_f64());
+}
+
+/// Starts on what was filled; prints time and memory.
+fn start(root: &Path, queues: usize) {
+    let started = Instant::now();
+    let store = open(root);
+    let elapsed = started.elapsed().as_secs_f64();
+    let last = queues - 1;
+    let (topic, queue_id) = (format!("Topic{:05}", last / QUEUES_OF_A_TOPIC), (last % QUEUES_OF_A_TOPIC) as i32);
+    assert!(store.max_offset(&topic, queue_id) >= FIRST as i64);
+    println!("| {elapsed:.3} | {:.0} |", rss());
+    store.close().expect("closes");
+}
+
+fn child(what: &str, root: &Path, queues: &str) {
+    let status = Command::new(std::env::current_exe().expect("a path"))
+        .env("TANDEM_BENCH_STEP", what)
+        .env("TANDEM_BENCH_ROOT", root)
+        .env("TANDEM_BENCH_ROW", queues)
+        .status()
+        .expect("starts");
+    assert!(status.success(), "{what} of {queues} queues");
+}
+
+fn main() {
+    let queues = number("TANDEM_BENCH_ROW", 0);
+    if let (Ok(step), Some(root)) = (std::env::var("TANDEM_BENCH_STEP"), std::env::var_os("TANDEM_BENCH_ROOT")) {
+        return if step == "fill" { fill(root.as_ref(), queues) } else { start(root.as_ref(), queues) };
+    }
+    let dir = std::env::var_os("TANDEM_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    println!(
+        "| queues | CPU a message, µs | CPU a new queue, µs | RSS, MiB | flush and stop, s | clean start, s | RSS then, MiB |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for row in std::env::var("TANDEM_BENCH_QUEUES").as_deref().unwrap_or(ROWS).split_whitespace() {
+        let root = tempfile::tempdir_in(&dir).expect("a directory");
+        child("fill", root.path(), row);
+        child("start", root.path(), row);
+    }
+}
