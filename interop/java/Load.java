@@ -11,14 +11,16 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 
 /**
  * Sends seeded messages of several kinds at once, each kind to a topic of its own, and writes what became of each.
  *
  *   Load --ns HOST:PORT --out FILE [--seed 1] [--sizes small|mixed] [--seconds 0] [--compress true] [--stop FILE] KIND=COUNT...
  *
- * Kinds: sync, async, oneway, batch, orderly, tags, delay, late, broadcast, retry; the topic of a kind is "It-KIND".
+ * Kinds: sync, async, oneway, batch, orderly, tags, delay, timer, late, broadcast, retry; the topic of a kind is "It-KIND".
  * "KIND:SUFFIX=COUNT" sends a second lot of a kind to the same topic with keys of its own.
+ * A timer message is due at any time within --longest seconds (40).
  * --seconds spreads every kind over at least that time. With --stop a kind goes on until FILE exists.
  * One line a message: kind, topic, key, tag, size, crc, status (SEND_OK ..., ONEWAY, or the error), and of an
  * acknowledged one msgId, offsetMsgId, queue, offset.
@@ -113,6 +115,10 @@ public final class Load {
                 case "tags": m.setTags("Tag" + (char) ('A' + i % 5)); break;
                 case "delay": m.setDelayTimeLevel(1 + i % 4); break;
                 case "late": m.setDelayTimeLevel(14 + i % 3); break;
+                case "timer":
+                    long due = System.currentTimeMillis() + 1 + random.nextInt(Integer.parseInt(options.getOrDefault("longest", "40")) * 1000);
+                    MessageAccessor.putProperty(m, "TIMER_DELIVER_MS", Long.toString(due));
+                    break;
                 case "orderly": m.putUserProperty("order", Integer.toString(random.nextInt(20))); break;
                 case "retry": m.putUserProperty("fail", Integer.toString(i % 3 == 0 ? 99 : i % 3 - 1)); break;
                 default:
@@ -219,7 +225,7 @@ public final class Load {
             (status.equals("SEND_OK") || status.equals("ONEWAY") ? acknowledged : refused).incrementAndGet();
             out.write("kind", kind, "topic", m.getTopic(), "key", m.getKeys(), "tag", m.getTags(), "order", m.getUserProperty("order"),
                 "size", m.getBody().length, "crc", Common.crc(m.getBody()), "status", status,
-                "msgId", msgId, "offsetMsgId", offsetMsgId, "queue", queue, "offset", offset);
+                "msgId", msgId, "offsetMsgId", offsetMsgId, "queue", queue, "offset", offset, "due", m.getProperty("TIMER_DELIVER_MS"));
         }
     }
 }
