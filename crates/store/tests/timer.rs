@@ -141,6 +141,22 @@ fn never_early_and_at_the_time_asked_for() {
     }
 }
 
+/// F-22's neighbour: `maxMessageSize` is a limit of sends.
+#[test]
+fn f22_a_limit_does_not_apply_to_a_timer_message_that_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { segment_size: 1 << 20, ..small(dir.path()) };
+    let node = Node::master(&config, timer_config(), NOW);
+    let big = vec![b'x'; 100 << 10];
+    node.send(out(NOW + 1500), NOW + 1500, "big", &big);
+    node.send(out(NOW + 1500), NOW + 1500, "small", b"small");
+    node.close();
+    let node = Node::master(&StoreConfig { max_message_size: 1024, ..config }, timer_config(), NOW + 1);
+    node.at(NOW + 1500).run();
+    assert_eq!(delivered(&node.store), [big, b"small".to_vec()]);
+    node.close();
+}
+
 #[test]
 fn a_delivered_message_is_as_javas() {
     let dir = tempfile::tempdir().unwrap();

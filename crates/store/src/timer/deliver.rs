@@ -113,7 +113,7 @@ impl Timer {
         count: TopicCount<'_>,
         told: &mut Delivered,
     ) -> Result<(), TimerError> {
-        let mut load = Load { batch: Batch::new(), taken: Vec::new() };
+        let mut load = Load { batch: Batch::of_stored(), taken: Vec::new() };
         while load.taken.len() < order.max
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(order.now_ms)
@@ -132,7 +132,7 @@ impl Timer {
             }
             Err(AppendError::TooLarge { size, limit }) => {
                 for (waiting, topic) in load.taken {
-                    tracing::error!(physical = waiting.physical, %topic, size, limit, "a timer message is larger than messages may be (maxMessageSize): it stays in the timer topic and is not delivered");
+                    tracing::error!(physical = waiting.physical, %topic, size, limit, "a timer message does not fit into a segment of the log (mappedFileSizeCommitLog): it stays in the timer topic and is not delivered");
                     self.set_aside.fetch_add(1, SeqCst);
                     work.done(&waiting);
                 }
