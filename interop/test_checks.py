@@ -165,6 +165,10 @@ class VerifyLines(unittest.TestCase):
     def test_gap_and_time(self):
         queue = {"type": "queue", "topic": "T", "queue": 0, "min": 0, "max": 10, "earliest": 1000}
         self.assertIn("between min", self.fails(verify.queues_are_whole, self.got[:5] + self.got[6:] + [queue], "x"))
+        short = dict(queue, max=queue["max"] - 1)
+        self.assertIn("between min", self.fails(verify.queues_are_whole, self.got + [short], "x"))
+        verify.queues_are_whole(self.got + [short], "x", growing=(queue["topic"],))
+        self.assertIn("between min", self.fails(verify.queues_are_whole, self.got[:5] + self.got[6:] + [queue], "x", (queue["topic"],)))
         self.assertIn("earliest", self.fails(verify.queues_are_whole, self.got + [dict(queue, earliest=5)], "x"))
         self.assertIn("by time", self.fails(verify.queues_are_whole, self.got + [{"type": "time", "topic": "T", "queue": 0, "time": 1004, "offset": 5}], "x"))
 
