@@ -113,10 +113,10 @@ impl Index {
                 let file = &mut state.files[sound];
                 if !file.is_full() {
                     let before = *file.header();
-                    file.rebuild(from, limit, store_time)?;
+                    let reaches_limit = file.rebuild(from, limit, store_time)?;
                     let found = file.header().next_entry;
                     tracing::info!(file = %file.path().display(), header = before.next_entry - 1, found = found - 1, "index file checked after an unclean stop");
-                    lost = found < before.next_entry && before.end_physical < limit;
+                    lost = found < before.next_entry && !reaches_limit;
                     if lost {
                         on_loss(file.header().end_physical)?;
                     }

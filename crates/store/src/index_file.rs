@@ -205,19 +205,22 @@ impl IndexFile {
     }
 
     /// Makes slots and header anew from the entries, after an unclean stop. What does not fit together or lies outside
-    /// `from`..`end` in the log is dropped; `from` is where the file before this one ends.
-    pub(crate) fn rebuild(&mut self, from: i64, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
+    /// `from`..`end` in the log is dropped; `from` is where the file before this one ends. True when the first entry that
+    /// was dropped is of a record at or behind `end`: then none before it is missing.
+    pub(crate) fn rebuild(&mut self, from: i64, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<bool, StoreError> {
         let old = self.header;
         self.slots = vec![0; self.geometry.slots as usize];
         self.dirty_pages = vec![true; (self.geometry.slots as usize * SLOT).div_ceil(PAGE)];
         let mut rebuilt = Header { next_entry: 1, begin_physical: from, end_physical: from, ..Header::default() };
         let mut chunk = vec![0; ENTRY * 4096];
+        let mut reaches_end = false;
         'file: while rebuilt.next_entry < self.geometry.max_index as i32 {
             let left = (self.geometry.max_index as i32 - rebuilt.next_entry) as usize;
             let bytes = &mut chunk[..left.min(4096) * ENTRY];
             self.file.read_exact_at(self.geometry.entry_at(rebuilt.next_entry), bytes).at("read", &self.path)?;
             for entry in bytes.chunks_exact(ENTRY).map(IndexEntry::decode) {
                 if !self.take_entry(&mut rebuilt, &entry, end) {
+                    reaches_end = entry.hash >= 0 && entry.physical >= end;
                     break 'file;
                 }
             }
@@ -230,7 +233,7 @@ impl IndexFile {
             self.header.begin_timestamp = if kept { old.begin_timestamp } else { store_time(rebuilt.begin_physical) };
             self.header.end_timestamp = store_time(rebuilt.end_physical);
         }
-        Ok(())
+        Ok(reaches_end)
     }
 
     fn take_entry(&mut self, rebuilt: &mut Header, entry: &IndexEntry, end: i64) -> bool {

@@ -233,6 +233,12 @@ impl Queue {
         self.unit_at(self.units.end() - 1)
     }
 
+    /// The first unit whose record begins at or after `physical`, by halving.
+    pub(crate) fn unit_at_or_after(&self, physical: i64) -> Result<Option<Unit>, StoreError> {
+        let (start, end) = (self.units.start(), self.units.end());
+        self.unit_at(self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= physical)?)
+    }
+
     /// The first unit that stands for a message.
     pub(crate) fn first_unit(&self) -> Result<Option<Unit>, StoreError> {
         let is_filler = |bytes: &[u8]| decode(self.kind, 0, bytes).is_filler();
@@ -293,7 +299,7 @@ impl Queue {
             self.units.begin_at(offset, &filler(0))?;
             self.min.store(offset, SeqCst);
         }
-        if offset == 0 && self.units.end() > 0 && first.physical_offset >= self.max_physical() {
+        if offset == 0 && self.begins_anew(first, is_right)? {
             self.restart()?;
         }
         let end = self.units.end();
@@ -313,8 +319,17 @@ impl Queue {
         Ok(())
     }
 
-    /// Units that are there already: those that a power loss took or tore are written again. The first record that has
-    /// an offset keeps it.
+    /// A second record with queue offset 0, behind the first one in the log.
+    fn begins_anew(&self, first: &Unit, is_right: &dyn Fn(&Unit) -> bool) -> Result<bool, StoreError> {
+        if self.units.end() == 0 || first.physical_offset >= self.max_physical() {
+            return Ok(self.units.end() > 0);
+        }
+        let present = self.unit_at(0)?.filter(|present| present.physical_offset < first.physical_offset);
+        Ok(present.is_some_and(|present| is_right(&present)))
+    }
+
+    /// Units that are there already: those that a power loss took or tore are written again, and those that stand for a
+    /// record from before the topic was made anew. Else the first record that has an offset keeps it.
     fn repeat(&self, offset: i64, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
         let mut found = [0; SIMPLE_UNIT];
         let mut newer = 0;
@@ -327,10 +342,16 @@ impl Queue {
                 continue;
             }
             let present = decode(Kind::Simple, number, &found);
-            if !simple_is_valid(&found) || present.physical_offset == get_i64(unit, 0) || !is_right(&present) {
+            let physical = get_i64(unit, 0);
+            let previous = self.unit_at(number - 1)?.map_or(-1, |previous| previous.physical_offset);
+            let keeps = simple_is_valid(&found)
+                && present.physical_offset > previous
+                && present.physical_offset != physical
+                && is_right(&present);
+            if keeps {
+                newer += i32::from(physical >= self.max_physical());
+            } else if physical > previous {
                 self.units.rewrite(number, unit)?;
-            } else {
-                newer += i32::from(get_i64(unit, 0) >= self.max_physical());
             }
         }
         if newer > 0 {
