@@ -61,13 +61,17 @@ impl Content {
 
     /// Each change is kept, lost, or kept in part.
     fn lose_changes(&mut self, random: &mut Random) {
-        for change in std::mem::take(&mut self.changes) {
+        let changes = std::mem::take(&mut self.changes);
+        let last = changes.len().saturating_sub(1);
+        for (number, change) in changes.into_iter().enumerate() {
             match (random.below(6), change) {
                 (0 | 1, _) => {}
-                (2, Change::Write(at, mut bytes)) => {
+                // At any byte, if nothing was written after it; else what is lost ends with a sector.
+                (2, Change::Write(at, mut bytes)) if number == last => {
                     bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
                     apply(&mut self.durable, &Change::Write(at, bytes));
                 }
+                (2, Change::Write(at, bytes)) => self.keep_sectors(at, &bytes, random),
                 (3, Change::Write(at, bytes)) => self.keep_sectors(at, &bytes, random),
                 (_, change) => apply(&mut self.durable, &change),
             }
