@@ -216,3 +216,36 @@ fn retention() {
     assert!(store.min_phys() < store.max_phys());
     assert_eq!(put(&store, "Old", 0, b"", b"").0, 20);
 }
+
+/// Names of test functions in the sources below `dir`.
+fn tests_below(dir: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let after_attribute = text.split("#[test]").skip(1).chain(text.split("#[tokio::test").skip(1));
+            let name = |rest: &str| Some(rest.split_once("fn ")?.1.split_once('(')?.0.to_owned());
+            found.extend(after_attribute.filter_map(name));
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_recovery_table_has_its_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut tests = std::collections::BTreeSet::new();
+    tests_below(&root.join("crates"), &mut tests);
+    let format = std::fs::read_to_string(root.join("FORMAT.md")).unwrap();
+    let table = format.split("| found | kept | rebuilt or cut | said | test |").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 50, "{} rows", rows.len());
+    for row in rows.iter().filter(|row| !row.starts_with("| **")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        let named: Vec<&str> = cells[4].split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        named.iter().for_each(|name| assert!(tests.contains(*name), "no test {name}: {row}"));
+    }
+}
