@@ -331,20 +331,23 @@ impl Queue {
     /// Units that are there already: those that a power loss took or tore are written again, and those that stand for a
     /// record from before the topic was made anew. Else the first record that has an offset keeps it.
     fn repeat(&self, offset: i64, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
-        let mut found = [0; SIMPLE_UNIT];
-        let mut newer = 0;
+        let (mut present_bytes, mut newer) = (Vec::new(), 0);
+        let mut loaded = offset..offset;
         for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
-            if !self.units.read_one(number, &mut found)? {
-                continue;
+            if !loaded.contains(&number) {
+                let count = self.units.read(number, bytes.len() / SIMPLE_UNIT, &mut present_bytes)?;
+                loaded = number..number + count.max(1) as i64;
             }
+            let at = (number - loaded.start) as usize * SIMPLE_UNIT;
+            let Some(found) = present_bytes.get(at..at + SIMPLE_UNIT) else { continue };
             if found == unit {
                 self.units.doubt(number);
                 continue;
             }
-            let present = decode(Kind::Simple, number, &found);
+            let present = decode(Kind::Simple, number, found);
             let physical = get_i64(unit, 0);
             let previous = self.unit_at(number - 1)?.map_or(-1, |previous| previous.physical_offset);
-            let keeps = simple_is_valid(&found)
+            let keeps = simple_is_valid(found)
                 && present.physical_offset > previous
                 && present.physical_offset != physical
                 && is_right(&present);

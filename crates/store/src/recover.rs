@@ -31,6 +31,9 @@ use crate::{
 /// Bytes of the log after which progress is saved, and at the end of each segment.
 const SAVE_EVERY: i64 = 512 << 20;
 
+/// Bytes of the log that are fetched while what is before them is looked at.
+const READ_AHEAD: i64 = 16 << 20;
+
 /// Brings all parts to the same end and sets the marks there.
 pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     let Some(last_base) = store.log.bases().last().copied() else {
@@ -272,6 +275,8 @@ struct Scan<'a> {
     told_at_ms: i64,
     /// Up to here the progress was saved.
     saved: i64,
+    /// Up to here the disk was told what will be read.
+    asked_to: i64,
     /// After a clean stop: where the records begin that a queue lacks, though it should have them.
     lacking: Option<i64>,
     /// The checkpoint says that this record and its predecessors are durable; 0 = it does not say.
@@ -284,7 +289,7 @@ impl<'a> Scan<'a> {
         let checkpoint = store.checkpoint();
         let proven = checkpoint.logics_physical_offset.max(checkpoint.log_proof);
         let saved = plan.scan_from;
-        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms, saved, lacking: None, proven }
+        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms, saved, asked_to: 0, lacking: None, proven }
     }
 
     /// Returns the end of the log, and from where on queues turned out to lack records.
@@ -342,6 +347,11 @@ impl<'a> Scan<'a> {
         loop {
             if at == limit {
                 return Ok((at, true));
+            }
+            if at + READ_AHEAD / 2 > self.asked_to && self.asked_to < limit {
+                let from = self.asked_to.max(at);
+                self.store.log.will_read(from, READ_AHEAD);
+                self.asked_to = from + READ_AHEAD;
             }
             if !read_chunk(&self.store.log, at, limit, at_least, &mut self.buf)? {
                 return Ok((at, false));
