@@ -82,7 +82,8 @@ fn finish_deletions(store: &Store) -> Result<Option<i64>, StoreError> {
     let mut from: Option<i64> = None;
     for queue in store.queues.all() {
         let Some(end) = store.deleted.end_of(queue.topic()) else { continue };
-        if queue.first_unit()?.is_some_and(|first| first.physical_offset < end) {
+        let has_file = !queue.units().has_no_file();
+        if has_file && queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
             queue.units().clear()?;
             queue.refresh_ends()?;
