@@ -180,7 +180,7 @@ struct Plan {
 impl Plan {
     fn make(store: &Store, clean: bool, beyond: i64) -> Result<Self, StoreError> {
         let min = store.log.min().unwrap_or(0);
-        let queued = store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0);
+        let queued = queued_to(store);
         let not_indexed = store.index.as_ref().is_some_and(Index::is_fresh);
         if clean {
             let built = built_when_clean(queued, &store.checkpoint.lock(), beyond);
@@ -188,7 +188,7 @@ impl Plan {
             let scan_from = last_segment(store, |base, _| base <= dispatch_from);
             return Ok(Self { clean, scan_from, dispatch_from, files_end: beyond });
         }
-        let mut scan_from = if not_indexed { min } else { proven_place(store, queued) };
+        let mut scan_from = if not_indexed { min } else { proven_place(store) };
         disprove_from(store, scan_from)?;
         if let Some(index) = &store.index
             && let Some(lost_from) = index
@@ -213,14 +213,21 @@ impl Plan {
     }
 }
 
+/// End of the newest record that has a unit.
+fn queued_to(store: &Store) -> i64 {
+    store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0)
+}
+
 /// What is dispatched again is taken away first: should this start be stopped, the next one must not take the checkpoint's
 /// word for what was there.
 fn disprove_from(store: &Store, offset: i64) -> Result<(), StoreError> {
-    if store.checkpoint().logics_physical_offset > offset { store.disprove_views(offset) } else { Ok(()) }
+    let claims_more = store.checkpoint().logics_physical_offset > offset || proven_place(store) > offset;
+    if claims_more { store.disprove_views(offset) } else { Ok(()) }
 }
 
 /// From where on queues and index may lack something after an unclean stop.
-fn proven_place(store: &Store, queued: i64) -> i64 {
+fn proven_place(store: &Store) -> i64 {
+    let queued = queued_to(store);
     let checkpoint = *store.checkpoint.lock();
     let by_offset = checkpoint.logics_physical_offset;
     if checkpoint.exact_proof().is_some_and(|proof| has_unit(store, proof)) {
@@ -290,7 +297,17 @@ impl<'a> Scan<'a> {
         let checkpoint = store.checkpoint();
         let proven = checkpoint.logics_physical_offset.max(checkpoint.log_proof);
         let saved = plan.scan_from;
-        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms, saved, asked_to: 0, lacking: None, proven }
+        Self {
+            store,
+            plan,
+            builder: Builder::default(),
+            buf: Vec::new(),
+            told_at_ms,
+            saved,
+            asked_to: 0,
+            lacking: None,
+            proven,
+        }
     }
 
     /// Returns the end of the log, and from where on queues turned out to lack records.

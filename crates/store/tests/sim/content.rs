@@ -1,5 +1,7 @@
 //! What is in one file of the simulated disk: what is durable, and what only the page cache knows.
 
+use std::collections::BTreeSet;
+
 use crate::common::Random;
 
 const SECTOR: usize = 512;
@@ -59,31 +61,41 @@ impl Content {
         }
     }
 
-    /// Each change is kept, lost, or kept in part.
+    /// Of each sector one of its versions since the last sync is kept, sectors in no order; of the lengths the first
+    /// ones; the last write of all may be torn at any byte.
     fn lose_changes(&mut self, random: &mut Random) {
         let changes = std::mem::take(&mut self.changes);
-        let last = changes.len().saturating_sub(1);
+        let (last, mut length_lost, mut lost) = (changes.len().saturating_sub(1), false, BTreeSet::new());
+        let (calm, torn) = (random.below(3) == 0, random.below(4) == 0);
         for (number, change) in changes.into_iter().enumerate() {
-            match (random.below(6), change) {
-                (0 | 1, _) => {}
-                // At any byte, if nothing was written after it; else what is lost ends with a sector.
-                (2, Change::Write(at, mut bytes)) if number == last => {
-                    bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
-                    apply(&mut self.durable, &Change::Write(at, bytes));
+            match change {
+                Change::Length(_) => {
+                    length_lost |= random.below(3) == 0;
+                    if !length_lost {
+                        apply(&mut self.durable, &change);
+                    }
                 }
-                (2, Change::Write(at, bytes)) => self.keep_sectors(at, &bytes, random),
-                (3, Change::Write(at, bytes)) => self.keep_sectors(at, &bytes, random),
-                (_, change) => apply(&mut self.durable, &change),
+                Change::Write(at, mut bytes) => {
+                    if number == last && torn {
+                        bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
+                    }
+                    self.keep_sectors(at, &bytes, &mut lost, if calm { 12 } else { 3 }, random);
+                }
             }
         }
     }
 
-    fn keep_sectors(&mut self, at: u64, bytes: &[u8], random: &mut Random) {
+    /// Keeps the sectors that are not lost; one in `odds` is, from here on.
+    fn keep_sectors(&mut self, at: u64, bytes: &[u8], lost: &mut BTreeSet<usize>, odds: u64, random: &mut Random) {
         let mut from = 0;
         while from < bytes.len() {
-            let to = (from + SECTOR - (at as usize + from) % SECTOR).min(bytes.len());
-            if random.below(2) == 0 {
-                apply(&mut self.durable, &Change::Write(at + from as u64, bytes[from..to].to_vec()));
+            let place = at as usize + from;
+            let to = (from + SECTOR - place % SECTOR).min(bytes.len());
+            if random.below(odds) == 0 {
+                lost.insert(place / SECTOR);
+            }
+            if !lost.contains(&(place / SECTOR)) {
+                apply(&mut self.durable, &Change::Write(place as u64, bytes[from..to].to_vec()));
             }
             from = to;
         }
