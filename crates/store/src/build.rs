@@ -1,7 +1,10 @@
 //! From records to views: consume queue units, index entries and arrivals. Units of one queue are gathered and written
 //! in runs. Source: `DefaultMessageStore.java` (dispatchers), `CommitLog.java` (tags code); reference store 3.6 and 11.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 use parking_lot::Mutex;
 use wire::{
@@ -52,12 +55,17 @@ pub(crate) struct Views<'a> {
     pub(crate) now_ms: i64,
 }
 
+/// Queues that are kept at hand.
+const RECENT: usize = 64;
+
 /// Gathers units until they are committed. Reused, so that it allocates nothing in steady state.
 #[derive(Default)]
 pub(crate) struct Builder {
     runs: Vec<Run>,
     used: usize,
     by_queue: HashMap<u64, usize>,
+    /// By queue id.
+    recent: Vec<Arc<Queue>>,
     pub(crate) arrivals: Vec<Arrival>,
     /// Start, end and store time of the last record that was added.
     pub(crate) last: Option<Last>,
@@ -124,7 +132,7 @@ impl Builder {
     fn queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<Arc<Queue>, StoreError> {
         let (topic, queue_id) = (record.topic(), record.queue_id());
         if record.sys_flag() & sys_flag::INNER_BATCH == 0 {
-            return Ok(views.queues.get_or_make(topic, queue_id));
+            return Ok(self.plain_queue_of(views, record));
         }
         let queue = views.queues.get_or_make_as(topic, queue_id, Kind::Batch);
         if queue.kind() == Kind::Batch {
@@ -136,6 +144,25 @@ impl Builder {
         // An append that takes an offset from the old queue meanwhile would be lost to the new one.
         let _no_append = views.tail.lock();
         convert::to_batch(views.queues, views.log, &queue)
+    }
+
+    /// Records of few queues follow each other: the last ones are kept at hand.
+    fn plain_queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Arc<Queue> {
+        let queue_id = record.queue_id();
+        let place = queue_id as usize % RECENT;
+        if let Some(queue) = self.recent.get(place)
+            && queue.queue_id() == queue_id
+            && queue.topic().as_bytes() == record.topic_bytes()
+            && !queue.deleted.load(SeqCst)
+        {
+            return queue.clone();
+        }
+        let queue = views.queues.get_or_make(record.topic(), queue_id);
+        match self.recent.get_mut(place) {
+            Some(recent) => *recent = queue.clone(),
+            None => self.recent.resize(RECENT, queue.clone()),
+        }
+        queue
     }
 
     fn add_to(
@@ -330,13 +357,14 @@ pub(crate) fn keys_of<'a>(record: &RecordView<'a>, with_tags: bool) -> Option<Ke
         physical_offset: record.physical_offset(),
         store_timestamp: record.store_timestamp(),
     };
-    for (name, value) in property::iter(record.properties()) {
-        match name {
-            property::UNIQ_KEY => keys.unique = Some(value),
-            property::KEYS => keys.keys = Some(value),
-            property::TAGS if with_tags => keys.tags = Some(value),
-            _ => {}
-        }
+    for (name, value) in property::entries(record.properties()) {
+        let place = match std::str::from_utf8(name) {
+            Ok(property::UNIQ_KEY) => &mut keys.unique,
+            Ok(property::KEYS) => &mut keys.keys,
+            Ok(property::TAGS) if with_tags => &mut keys.tags,
+            _ => continue,
+        };
+        *place = std::str::from_utf8(value).ok().or(*place);
     }
     Some(keys)
 }

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
-use wire::hash::java_hash;
+use wire::hash::{java_hash, java_hash_on};
 
 use crate::{
     disk::{Disk, list_sorted},
@@ -35,10 +35,8 @@ impl<'a> Keys<'a> {
     }
 
     /// Hash of one of the parts.
-    pub(crate) fn hash(&self, part: [&str; 2], scratch: &mut String) -> i32 {
-        scratch.clear();
-        scratch.extend([self.topic, "#", part[0], part[1]]);
-        key_hash(scratch)
+    pub(crate) fn hash(&self, part: [&str; 2]) -> i32 {
+        positive([self.topic, "#", part[0], part[1]].into_iter().fold(0, java_hash_on))
     }
 }
 
@@ -60,7 +58,6 @@ struct State {
     unsynced: Vec<Unsynced>,
     /// Place of the last record whose keys were put.
     last_physical: Option<i64>,
-    scratch: String,
 }
 
 /// Hits of a look-up.
@@ -161,7 +158,7 @@ impl Index {
     }
 
     fn put_key(&self, state: &mut State, keys: &Keys<'_>, key: [&str; 2], now_ms: i64) -> Result<(), StoreError> {
-        let hash = keys.hash(key, &mut state.scratch);
+        let hash = keys.hash(key);
         if state.files.last().is_none_or(IndexFile::is_full) {
             self.add_file(state, now_ms)?;
         }
@@ -280,7 +277,11 @@ impl Index {
 
 /// Java's `Math.abs(hashCode)`, with the one value that has no absolute mapped to 0.
 pub(crate) fn key_hash(text: &str) -> i32 {
-    java_hash(text).checked_abs().unwrap_or(0)
+    positive(java_hash(text))
+}
+
+fn positive(hash: i32) -> i32 {
+    hash.checked_abs().unwrap_or(0)
 }
 
 fn number_of(file: &IndexFile) -> u64 {

@@ -18,6 +18,8 @@ pub(crate) const ENTRY: usize = 20;
 pub(crate) const SLOT: usize = 4;
 /// Slots are written back in pieces of this many bytes.
 const PAGE: usize = 4096;
+/// So many of them at once.
+const MOST_PAGES: usize = 256;
 
 /// Head of an index file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -341,17 +343,20 @@ impl IndexFile {
         Ok(Some(Unsynced { path: self.path.clone(), file: self.file.clone(), full }))
     }
 
+    /// Pages that follow each other go in one write, up to a bound.
     fn write_slots(&mut self) -> Result<(), StoreError> {
-        let mut bytes = Vec::with_capacity(PAGE);
-        for (page, dirty) in self.dirty_pages.iter_mut().enumerate() {
-            if *dirty {
-                let first = page * PAGE / SLOT;
-                let last = (first + PAGE / SLOT).min(self.slots.len());
+        let mut bytes = Vec::new();
+        let mut page = 0;
+        while page < self.dirty_pages.len() {
+            let run = self.dirty_pages[page..].iter().take(MOST_PAGES).take_while(|dirty| **dirty).count();
+            if run > 0 {
+                let slots = &self.slots[page * PAGE / SLOT..];
                 bytes.clear();
-                self.slots[first..last].iter().for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
+                slots.iter().take(run * PAGE / SLOT).for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
                 self.file.write_all_at(HEADER + (page * PAGE) as u64, &bytes).at("write", &self.path)?;
-                *dirty = false;
+                self.dirty_pages[page..page + run].fill(false);
             }
+            page += run.max(1);
         }
         Ok(())
     }
