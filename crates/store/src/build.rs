@@ -67,7 +67,7 @@ pub(crate) struct Builder {
     /// By queue id.
     recent: Vec<Arc<Queue>>,
     pub(crate) arrivals: Vec<Arrival>,
-    /// Start, end and store time of the last record that was added.
+    /// The last record that got a unit.
     pub(crate) last: Option<Last>,
 }
 
@@ -75,7 +75,6 @@ pub(crate) struct Builder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
     pub(crate) start: i64,
-    pub(crate) end: i64,
     pub(crate) store_timestamp: i64,
 }
 
@@ -90,11 +89,6 @@ struct Run {
 impl Builder {
     /// Takes one record in.
     pub(crate) fn add(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
-        self.last = Some(Last {
-            start: record.physical_offset(),
-            end: record.physical_offset() + record.size() as i64,
-            store_timestamp: record.store_timestamp(),
-        });
         let topic = record.topic();
         if !is_directory_name(topic) {
             tracing::error!(offset = record.physical_offset(), topic = ?record.topic_bytes(), "a record's topic cannot be a directory name: the message is not readable by queue");
@@ -105,6 +99,7 @@ impl Builder {
         }
         if sys_flag::is_queued(record.sys_flag()) {
             self.add_unit(views, record)?;
+            self.last = Some(Last { start: record.physical_offset(), store_timestamp: record.store_timestamp() });
         }
         match views.index {
             Some(index) => put_keys(index, views, record),

@@ -423,10 +423,10 @@ impl<'a> Scan<'a> {
 
     /// What was read counts for the next start, should this one be stopped.
     fn save_progress(&mut self, end: i64) -> Result<(), StoreError> {
-        self.saved = end;
-        let Some(Last { start, store_timestamp, .. }) = self.builder.last.take() else { return Ok(()) };
         let store = self.store;
-        store.log.sync(store.log.base_of(end.max(1) - 1), end)?;
+        store.log.sync(self.saved, end)?;
+        self.saved = end;
+        let Some(Last { start, store_timestamp }) = self.builder.last.take() else { return Ok(()) };
         store.queues.flush()?;
         let full_index = store.index.as_ref().map_or(Ok(0), Index::flush)?;
         let mut checkpoint = store.checkpoint.lock();
