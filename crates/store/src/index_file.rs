@@ -16,6 +16,8 @@ use crate::{
 pub(crate) const HEADER: u64 = 40;
 pub(crate) const ENTRY: usize = 20;
 pub(crate) const SLOT: usize = 4;
+/// What a disk loses at least.
+const SECTOR: u64 = 512;
 /// Slots are written back in pieces of this many bytes.
 const PAGE: usize = 4096;
 /// So many of them at once.
@@ -221,8 +223,9 @@ impl IndexFile {
             let bytes = &mut chunk[..left.min(4096) * ENTRY];
             self.file.read_exact_at(self.geometry.entry_at(rebuilt.next_entry), bytes).at("read", &self.path)?;
             for entry in bytes.chunks_exact(ENTRY).map(IndexEntry::decode) {
-                if !self.take_entry(&mut rebuilt, &entry, end) {
-                    reaches_end = entry.hash >= 0 && entry.physical >= end;
+                let torn = self.is_torn(&rebuilt, &entry, store_time);
+                if torn || !self.take_entry(&mut rebuilt, &entry, end) {
+                    reaches_end = !torn && entry.hash >= 0 && entry.physical >= end;
                     break 'file;
                 }
             }
@@ -236,6 +239,20 @@ impl IndexFile {
             self.header.end_timestamp = store_time(rebuilt.end_physical);
         }
         Ok(reaches_end)
+    }
+
+    /// The next entry lies over the edge of a sector, and what is on one side of it reads as zeros.
+    fn is_torn(&self, rebuilt: &Header, entry: &IndexEntry, store_time: &dyn Fn(i64) -> i64) -> bool {
+        let at = self.geometry.entry_at(rebuilt.next_entry);
+        let low_lost = entry.physical as u32 == 0 && entry.seconds == 0 && entry.previous == 0;
+        match SECTOR - at % SECTOR {
+            4 => entry.hash == 0 || low_lost,
+            8 => low_lost,
+            12 if entry.seconds == 0 && rebuilt.next_entry > 1 => {
+                store_time(entry.physical) - store_time(rebuilt.begin_physical) >= 1000
+            }
+            _ => false,
+        }
     }
 
     fn take_entry(&mut self, rebuilt: &mut Header, entry: &IndexEntry, end: i64) -> bool {

@@ -16,12 +16,19 @@ pub enum Change {
 /// A file's bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
+    /// The last write may be torn within a sector as well.
+    tears: bool,
     durable: Vec<u8>,
     changes: Vec<Change>,
     now: Vec<u8>,
 }
 
 impl Content {
+    /// An empty file. With `tears` the last write may be torn within a sector.
+    pub fn new(tears: bool) -> Self {
+        Self { tears, ..Self::default() }
+    }
+
     /// Nothing was ever written, and no size given.
     pub fn is_new(&self) -> bool {
         self.now.is_empty() && self.durable.is_empty() && self.changes.is_empty()
@@ -62,7 +69,7 @@ impl Content {
     }
 
     /// Of each sector one of its versions since the last sync is kept, sectors in no order; of the lengths the first
-    /// ones; the last write of all may be torn at any byte.
+    /// ones. In the commit log the last write of all may be torn at any byte.
     fn lose_changes(&mut self, random: &mut Random) {
         let changes = std::mem::take(&mut self.changes);
         let (last, mut length_lost, mut lost) = (changes.len().saturating_sub(1), false, BTreeSet::new());
@@ -76,7 +83,7 @@ impl Content {
                     }
                 }
                 Change::Write(at, mut bytes) => {
-                    if number == last && torn {
+                    if number == last && torn && self.tears {
                         bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
                     }
                     self.keep_sectors(at, &bytes, &mut lost, if calm { 12 } else { 3 }, random);

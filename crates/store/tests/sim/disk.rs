@@ -1,5 +1,5 @@
-//! A disk in memory with a page cache. What was not synced may be kept, lost, torn (at a byte, or sector by sector) or
-//! out of order after a power cut; names become durable with their directory's sync; each call may be the last one
+//! A disk in memory with a page cache. What was not synced may be kept, lost, out of order or torn (sector by
+//! sector, in the log at any byte) after a power cut; names become durable with their directory's sync; each call may be the last one
 //! before a crash; writes and syncs may fail; space may end; reads may be short. One seed gives one run.
 
 use std::{
@@ -324,7 +324,7 @@ impl Disk for SimDisk {
             None => {
                 let inode = state.inodes.len();
                 state.names.change(path, Naming::Create(name_of(path), Node::File(inode)))?;
-                state.inodes.push(Content::default());
+                state.inodes.push(Content::new(path.starts_with("/sim/commitlog")));
                 inode
             }
         };
