@@ -55,6 +55,9 @@ pub(crate) struct Views<'a> {
     pub(crate) now_ms: i64,
 }
 
+/// No queue gets as far: what lies beyond is damage, and does not fit the arithmetic.
+const MAX_QUEUE_OFFSET: i64 = i64::MAX >> 8;
+
 /// Queues that are kept at hand.
 const RECENT: usize = 64;
 
@@ -167,10 +170,18 @@ impl Builder {
         unit: Unit,
         store_timestamp: i64,
     ) -> Result<(), StoreError> {
+        if !(0..=MAX_QUEUE_OFFSET).contains(&unit.queue_offset) {
+            tracing::error!(
+                offset = unit.physical_offset,
+                queue_offset = unit.queue_offset,
+                "a record claims an impossible queue offset: the message is not readable by queue"
+            );
+            return Ok(());
+        }
         self.arrivals.push(Arrival {
             topic: queue.topic().clone(),
             queue_id: queue.queue_id(),
-            next_offset: unit.queue_offset + i64::from(unit.count),
+            next_offset: unit.next(),
             tags_code: unit.tags_code,
             store_timestamp,
             physical_offset: unit.physical_offset,
@@ -189,7 +200,7 @@ impl Builder {
     fn run_of(&mut self, views: &Views<'_>, queue: Arc<Queue>, unit: Unit) -> Result<usize, StoreError> {
         if let Some(place) = self.by_queue.get(&queue.id()).copied() {
             let run = &mut self.runs[place];
-            if run.last.queue_offset + i64::from(run.last.count) != unit.queue_offset {
+            if run.last.next() != unit.queue_offset {
                 run.commit(views)?;
             }
             return Ok(place);

@@ -121,7 +121,7 @@ impl Checkpoint {
 
     /// Everything stored up to this time is durable, in the log and in the queues.
     pub fn min_timestamp(&self) -> i64 {
-        (self.physic_msg_timestamp.min(self.logics_msg_timestamp) - MARGIN_MS).max(0)
+        self.physic_msg_timestamp.min(self.logics_msg_timestamp).saturating_sub(MARGIN_MS).max(0)
     }
 }
 

@@ -249,7 +249,7 @@ impl IndexFile {
             4 => entry.hash == 0 || low_lost,
             8 => low_lost,
             12 if entry.seconds == 0 && rebuilt.next_entry > 1 => {
-                store_time(entry.physical) - store_time(rebuilt.begin_physical) >= 1000
+                store_time(entry.physical).saturating_sub(store_time(rebuilt.begin_physical)) >= 1000
             }
             _ => false,
         }
@@ -287,7 +287,7 @@ impl IndexFile {
                 break;
             }
             self.set_slot(entry.hash, entry.previous);
-            self.header.used_slots -= i32::from(entry.previous == 0);
+            self.header.used_slots = self.header.used_slots.saturating_sub(i32::from(entry.previous == 0));
             self.header.next_entry -= 1;
             self.header.end_physical = self.header.begin_physical;
             self.file
@@ -322,13 +322,13 @@ impl IndexFile {
             self.header.begin_timestamp = store_timestamp;
             self.header.begin_physical = physical;
         }
-        let seconds = (store_timestamp - self.header.begin_timestamp) / 1000;
+        let seconds = store_timestamp.saturating_sub(self.header.begin_timestamp) / 1000;
         let previous = self.slots[hash as usize % self.geometry.slots as usize];
         let previous = if (1..number).contains(&previous) { previous } else { 0 };
         let entry = IndexEntry { hash, physical, seconds: seconds.clamp(0, i32::MAX.into()) as i32, previous };
         self.pending.extend_from_slice(&entry.encode());
         self.set_slot(hash, number);
-        self.header.used_slots += i32::from(previous == 0);
+        self.header.used_slots = self.header.used_slots.saturating_add(i32::from(previous == 0));
         self.header.next_entry = number + 1;
         self.header.end_physical = physical;
         self.header.end_timestamp = store_timestamp;
@@ -465,7 +465,7 @@ impl Chain {
             if entry.seconds < 0 {
                 break;
             }
-            let time = self.header.begin_timestamp + i64::from(entry.seconds) * 1000;
+            let time = self.header.begin_timestamp.saturating_add(i64::from(entry.seconds) * 1000);
             if entry.hash == self.hash && (begin..=end).contains(&time) {
                 out.push(entry.physical);
             }

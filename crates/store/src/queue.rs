@@ -47,6 +47,11 @@ impl Unit {
         self.size == FILLER_SIZE
     }
 
+    /// Queue offset after its last message.
+    pub(crate) fn next(&self) -> i64 {
+        self.queue_offset.saturating_add(self.count.into())
+    }
+
     /// First byte after the record.
     pub fn end(&self) -> i64 {
         if self.is_filler() { self.physical_offset } else { self.physical_offset.saturating_add(self.size.into()) }
@@ -283,7 +288,7 @@ impl Queue {
         }
         match self.kind {
             Kind::Simple => self.put_simple(first, bytes, is_right)?,
-            Kind::Batch => self.put_batch(first, last, bytes)?,
+            Kind::Batch => self.put_batch(first, bytes)?,
         }
         self.max_physical.fetch_max(last.end(), SeqCst);
         self.next_offset.fetch_max(self.max(), SeqCst);
@@ -385,7 +390,7 @@ impl Queue {
         Ok(true)
     }
 
-    fn put_batch(&self, first: &Unit, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+    fn put_batch(&self, first: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
         if first.queue_offset == 0 && self.max() > 0 && first.physical_offset >= self.max_physical() {
             self.restart()?;
         }
@@ -395,9 +400,10 @@ impl Queue {
                 self.min.store(get_i64(unit, 28), SeqCst);
             }
             self.units.append(unit)?;
-        }
-        if last.physical_offset > seen {
-            self.max.store(last.queue_offset + i64::from(last.count), SeqCst);
+            // Each by itself: the next one may find no space.
+            let unit = decode(Kind::Batch, 0, unit);
+            self.max.store(unit.next(), SeqCst);
+            self.max_physical.fetch_max(unit.end(), SeqCst);
         }
         Ok(())
     }
@@ -434,7 +440,7 @@ impl Queue {
         let last = self.last_unit()?;
         let max = match (self.kind, last) {
             (Kind::Simple, _) => self.units.end(),
-            (Kind::Batch, Some(last)) => last.queue_offset + i64::from(last.count),
+            (Kind::Batch, Some(last)) => last.next(),
             (Kind::Batch, None) => 0,
         };
         let physical = last.map_or(0, |last| last.end());
@@ -457,7 +463,8 @@ impl Queue {
             first += 1;
         }
         let min = match self.unit_at(first)? {
-            Some(unit) => unit.queue_offset,
+            // A damaged unit of a batch queue may claim any offset.
+            Some(unit) => unit.queue_offset.min(self.max()),
             None => self.max(),
         };
         self.min.store(min, SeqCst);
