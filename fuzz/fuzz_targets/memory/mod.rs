@@ -7,9 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use store::{
-    Batch, Clock, DirEntry, Disk, EveryMessage, File, LockGuard, Store, StoreConfig, Usage,
-};
+use store::{Batch, Clock, DirEntry, Disk, EveryMessage, File, LockGuard, Store, StoreConfig, Usage};
 use wire::{record::RecordView, record_encode::NewRecord};
 
 pub const ROOT: &str = "/fuzz";
