@@ -1,14 +1,9 @@
 //! From files to a store that can be used. Source: `CommitLog.java` (recoverNormally, recoverAbnormally),
 //! `ConsumeQueueStore.java`; reference store 19, Java 5.5 section 4; replication W-6.
 //!
-//! | case | read from | dispatched |
-//! |---|---|---|
-//! | clean stop | last segment that begins at or below the end of the newest queue unit | records at or beyond that end |
-//! | unclean | last segment that begins at or below checkpoint byte 40, if a record is there, else the last one whose first record is not newer than the checkpoint's times | everything read |
-//! | no queue units, no index directory | first segment | everything read |
-//!
-//! In every case: queue units without their record are cut off, the log ends after the last record that is whole (CRC,
-//! lengths, its own place, no zeros for an end), and what is beyond reads as zeros, durably.
+//! Where it begins to read, and what becomes of each thing that can be found: the table in `FORMAT.md`, "Recovery". What
+//! decides is durable before it is acted on, and what is dispatched again is not proven any more, so a start may be
+//! stopped at any call.
 
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
