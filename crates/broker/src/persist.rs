@@ -146,4 +146,26 @@ mod tests {
         fs::write(dir.path().join("consumerOffset.json.bak"), "{").unwrap();
         assert!(matches!(load::<Offsets>(&path), Err(PersistError::Unreadable { .. })));
     }
+
+    #[test]
+    fn a_crash_while_a_file_is_replaced_leaves_one_of_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("consumerOffset.json");
+        let beside = |suffix: &str| with_suffix(&path, suffix);
+        let new = json::pretty(&offsets(3));
+        // The new content half written aside; whole, with the link to the old one; the old one moved, the new one not yet.
+        let stops: [(&dyn Fn(), i64); 3] = [
+            (&|| fs::write(beside(".tmp"), &new[..new.len() / 2]).unwrap(), 2),
+            (&|| fs::write(beside(".tmp"), &new).and_then(|()| fs::hard_link(&path, beside(".bak.tmp"))).unwrap(), 2),
+            (&|| fs::rename(&path, beside(".bak")).and_then(|()| fs::write(beside(".tmp"), &new)).unwrap(), 2),
+        ];
+        for (stop, want) in stops {
+            save(&path, &offsets(1)).unwrap();
+            save(&path, &offsets(2)).unwrap();
+            stop();
+            assert_eq!(load::<Offsets>(&path).unwrap().unwrap(), offsets(want));
+            save(&path, &offsets(4)).unwrap();
+            assert_eq!(load::<Offsets>(&path).unwrap().unwrap(), offsets(4));
+        }
+    }
 }

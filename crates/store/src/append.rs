@@ -293,8 +293,7 @@ impl Store {
         self.views_durable.store(dispatched, SeqCst);
         let mut checkpoint = self.checkpoint.lock();
         if let Some(last) = last {
-            checkpoint.logics_msg_timestamp = last.store_timestamp;
-            checkpoint.logics_physical_offset = last.start;
+            checkpoint.prove(last.start, last.store_timestamp);
         }
         checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
         Ok(())

@@ -1,7 +1,10 @@
 //! From records to views: consume queue units, index entries and arrivals. Units of one queue are gathered and written
 //! in runs. Source: `DefaultMessageStore.java` (dispatchers), `CommitLog.java` (tags code); reference store 3.6 and 11.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 use parking_lot::Mutex;
 use wire::{
@@ -52,14 +55,22 @@ pub(crate) struct Views<'a> {
     pub(crate) now_ms: i64,
 }
 
+/// No queue gets as far: what lies beyond is damage, and does not fit the arithmetic.
+const MAX_QUEUE_OFFSET: i64 = i64::MAX >> 8;
+
+/// Queues that are kept at hand.
+const RECENT: usize = 64;
+
 /// Gathers units until they are committed. Reused, so that it allocates nothing in steady state.
 #[derive(Default)]
 pub(crate) struct Builder {
     runs: Vec<Run>,
     used: usize,
     by_queue: HashMap<u64, usize>,
+    /// By queue id.
+    recent: Vec<Arc<Queue>>,
     pub(crate) arrivals: Vec<Arrival>,
-    /// Start, end and store time of the last record that was added.
+    /// The last record that got a unit.
     pub(crate) last: Option<Last>,
 }
 
@@ -67,7 +78,6 @@ pub(crate) struct Builder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Last {
     pub(crate) start: i64,
-    pub(crate) end: i64,
     pub(crate) store_timestamp: i64,
 }
 
@@ -82,11 +92,6 @@ struct Run {
 impl Builder {
     /// Takes one record in.
     pub(crate) fn add(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
-        self.last = Some(Last {
-            start: record.physical_offset(),
-            end: record.physical_offset() + record.size() as i64,
-            store_timestamp: record.store_timestamp(),
-        });
         let topic = record.topic();
         if !is_directory_name(topic) {
             tracing::error!(offset = record.physical_offset(), topic = ?record.topic_bytes(), "a record's topic cannot be a directory name: the message is not readable by queue");
@@ -97,6 +102,7 @@ impl Builder {
         }
         if sys_flag::is_queued(record.sys_flag()) {
             self.add_unit(views, record)?;
+            self.last = Some(Last { start: record.physical_offset(), store_timestamp: record.store_timestamp() });
         }
         match views.index {
             Some(index) => put_keys(index, views, record),
@@ -124,7 +130,7 @@ impl Builder {
     fn queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<Arc<Queue>, StoreError> {
         let (topic, queue_id) = (record.topic(), record.queue_id());
         if record.sys_flag() & sys_flag::INNER_BATCH == 0 {
-            return Ok(views.queues.get_or_make(topic, queue_id));
+            return Ok(self.plain_queue_of(views, record));
         }
         let queue = views.queues.get_or_make_as(topic, queue_id, Kind::Batch);
         if queue.kind() == Kind::Batch {
@@ -138,6 +144,25 @@ impl Builder {
         convert::to_batch(views.queues, views.log, &queue)
     }
 
+    /// Records of few queues follow each other: the last ones are kept at hand.
+    fn plain_queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Arc<Queue> {
+        let queue_id = record.queue_id();
+        let place = queue_id as usize % RECENT;
+        if let Some(queue) = self.recent.get(place)
+            && queue.queue_id() == queue_id
+            && queue.topic().as_bytes() == record.topic_bytes()
+            && !queue.deleted.load(SeqCst)
+        {
+            return queue.clone();
+        }
+        let queue = views.queues.get_or_make(record.topic(), queue_id);
+        match self.recent.get_mut(place) {
+            Some(recent) => *recent = queue.clone(),
+            None => self.recent.resize(RECENT, queue.clone()),
+        }
+        queue
+    }
+
     fn add_to(
         &mut self,
         views: &Views<'_>,
@@ -145,10 +170,18 @@ impl Builder {
         unit: Unit,
         store_timestamp: i64,
     ) -> Result<(), StoreError> {
+        if !(0..=MAX_QUEUE_OFFSET).contains(&unit.queue_offset) {
+            tracing::error!(
+                offset = unit.physical_offset,
+                queue_offset = unit.queue_offset,
+                "a record claims an impossible queue offset: the message is not readable by queue"
+            );
+            return Ok(());
+        }
         self.arrivals.push(Arrival {
             topic: queue.topic().clone(),
             queue_id: queue.queue_id(),
-            next_offset: unit.queue_offset + i64::from(unit.count),
+            next_offset: unit.next(),
             tags_code: unit.tags_code,
             store_timestamp,
             physical_offset: unit.physical_offset,
@@ -167,7 +200,7 @@ impl Builder {
     fn run_of(&mut self, views: &Views<'_>, queue: Arc<Queue>, unit: Unit) -> Result<usize, StoreError> {
         if let Some(place) = self.by_queue.get(&queue.id()).copied() {
             let run = &mut self.runs[place];
-            if run.last.queue_offset + i64::from(run.last.count) != unit.queue_offset {
+            if run.last.next() != unit.queue_offset {
                 run.commit(views)?;
             }
             return Ok(place);
@@ -330,13 +363,14 @@ pub(crate) fn keys_of<'a>(record: &RecordView<'a>, with_tags: bool) -> Option<Ke
         physical_offset: record.physical_offset(),
         store_timestamp: record.store_timestamp(),
     };
-    for (name, value) in property::iter(record.properties()) {
-        match name {
-            property::UNIQ_KEY => keys.unique = Some(value),
-            property::KEYS => keys.keys = Some(value),
-            property::TAGS if with_tags => keys.tags = Some(value),
-            _ => {}
-        }
+    for (name, value) in property::entries(record.properties()) {
+        let place = match std::str::from_utf8(name) {
+            Ok(property::UNIQ_KEY) => &mut keys.unique,
+            Ok(property::KEYS) => &mut keys.keys,
+            Ok(property::TAGS) if with_tags => &mut keys.tags,
+            _ => continue,
+        };
+        *place = std::str::from_utf8(value).ok().or(*place);
     }
     Some(keys)
 }

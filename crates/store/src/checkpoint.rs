@@ -27,6 +27,12 @@ pub struct Checkpoint {
     pub confirm_phy_offset: i64,
     /// Start of the last record whose queue unit is durable; 0 = not known, as before Java 5.5.
     pub logics_physical_offset: i64,
+    /// Byte 48, ours alone: equal to byte 40 when a Tandem broker wrote that. Then queues, index and log are durable up
+    /// to exactly there; a Java broker's offset says so of queues only, and leaves this as it finds it.
+    pub(crate) own_proof: i64,
+    /// Byte 56, ours alone: start of a record that was durable in the log, whatever became of its views. When it is
+    /// whole and the log seems to end before it, the log is damaged, not cut short by a crash.
+    pub(crate) log_proof: i64,
 }
 
 impl Checkpoint {
@@ -37,7 +43,7 @@ impl Checkpoint {
             tracing::info!(file = %path.display(), "no checkpoint: an unclean start would read the log from its first segment");
             return Ok(Self::default());
         }
-        let mut buf = [0; 48];
+        let mut buf = [0; 64];
         let file = disk.open(&path, false).at("open", &path)?;
         let mut read = 0;
         while read < buf.len() {
@@ -49,7 +55,7 @@ impl Checkpoint {
         Ok(Self::decode(&buf))
     }
 
-    fn decode(buf: &[u8; 48]) -> Self {
+    fn decode(buf: &[u8; 64]) -> Self {
         let field = |number: usize| get_i64(buf, number * 8);
         Self {
             physic_msg_timestamp: field(0),
@@ -58,6 +64,8 @@ impl Checkpoint {
             master_flushed_offset: field(3),
             confirm_phy_offset: field(4),
             logics_physical_offset: field(5),
+            own_proof: field(6),
+            log_proof: field(7),
         }
     }
 
@@ -70,6 +78,8 @@ impl Checkpoint {
             self.master_flushed_offset,
             self.confirm_phy_offset,
             self.logics_physical_offset,
+            self.own_proof,
+            self.log_proof,
         ];
         for (number, field) in fields.into_iter().enumerate() {
             buf[number * 8..number * 8 + 8].copy_from_slice(&field.to_be_bytes());
@@ -87,9 +97,31 @@ impl Checkpoint {
         if new { disk.sync_dir(root).at("sync", root) } else { Ok(()) }
     }
 
+    /// Everything up to the record that starts at `start` is durable.
+    pub(crate) fn prove(&mut self, start: i64, store_timestamp: i64) {
+        self.logics_msg_timestamp = store_timestamp;
+        self.logics_physical_offset = start;
+        self.own_proof = start;
+        self.log_proof = self.log_proof.max(start);
+    }
+
+    /// The record up to which queues and index are known to be durable, byte by byte.
+    pub(crate) fn exact_proof(&self) -> Option<i64> {
+        (self.own_proof > 0 && self.own_proof == self.logics_physical_offset).then_some(self.own_proof)
+    }
+
+    /// What a former process wrote may be in the page cache only: makes it durable before recovery acts on it.
+    pub(crate) fn settle(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
+        let path = path(root);
+        if !disk.exists(&path) {
+            return Ok(());
+        }
+        disk.open(&path, false).at("open", &path)?.sync().at("sync", &path)
+    }
+
     /// Everything stored up to this time is durable, in the log and in the queues.
     pub fn min_timestamp(&self) -> i64 {
-        (self.physic_msg_timestamp.min(self.logics_msg_timestamp) - MARGIN_MS).max(0)
+        self.physic_msg_timestamp.min(self.logics_msg_timestamp).saturating_sub(MARGIN_MS).max(0)
     }
 }
 
@@ -113,6 +145,8 @@ mod tests {
             master_flushed_offset: 4,
             confirm_phy_offset: 5,
             logics_physical_offset: 6,
+            own_proof: 6,
+            log_proof: 7,
         };
         checkpoint.store(&RealDisk, dir.path()).unwrap();
         let bytes = std::fs::read(dir.path().join("checkpoint")).unwrap();

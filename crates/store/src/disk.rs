@@ -55,6 +55,8 @@ pub trait File: Send + Sync {
     }
     /// Returns when content and size are durable.
     fn sync(&self) -> io::Result<()>;
+    /// Says that these bytes will be read soon, so that they may be fetched meanwhile. Changes nothing else.
+    fn will_read(&self, _offset: u64, _len: u64) {}
 
     /// Fills the whole buffer, or fails with `UnexpectedEof`.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {

@@ -241,12 +241,18 @@ impl<'a> Get<'a> {
     fn take(&mut self, units: &[Unit]) -> bool {
         let mut ahead = Ahead::default();
         for (number, unit) in units.iter().enumerate() {
-            let looked_at = (unit.queue_offset - self.from) * self.queue.kind().unit_size() as i64;
+            let looked_at =
+                unit.queue_offset.saturating_sub(self.from).saturating_mul(self.queue.kind().unit_size() as i64);
             if looked_at >= self.max_unit_bytes || self.is_full(unit) {
                 return false;
             }
-            self.next = unit.queue_offset + i64::from(unit.count);
+            self.next = unit.next();
             if unit.is_filler() {
+                continue;
+            }
+            if unit.physical_offset < 0 || unit.size <= 0 || unit.end() > self.log_end {
+                // A damaged unit points nowhere.
+                self.missed(GetStatus::MessageWasRemoving);
                 continue;
             }
             self.last_physical = unit.physical_offset;
@@ -350,7 +356,7 @@ impl Ahead {
         let segment_end = get.store.log.next_base(unit.physical_offset);
         let mut end = unit.end();
         for next in following.iter().take(left).skip(1) {
-            let fits = next.end() - unit.physical_offset <= limit as i64 && next.end() <= segment_end;
+            let fits = next.end().saturating_sub(unit.physical_offset) <= limit as i64 && next.end() <= segment_end;
             if next.physical_offset != end || !fits {
                 break;
             }

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
-use wire::hash::java_hash;
+use wire::hash::{java_hash, java_hash_on};
 
 use crate::{
     disk::{Disk, list_sorted},
@@ -35,10 +35,8 @@ impl<'a> Keys<'a> {
     }
 
     /// Hash of one of the parts.
-    pub(crate) fn hash(&self, part: [&str; 2], scratch: &mut String) -> i32 {
-        scratch.clear();
-        scratch.extend([self.topic, "#", part[0], part[1]]);
-        key_hash(scratch)
+    pub(crate) fn hash(&self, part: [&str; 2]) -> i32 {
+        positive([self.topic, "#", part[0], part[1]].into_iter().fold(0, java_hash_on))
     }
 }
 
@@ -60,7 +58,6 @@ struct State {
     unsynced: Vec<Unsynced>,
     /// Place of the last record whose keys were put.
     last_physical: Option<i64>,
-    scratch: String,
 }
 
 /// Hits of a look-up.
@@ -113,10 +110,10 @@ impl Index {
                 let file = &mut state.files[sound];
                 if !file.is_full() {
                     let before = *file.header();
-                    file.rebuild(from, limit, store_time)?;
+                    let reaches_limit = file.rebuild(from, limit, store_time)?;
                     let found = file.header().next_entry;
                     tracing::info!(file = %file.path().display(), header = before.next_entry - 1, found = found - 1, "index file checked after an unclean stop");
-                    lost = found < before.next_entry && before.end_physical < limit;
+                    lost = found < before.next_entry && !reaches_limit;
                     if lost {
                         on_loss(file.header().end_physical)?;
                     }
@@ -161,7 +158,7 @@ impl Index {
     }
 
     fn put_key(&self, state: &mut State, keys: &Keys<'_>, key: [&str; 2], now_ms: i64) -> Result<(), StoreError> {
-        let hash = keys.hash(key, &mut state.scratch);
+        let hash = keys.hash(key);
         if state.files.last().is_none_or(IndexFile::is_full) {
             self.add_file(state, now_ms)?;
         }
@@ -280,7 +277,11 @@ impl Index {
 
 /// Java's `Math.abs(hashCode)`, with the one value that has no absolute mapped to 0.
 pub(crate) fn key_hash(text: &str) -> i32 {
-    java_hash(text).checked_abs().unwrap_or(0)
+    positive(java_hash(text))
+}
+
+fn positive(hash: i32) -> i32 {
+    hash.checked_abs().unwrap_or(0)
 }
 
 fn number_of(file: &IndexFile) -> u64 {

@@ -16,8 +16,12 @@ use crate::{
 pub(crate) const HEADER: u64 = 40;
 pub(crate) const ENTRY: usize = 20;
 pub(crate) const SLOT: usize = 4;
+/// What a disk loses at least.
+const SECTOR: u64 = 512;
 /// Slots are written back in pieces of this many bytes.
 const PAGE: usize = 4096;
+/// So many of them at once.
+const MOST_PAGES: usize = 256;
 
 /// Head of an index file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,19 +209,23 @@ impl IndexFile {
     }
 
     /// Makes slots and header anew from the entries, after an unclean stop. What does not fit together or lies outside
-    /// `from`..`end` in the log is dropped; `from` is where the file before this one ends.
-    pub(crate) fn rebuild(&mut self, from: i64, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
+    /// `from`..`end` in the log is dropped; `from` is where the file before this one ends. True when the first entry that
+    /// was dropped is of a record at or behind `end`: then none before it is missing.
+    pub(crate) fn rebuild(&mut self, from: i64, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<bool, StoreError> {
         let old = self.header;
         self.slots = vec![0; self.geometry.slots as usize];
         self.dirty_pages = vec![true; (self.geometry.slots as usize * SLOT).div_ceil(PAGE)];
         let mut rebuilt = Header { next_entry: 1, begin_physical: from, end_physical: from, ..Header::default() };
         let mut chunk = vec![0; ENTRY * 4096];
+        let mut reaches_end = false;
         'file: while rebuilt.next_entry < self.geometry.max_index as i32 {
             let left = (self.geometry.max_index as i32 - rebuilt.next_entry) as usize;
             let bytes = &mut chunk[..left.min(4096) * ENTRY];
             self.file.read_exact_at(self.geometry.entry_at(rebuilt.next_entry), bytes).at("read", &self.path)?;
             for entry in bytes.chunks_exact(ENTRY).map(IndexEntry::decode) {
-                if !self.take_entry(&mut rebuilt, &entry, end) {
+                let torn = self.is_torn(&rebuilt, &entry, store_time);
+                if torn || !self.take_entry(&mut rebuilt, &entry, end) {
+                    reaches_end = !torn && entry.hash >= 0 && entry.physical >= end;
                     break 'file;
                 }
             }
@@ -230,7 +238,21 @@ impl IndexFile {
             self.header.begin_timestamp = if kept { old.begin_timestamp } else { store_time(rebuilt.begin_physical) };
             self.header.end_timestamp = store_time(rebuilt.end_physical);
         }
-        Ok(())
+        Ok(reaches_end)
+    }
+
+    /// The next entry lies over the edge of a sector, and what is on one side of it reads as zeros.
+    fn is_torn(&self, rebuilt: &Header, entry: &IndexEntry, store_time: &dyn Fn(i64) -> i64) -> bool {
+        let at = self.geometry.entry_at(rebuilt.next_entry);
+        let low_lost = entry.physical as u32 == 0 && entry.seconds == 0 && entry.previous == 0;
+        match SECTOR - at % SECTOR {
+            4 => entry.hash == 0 || low_lost,
+            8 => low_lost,
+            12 if entry.seconds == 0 && rebuilt.next_entry > 1 => {
+                store_time(entry.physical).saturating_sub(store_time(rebuilt.begin_physical)) >= 1000
+            }
+            _ => false,
+        }
     }
 
     fn take_entry(&mut self, rebuilt: &mut Header, entry: &IndexEntry, end: i64) -> bool {
@@ -265,7 +287,7 @@ impl IndexFile {
                 break;
             }
             self.set_slot(entry.hash, entry.previous);
-            self.header.used_slots -= i32::from(entry.previous == 0);
+            self.header.used_slots = self.header.used_slots.saturating_sub(i32::from(entry.previous == 0));
             self.header.next_entry -= 1;
             self.header.end_physical = self.header.begin_physical;
             self.file
@@ -300,13 +322,13 @@ impl IndexFile {
             self.header.begin_timestamp = store_timestamp;
             self.header.begin_physical = physical;
         }
-        let seconds = (store_timestamp - self.header.begin_timestamp) / 1000;
+        let seconds = store_timestamp.saturating_sub(self.header.begin_timestamp) / 1000;
         let previous = self.slots[hash as usize % self.geometry.slots as usize];
         let previous = if (1..number).contains(&previous) { previous } else { 0 };
         let entry = IndexEntry { hash, physical, seconds: seconds.clamp(0, i32::MAX.into()) as i32, previous };
         self.pending.extend_from_slice(&entry.encode());
         self.set_slot(hash, number);
-        self.header.used_slots += i32::from(previous == 0);
+        self.header.used_slots = self.header.used_slots.saturating_add(i32::from(previous == 0));
         self.header.next_entry = number + 1;
         self.header.end_physical = physical;
         self.header.end_timestamp = store_timestamp;
@@ -338,17 +360,20 @@ impl IndexFile {
         Ok(Some(Unsynced { path: self.path.clone(), file: self.file.clone(), full }))
     }
 
+    /// Pages that follow each other go in one write, up to a bound.
     fn write_slots(&mut self) -> Result<(), StoreError> {
-        let mut bytes = Vec::with_capacity(PAGE);
-        for (page, dirty) in self.dirty_pages.iter_mut().enumerate() {
-            if *dirty {
-                let first = page * PAGE / SLOT;
-                let last = (first + PAGE / SLOT).min(self.slots.len());
+        let mut bytes = Vec::new();
+        let mut page = 0;
+        while page < self.dirty_pages.len() {
+            let run = self.dirty_pages[page..].iter().take(MOST_PAGES).take_while(|dirty| **dirty).count();
+            if run > 0 {
+                let slots = &self.slots[page * PAGE / SLOT..];
                 bytes.clear();
-                self.slots[first..last].iter().for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
+                slots.iter().take(run * PAGE / SLOT).for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
                 self.file.write_all_at(HEADER + (page * PAGE) as u64, &bytes).at("write", &self.path)?;
-                *dirty = false;
+                self.dirty_pages[page..page + run].fill(false);
             }
+            page += run.max(1);
         }
         Ok(())
     }
@@ -440,7 +465,7 @@ impl Chain {
             if entry.seconds < 0 {
                 break;
             }
-            let time = self.header.begin_timestamp + i64::from(entry.seconds) * 1000;
+            let time = self.header.begin_timestamp.saturating_add(i64::from(entry.seconds) * 1000);
             if entry.hash == self.hash && (begin..=end).contains(&time) {
                 out.push(entry.physical);
             }

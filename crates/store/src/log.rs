@@ -149,6 +149,16 @@ impl Log {
         Ok(is_record.then(|| get_i64(&head, store_timestamp_at(get_i32(&head, 36)))))
     }
 
+    /// The bytes from `offset` on will be read soon, to the end of the segment at most.
+    pub(crate) fn will_read(&self, offset: i64, len: i64) {
+        if let Some(segment) = self.segment(offset)
+            && let Ok(file) = segment.file(&*self.disk)
+        {
+            let at = offset - segment.base;
+            file.will_read(at as u64, len.min(self.segment_size - at) as u64);
+        }
+    }
+
     /// Writes at `offset` into its segment, which is made if it is the next one. Must not cross a segment's end.
     pub(crate) fn write(&self, offset: i64, bytes: &[u8]) -> Result<(), StoreError> {
         let segment = match self.segment(offset) {

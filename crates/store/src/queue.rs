@@ -47,6 +47,11 @@ impl Unit {
         self.size == FILLER_SIZE
     }
 
+    /// Queue offset after its last message.
+    pub(crate) fn next(&self) -> i64 {
+        self.queue_offset.saturating_add(self.count.into())
+    }
+
     /// First byte after the record.
     pub fn end(&self) -> i64 {
         if self.is_filler() { self.physical_offset } else { self.physical_offset.saturating_add(self.size.into()) }
@@ -233,6 +238,12 @@ impl Queue {
         self.unit_at(self.units.end() - 1)
     }
 
+    /// The first unit whose record begins at or after `physical`, by halving.
+    pub(crate) fn unit_at_or_after(&self, physical: i64) -> Result<Option<Unit>, StoreError> {
+        let (start, end) = (self.units.start(), self.units.end());
+        self.unit_at(self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= physical)?)
+    }
+
     /// The first unit that stands for a message.
     pub(crate) fn first_unit(&self) -> Result<Option<Unit>, StoreError> {
         let is_filler = |bytes: &[u8]| decode(self.kind, 0, bytes).is_filler();
@@ -277,7 +288,7 @@ impl Queue {
         }
         match self.kind {
             Kind::Simple => self.put_simple(first, bytes, is_right)?,
-            Kind::Batch => self.put_batch(first, last, bytes)?,
+            Kind::Batch => self.put_batch(first, bytes)?,
         }
         self.max_physical.fetch_max(last.end(), SeqCst);
         self.next_offset.fetch_max(self.max(), SeqCst);
@@ -293,7 +304,7 @@ impl Queue {
             self.units.begin_at(offset, &filler(0))?;
             self.min.store(offset, SeqCst);
         }
-        if offset == 0 && self.units.end() > 0 && first.physical_offset >= self.max_physical() {
+        if offset == 0 && self.begins_anew(first, is_right)? {
             self.restart()?;
         }
         let end = self.units.end();
@@ -313,24 +324,42 @@ impl Queue {
         Ok(())
     }
 
-    /// Units that are there already: those that a power loss took or tore are written again. The first record that has
-    /// an offset keeps it.
+    /// A second record with queue offset 0, behind the first one in the log.
+    fn begins_anew(&self, first: &Unit, is_right: &dyn Fn(&Unit) -> bool) -> Result<bool, StoreError> {
+        if self.units.end() == 0 || first.physical_offset >= self.max_physical() {
+            return Ok(self.units.end() > 0);
+        }
+        let present = self.unit_at(0)?.filter(|present| present.physical_offset < first.physical_offset);
+        Ok(present.is_some_and(|present| is_right(&present)))
+    }
+
+    /// Units that are there already: those that a power loss took or tore are written again, and those that stand for a
+    /// record from before the topic was made anew. Else the first record that has an offset keeps it.
     fn repeat(&self, offset: i64, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
-        let mut found = [0; SIMPLE_UNIT];
-        let mut newer = 0;
+        let (mut present_bytes, mut newer) = (Vec::new(), 0);
+        let mut loaded = offset..offset;
         for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
-            if !self.units.read_one(number, &mut found)? {
-                continue;
+            if !loaded.contains(&number) {
+                let count = self.units.read(number, bytes.len() / SIMPLE_UNIT, &mut present_bytes)?;
+                loaded = number..number + count.max(1) as i64;
             }
+            let at = (number - loaded.start) as usize * SIMPLE_UNIT;
+            let Some(found) = present_bytes.get(at..at + SIMPLE_UNIT) else { continue };
             if found == unit {
                 self.units.doubt(number);
                 continue;
             }
-            let present = decode(Kind::Simple, number, &found);
-            if !simple_is_valid(&found) || present.physical_offset == get_i64(unit, 0) || !is_right(&present) {
+            let present = decode(Kind::Simple, number, found);
+            let physical = get_i64(unit, 0);
+            let previous = self.unit_at(number - 1)?.map_or(-1, |previous| previous.physical_offset);
+            let keeps = simple_is_valid(found)
+                && present.physical_offset > previous
+                && present.physical_offset != physical
+                && is_right(&present);
+            if keeps {
+                newer += i32::from(physical >= self.max_physical());
+            } else if physical > previous {
                 self.units.rewrite(number, unit)?;
-            } else {
-                newer += i32::from(get_i64(unit, 0) >= self.max_physical());
             }
         }
         if newer > 0 {
@@ -361,7 +390,7 @@ impl Queue {
         Ok(true)
     }
 
-    fn put_batch(&self, first: &Unit, last: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+    fn put_batch(&self, first: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
         if first.queue_offset == 0 && self.max() > 0 && first.physical_offset >= self.max_physical() {
             self.restart()?;
         }
@@ -371,9 +400,10 @@ impl Queue {
                 self.min.store(get_i64(unit, 28), SeqCst);
             }
             self.units.append(unit)?;
-        }
-        if last.physical_offset > seen {
-            self.max.store(last.queue_offset + i64::from(last.count), SeqCst);
+            // Each by itself: the next one may find no space.
+            let unit = decode(Kind::Batch, 0, unit);
+            self.max.store(unit.next(), SeqCst);
+            self.max_physical.fetch_max(unit.end(), SeqCst);
         }
         Ok(())
     }
@@ -410,7 +440,7 @@ impl Queue {
         let last = self.last_unit()?;
         let max = match (self.kind, last) {
             (Kind::Simple, _) => self.units.end(),
-            (Kind::Batch, Some(last)) => last.queue_offset + i64::from(last.count),
+            (Kind::Batch, Some(last)) => last.next(),
             (Kind::Batch, None) => 0,
         };
         let physical = last.map_or(0, |last| last.end());
@@ -433,7 +463,8 @@ impl Queue {
             first += 1;
         }
         let min = match self.unit_at(first)? {
-            Some(unit) => unit.queue_offset,
+            // A damaged unit of a batch queue may claim any offset.
+            Some(unit) => unit.queue_offset.min(self.max()),
             None => self.max(),
         };
         self.min.store(min, SeqCst);

@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// The whole record at a place of the files, CRC checked.
-    fn record_in_files(&self, offset: i64) -> Option<Vec<u8>> {
+    pub(crate) fn record_in_files(&self, offset: i64) -> Option<Vec<u8>> {
         let head = self.read_at(offset, 4)?;
         let bytes = self.read_at(offset, get_i32(&head, 0))?;
         let Check::Record(record) = check_as(&bytes, self.config.verify()) else { return None };

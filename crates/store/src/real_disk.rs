@@ -163,6 +163,11 @@ impl File for RealFile {
     fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        // Advice: where it is not taken, the read waits for the disk instead.
+        let _ = rustix::fs::fadvise(&self.0, offset, len.try_into().ok(), rustix::fs::Advice::WillNeed);
+    }
 }
 
 #[cfg(test)]

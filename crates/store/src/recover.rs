@@ -1,18 +1,16 @@
 //! From files to a store that can be used. Source: `CommitLog.java` (recoverNormally, recoverAbnormally),
 //! `ConsumeQueueStore.java`; reference store 19, Java 5.5 section 4; replication W-6.
 //!
-//! | case | read from | dispatched |
-//! |---|---|---|
-//! | clean stop | last segment that begins at or below the end of the newest queue unit | records at or beyond that end |
-//! | unclean | last segment that begins at or below checkpoint byte 40, if a record is there, else the last one whose first record is not newer than the checkpoint's times | everything read |
-//! | no queue units, no index directory | first segment | everything read |
-//!
-//! In every case: queue units without their record are cut off, the log ends after the last record that is whole (CRC,
-//! lengths, its own place, no zeros for an end), and what is beyond reads as zeros, durably.
+//! Where it begins to read, and what becomes of each thing that can be found: the table in `FORMAT.md`, "Recovery". What
+//! decides is durable before it is acted on, and what is dispatched again is not proven any more, so a start may be
+//! stopped at any call.
 
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 
-use wire::record::{BLANK_HEAD, Check, MIN_RECORD, check};
+use wire::{
+    record::{BLANK_HEAD, Check, MIN_RECORD, RecordView, check},
+    sys_flag,
+};
 
 use crate::{
     build::{Builder, Founded, Last, founded},
@@ -25,18 +23,34 @@ use crate::{
     walk::{Stop, walk},
 };
 
+/// Bytes of the log after which progress is saved, and at the end of each segment.
+const SAVE_EVERY: i64 = 512 << 20;
+
+/// Bytes of the log that are fetched while what is before them is looked at.
+const READ_AHEAD: i64 = 16 << 20;
+
 /// Brings all parts to the same end and sets the marks there.
 pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     let Some(last_base) = store.log.bases().last().copied() else {
         return without_log(store);
     };
     let beyond = last_base + store.log.segment_size();
-    let deleted_to = finish_deletions(store)?;
-    store.queues.all().iter().try_for_each(|queue| cut_unfounded_units(store, queue, beyond))?;
+    if !clean {
+        Checkpoint::settle(&*store.disk, &store.config.root)?;
+    }
+    let mut from = finish_deletions(store)?;
+    for queue in store.queues.all() {
+        let lacks_units = cut_unfounded_units(store, &queue, beyond)?;
+        if lacks_units && clean {
+            // The stop was clean, so these were damaged: what the queue lacks may lie anywhere behind its last unit.
+            from = Some(from.unwrap_or(i64::MAX).min(queue.max_physical()));
+        }
+    }
     let mut plan = Plan::make(store, clean, beyond)?;
-    if let Some(from) = deleted_to {
+    if let Some(from) = from {
         plan.begin_at(store, from);
     }
+    disprove_from(store, plan.dispatch_from)?;
     if !clean {
         store.queues.all().iter().try_for_each(|queue| queue.cut_unproven(plan.dispatch_from))?;
     }
@@ -47,7 +61,13 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         files_end = beyond,
         "recovering the commit log"
     );
-    let end = Scan::over(store, plan).run()?;
+    let (mut end, lacking) = Scan::over(store, plan).run()?;
+    if let Some(from) = lacking {
+        tracing::warn!(from, "consume queues are older than the log: the log is read again from there");
+        plan.begin_at(store, from);
+        disprove_from(store, plan.dispatch_from)?;
+        (end, _) = Scan::over(store, plan).run()?;
+    }
     finish(store, end)
 }
 
@@ -57,7 +77,8 @@ fn finish_deletions(store: &Store) -> Result<Option<i64>, StoreError> {
     let mut from: Option<i64> = None;
     for queue in store.queues.all() {
         let Some(end) = store.deleted.end_of(queue.topic()) else { continue };
-        if queue.first_unit()?.is_some_and(|first| first.physical_offset < end) {
+        let has_file = !queue.units().has_no_file();
+        if has_file && queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
             queue.units().clear()?;
             queue.refresh_ends()?;
@@ -102,7 +123,8 @@ fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
 }
 
 fn finish_views(store: &Store, end: i64) -> Result<(), StoreError> {
-    if store.checkpoint().logics_physical_offset >= end {
+    let checkpoint = store.checkpoint();
+    if checkpoint.logics_physical_offset.max(checkpoint.log_proof) >= end.max(1) {
         store.lower_checkpoint(end)?;
     }
     match &store.index {
@@ -112,8 +134,8 @@ fn finish_views(store: &Store, end: i64) -> Result<(), StoreError> {
 }
 
 /// Cuts units at the end of a queue whose record is not in a log that ends at `end`: it was lost, or the units are left
-/// from another time, or they are holes. Not by halving: what a power loss left is in no order.
-fn cut_unfounded_units(store: &Store, queue: &Arc<Queue>, end: i64) -> Result<(), StoreError> {
+/// from another time, or they are holes; says whether there were any. Not by halving: what a power loss left is in no order.
+fn cut_unfounded_units(store: &Store, queue: &Arc<Queue>, end: i64) -> Result<bool, StoreError> {
     let (start, before) = (queue.units().start(), queue.units().end());
     let mut keep = before;
     while keep > start {
@@ -127,7 +149,7 @@ fn cut_unfounded_units(store: &Store, queue: &Arc<Queue>, end: i64) -> Result<()
         queue.cut_units(keep)?;
         store.queues.mark_dirty(queue);
     }
-    Ok(())
+    Ok(keep < before)
 }
 
 /// A record with a smaller number than the unit's is there by chance. One with a greater number happens in stores of
@@ -141,34 +163,39 @@ fn is_unfounded(store: &Store, queue: &Queue, unit: &Unit) -> bool {
 }
 
 /// Where to begin.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Plan {
     clean: bool,
     scan_from: i64,
     dispatch_from: i64,
+    /// End of the last segment file.
+    files_end: i64,
 }
 
 impl Plan {
     fn make(store: &Store, clean: bool, beyond: i64) -> Result<Self, StoreError> {
         let min = store.log.min().unwrap_or(0);
-        let queued = store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0);
+        let queued = queued_to(store);
         let not_indexed = store.index.as_ref().is_some_and(Index::is_fresh);
         if clean {
             let built = built_when_clean(queued, &store.checkpoint.lock(), beyond);
             let dispatch_from = if not_indexed { min } else { built.max(min) };
             let scan_from = last_segment(store, |base, _| base <= dispatch_from);
-            return Ok(Self { clean, scan_from, dispatch_from });
+            return Ok(Self { clean, scan_from, dispatch_from, files_end: beyond });
         }
-        let mut scan_from = if not_indexed { min } else { proven_segment(store, queued) };
+        let mut scan_from = if not_indexed { min } else { proven_place(store) };
+        disprove_from(store, scan_from)?;
         if let Some(index) = &store.index
-            && let Some(lost_from) = index.recover(scan_from, &|physical| store.time_at(physical), &|lost_from| {
-                store.lower_checkpoint(lost_from)
-            })?
+            && let Some(lost_from) = index
+                .recover(scan_from, &|physical| store.time_at(physical), &|lost_from| store.disprove_views(lost_from))?
         {
             tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
-            scan_from = last_segment(store, |base, _| base <= lost_from);
+            scan_from = match store.is_record(lost_from) {
+                true => scan_from.min(lost_from),
+                false => last_segment(store, |base, _| base <= lost_from),
+            };
         }
-        Ok(Self { clean, scan_from, dispatch_from: scan_from })
+        Ok(Self { clean, scan_from, dispatch_from: scan_from, files_end: beyond })
     }
 }
 
@@ -181,15 +208,40 @@ impl Plan {
     }
 }
 
-/// The segment from which on queues and index may lack something after an unclean stop.
-fn proven_segment(store: &Store, queued: i64) -> i64 {
+/// End of the newest record that has a unit.
+fn queued_to(store: &Store) -> i64 {
+    store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0)
+}
+
+/// What is dispatched again is taken away first: should this start be stopped, the next one must not take the checkpoint's
+/// word for what was there.
+fn disprove_from(store: &Store, offset: i64) -> Result<(), StoreError> {
+    let claims_more = store.checkpoint().logics_physical_offset > offset || proven_place(store) > offset;
+    if claims_more { store.disprove_views(offset) } else { Ok(()) }
+}
+
+/// From where on queues and index may lack something after an unclean stop.
+fn proven_place(store: &Store) -> i64 {
+    let queued = queued_to(store);
     let checkpoint = *store.checkpoint.lock();
     let by_offset = checkpoint.logics_physical_offset;
+    if checkpoint.exact_proof().is_some_and(|proof| has_unit(store, proof)) {
+        return by_offset;
+    }
     if by_offset > 0 && store.is_record(by_offset) {
         return last_segment(store, |base, _| base <= by_offset && base <= queued);
     }
     let time = checkpoint.min_timestamp();
     last_segment(store, |base, first_time| first_time <= time && base <= queued)
+}
+
+/// A whole record is at `offset`, and its unit is in its queue: the queues are not older than the checkpoint.
+fn has_unit(store: &Store, offset: i64) -> bool {
+    let Some(bytes) = store.record_in_files(offset) else { return false };
+    let Some(record) = RecordView::layout(&bytes) else { return false };
+    let Some(queue) = store.queues.get(record.topic(), record.queue_id()) else { return false };
+    let unit = store.told(queue.unit_at_or_after(offset)).flatten();
+    unit.is_some_and(|unit| unit.physical_offset == offset)
 }
 
 /// A clean stop dispatched everything; the newest record may have no unit, which only byte 40 tells.
@@ -208,6 +260,15 @@ fn last_segment(store: &Store, fits: impl Fn(i64, i64) -> bool) -> i64 {
     found.or(bases.first()).copied().unwrap_or(0)
 }
 
+/// Where a queue ends that has files, but no unit for this record.
+fn lacking_from(store: &Store, record: &RecordView<'_>) -> Option<i64> {
+    let queue = store.queues.get(record.topic(), record.queue_id())?;
+    let is_behind = record.physical_offset() >= queue.max_physical() && !queue.units().has_no_file();
+    let is_queued = sys_flag::is_queued(record.sys_flag());
+    let hidden = || store.deleted.hides(record.topic(), record.physical_offset());
+    (is_behind && is_queued && !hidden()).then(|| queue.max_physical())
+}
+
 /// Reads the log segment by segment and dispatches what it finds.
 struct Scan<'a> {
     store: &'a Store,
@@ -215,6 +276,12 @@ struct Scan<'a> {
     builder: Builder,
     buf: Vec<u8>,
     told_at_ms: i64,
+    /// Up to here the progress was saved.
+    saved: i64,
+    /// Up to here the disk was told what will be read.
+    asked_to: i64,
+    /// After a clean stop: where the records begin that a queue lacks, though it should have them.
+    lacking: Option<i64>,
     /// The checkpoint says that this record and its predecessors are durable; 0 = it does not say.
     proven: i64,
 }
@@ -222,12 +289,24 @@ struct Scan<'a> {
 impl<'a> Scan<'a> {
     fn over(store: &'a Store, plan: Plan) -> Self {
         let told_at_ms = store.clock.now_ms();
-        let proven = store.checkpoint.lock().logics_physical_offset;
-        Self { store, plan, builder: Builder::default(), buf: Vec::new(), told_at_ms, proven }
+        let checkpoint = store.checkpoint();
+        let proven = checkpoint.logics_physical_offset.max(checkpoint.log_proof);
+        let saved = plan.scan_from;
+        Self {
+            store,
+            plan,
+            builder: Builder::default(),
+            buf: Vec::new(),
+            told_at_ms,
+            saved,
+            asked_to: 0,
+            lacking: None,
+            proven,
+        }
     }
 
-    /// Returns the end of the log.
-    fn run(mut self) -> Result<i64, StoreError> {
+    /// Returns the end of the log, and from where on queues turned out to lack records.
+    fn run(mut self) -> Result<(i64, Option<i64>), StoreError> {
         let log = &self.store.log;
         let mut at = self.plan.scan_from;
         loop {
@@ -235,15 +314,11 @@ impl<'a> Scan<'a> {
             self.save_progress(end)?;
             let next = log.next_base(at);
             let more = log.bases().contains(&next);
-            if !segment_is_over {
+            let goes_on = || self.store.first_record_time(next).is_some() || self.begins_with_blank(next);
+            if !segment_is_over || !more || !goes_on() {
+                let end = if segment_is_over { next } else { end };
                 self.check_loss(end)?;
-                return Ok(end);
-            }
-            if !more {
-                return Ok(next);
-            }
-            if self.store.first_record_time(next).is_none() && !self.begins_with_blank(next) {
-                return Ok(next);
+                return Ok((end, self.lacking));
             }
             at = next;
         }
@@ -252,7 +327,15 @@ impl<'a> Scan<'a> {
     /// What was not durable may be lost. A whole record that was durable and lies behind the end tells of damage.
     fn check_loss(&self, end: i64) -> Result<(), StoreError> {
         let proven = self.proven;
-        if proven < end || !self.store.is_record(proven) {
+        if proven < end {
+            return Ok(());
+        }
+        if !self.store.is_record(proven) {
+            tracing::warn!(
+                end,
+                proven,
+                "the checkpoint says that records behind the end were durable: a segment was taken away, or the disk does not keep what it syncs"
+            );
             return Ok(());
         }
         if !self.store.config.accept_log_damage {
@@ -278,10 +361,18 @@ impl<'a> Scan<'a> {
             if at == limit {
                 return Ok((at, true));
             }
+            if at + READ_AHEAD / 2 > self.asked_to && self.asked_to < limit {
+                let from = self.asked_to.max(at);
+                self.store.log.will_read(from, READ_AHEAD);
+                self.asked_to = from + READ_AHEAD;
+            }
             if !read_chunk(&self.store.log, at, limit, at_least, &mut self.buf)? {
                 return Ok((at, false));
             }
             let (next, stop) = self.chunk(at)?;
+            if next - self.saved >= SAVE_EVERY {
+                self.save_progress(next)?;
+            }
             self.tell(next);
             match stop {
                 Stop::Blank => return Ok((next, true)),
@@ -297,10 +388,13 @@ impl<'a> Scan<'a> {
     fn chunk(&mut self, at: i64) -> Result<(i64, Stop), StoreError> {
         let views = self.store.views();
         let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
+        let (store, lacking) = (self.store, &mut self.lacking);
         let mut result = Ok(());
         builder.arrivals.clear();
         let (next, stop) = walk(&self.buf, at, self.store.config.verify(), |record| {
-            if result.is_ok() && record.physical_offset() >= from {
+            if record.physical_offset() < from {
+                *lacking = lacking.iter().copied().chain(lacking_from(store, record)).min();
+            } else if result.is_ok() {
                 result = builder.add(&views, record);
             }
         });
@@ -322,17 +416,17 @@ impl<'a> Scan<'a> {
         Ok((at, false))
     }
 
-    /// After an unclean stop each segment that was read counts for the next start.
+    /// What was read counts for the next start, should this one be stopped.
     fn save_progress(&mut self, end: i64) -> Result<(), StoreError> {
-        let Some(Last { start, store_timestamp, .. }) = self.builder.last.take() else { return Ok(()) };
         let store = self.store;
-        store.log.sync(store.log.base_of(end.max(1) - 1), end)?;
+        store.log.sync(self.saved, end)?;
+        self.saved = end;
+        let Some(Last { start, store_timestamp }) = self.builder.last.take() else { return Ok(()) };
         store.queues.flush()?;
         let full_index = store.index.as_ref().map_or(Ok(0), Index::flush)?;
         let mut checkpoint = store.checkpoint.lock();
         checkpoint.physic_msg_timestamp = store_timestamp;
-        checkpoint.logics_msg_timestamp = store_timestamp;
-        checkpoint.logics_physical_offset = start;
+        checkpoint.prove(start, store_timestamp);
         checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
         checkpoint.store(&*store.disk, &store.config.root)
     }
@@ -341,7 +435,9 @@ impl<'a> Scan<'a> {
         let now = self.store.clock.now_ms();
         if now - self.told_at_ms >= 1000 {
             self.told_at_ms = now;
-            tracing::info!(from = self.plan.scan_from, at, clean = self.plan.clean, "reading the commit log");
+            let (from, end) = (self.plan.scan_from, self.plan.files_end);
+            let percent = (at - from) * 100 / (end - from).max(1);
+            tracing::info!(from, at, end, percent, clean = self.plan.clean, "reading the commit log");
         }
     }
 }

@@ -4,7 +4,10 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use parking_lot::MutexGuard;
+
 use crate::{
+    checkpoint::Checkpoint,
     error::{IoContext, StoreError},
     store::Store,
 };
@@ -186,15 +189,29 @@ impl Store {
         self.deleted.fit(self.log.min().unwrap_or(0), offset)
     }
 
-    /// Nothing after the cut is proven any more; times count from the start of the segment that is cut.
+    /// The log ends at `offset`: nothing behind it is proven any more.
     pub(crate) fn lower_checkpoint(&self, offset: i64) -> Result<(), StoreError> {
         let mut checkpoint = self.checkpoint.lock();
+        checkpoint.log_proof = if checkpoint.log_proof < offset { checkpoint.log_proof } else { 0 };
+        self.lower_views(checkpoint, offset)
+    }
+
+    /// Queues and index are not proven any more behind `offset`; that the log was durable stays known.
+    pub(crate) fn disprove_views(&self, offset: i64) -> Result<(), StoreError> {
+        let mut checkpoint = self.checkpoint.lock();
+        checkpoint.log_proof = checkpoint.log_proof.max(checkpoint.logics_physical_offset);
+        self.lower_views(checkpoint, offset)
+    }
+
+    /// Times count from the start of the segment that holds `offset`.
+    fn lower_views(&self, mut checkpoint: MutexGuard<'_, Checkpoint>, offset: i64) -> Result<(), StoreError> {
         let time = self.record_time(self.log.base_of(offset)).unwrap_or(0);
         checkpoint.physic_msg_timestamp = checkpoint.physic_msg_timestamp.min(time);
         checkpoint.logics_msg_timestamp = checkpoint.logics_msg_timestamp.min(time);
         checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.min(time);
         if checkpoint.logics_physical_offset >= offset {
             checkpoint.logics_physical_offset = 0;
+            checkpoint.own_proof = 0;
         }
         checkpoint.store(&*self.disk, &self.config.root)
     }

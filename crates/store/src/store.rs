@@ -94,7 +94,13 @@ impl Store {
         // Before anything changes: a power cut within recovery must not leave what looks like a clean stop.
         store.write_abort()?;
         store.align_queue_types()?;
-        recover::recover(&store, clean)?;
+        if let Err(error) = recover::recover(&store, clean) {
+            // A start that is refused leaves the directory as it was.
+            if clean && matches!(error, StoreError::Damaged { .. }) {
+                store.remove_abort()?;
+            }
+            return Err(error);
+        }
         Ok(store)
     }
 
@@ -268,6 +274,10 @@ impl Store {
             );
             return Ok(());
         }
+        self.remove_abort()
+    }
+
+    fn remove_abort(&self) -> Result<(), StoreError> {
         let (root, path) = (&self.config.root, self.config.root.join("abort"));
         self.disk.remove(&path).at("delete", &path)?;
         self.disk.sync_dir(root).at("sync", root)

@@ -361,7 +361,8 @@ impl Units {
             disk.create_dir_all(&self.dir).at("create", &self.dir)?;
         }
         let file = disk.open(&path, true).at("create", &path)?;
-        file.set_len(self.shape.segment).at("size", &path)?;
+        // Without its size it would be no part of the row, and nobody would delete it.
+        file.set_len(self.shape.segment).at("size", &path).inspect_err(|_| drop(disk.remove(&path)))?;
         self.names_changed.store(true, SeqCst);
         self.limit.store(first + self.per_segment(), SeqCst);
         self.context.handles.forget(self.key(first));

@@ -42,10 +42,19 @@ pub(crate) fn walk<'a>(
     }
 }
 
-/// The CRC covers the body only. A record whose end reads as zeros fits together all the same, but no broker writes a
-/// NUL into a topic or at the end of the properties.
+/// Unit in which a disk loses what was written.
+const SECTOR: usize = 512;
+
+/// The CRC covers the body only. A record whose end, or a sector of whose properties, reads as zeros fits together all
+/// the same, but no broker writes a NUL into a topic or at the end of the properties. One within them that does not
+/// touch the edge of a sector is somebody's property.
 pub(crate) fn looks_torn(record: &RecordView<'_>) -> bool {
-    record.properties().last() == Some(&0) || record.topic_bytes().contains(&0)
+    let (bytes, properties) = (record.bytes(), record.properties());
+    let from = bytes.len() - properties.len();
+    let in_sector = (record.physical_offset() as usize).wrapping_add(from) % SECTOR;
+    let lost_at = |edge: usize| bytes[edge - 1] == 0 || bytes[edge] == 0;
+    let sector_lost = || (from + SECTOR - in_sector..bytes.len()).step_by(SECTOR).any(lost_at);
+    properties.last() == Some(&0) || record.topic_bytes().contains(&0) || (properties.contains(&0) && sector_lost())
 }
 
 fn incomplete(bytes: &[u8]) -> Stop {
@@ -55,5 +64,45 @@ fn incomplete(bytes: &[u8]) -> Stop {
         Ok(total) if total > bytes.len() => Stop::Short(total),
         _ if bytes.len() < 8 => Stop::Short(MIN_RECORD),
         _ => Stop::Invalid(Invalid::TotalSize(total).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::record_encode::{NewRecord, encode, patch};
+
+    use super::*;
+
+    /// A record at `at` whose properties hold `NUL`s where `lost` says.
+    fn record(at: i64, properties: &[u8], lost: std::ops::Range<usize>) -> Vec<u8> {
+        let record = NewRecord {
+            topic: "T",
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 1,
+            born_host: ([10, 0, 0, 1], 5000).into(),
+            store_host: ([10, 0, 0, 2], 10911).into(),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            properties,
+            body: b"body",
+        };
+        let mut bytes = Vec::new();
+        let size = encode(&record, &mut bytes).unwrap();
+        patch(&mut bytes, 0, at, 1);
+        bytes[size - properties.len()..][lost].fill(0);
+        bytes
+    }
+
+    #[test]
+    fn lost_sectors_of_the_properties_are_told_from_somebodys_zeros() {
+        // Properties begin 96 bytes into the record.
+        let properties = [b'x'; 1200];
+        let torn = |at, lost| looks_torn(&RecordView::layout(&record(at, &properties, lost)).unwrap());
+        assert!(!torn(0, 0..0) && !torn(0, 100..110) && !torn(4096, 417..900));
+        assert!(torn(0, 416..928), "a whole sector");
+        assert!(torn(0, 400..416) && torn(0, 416..420), "up to an edge, and from one on");
+        assert!(torn(512 - 96 - 10, 3..10) && torn(0, 1190..1200));
     }
 }

@@ -1,46 +1,9 @@
-//! Starts after clean stops, kills and damage. Dropping a store without closing it is a kill: what was written stays.
+//! Starts after clean stops and kills, with queues, index or checkpoint that do not fit the log.
 
 mod common;
 
-use std::{
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-use common::{bodies, clock_at, message, open, put, small};
-use store::{AppendError, Batch, RealDisk, Retention, Store, StoreConfig, StoreError};
-
-fn segment(root: &Path, base: i64) -> PathBuf {
-    root.join(format!("commitlog/{base:020}"))
-}
-
-fn write(path: &Path, at: u64, bytes: &[u8]) {
-    std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
-}
-
-fn fill(store: &Store, topic: &str, count: i32) {
-    for number in 0..count {
-        let properties = format!("UNIQ_KEY\x01{topic}-{number}\x02");
-        put(store, topic, number % 2, properties.as_bytes(), &number.to_be_bytes());
-    }
-}
-
-fn has_key(store: &Store, topic: &str, number: i32) -> bool {
-    store.query(topic, &format!("{topic}-{number}"), 10, 0, i64::MAX).physical_offsets.len() == 1
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => assert!(std::fs::copy(entry.path(), target).is_ok()),
-        }
-    }
-}
+use common::{bodies, files::*, message, open, put, small};
+use store::{Batch, Retention, Store, StoreError};
 
 #[test]
 fn clean_and_unclean_starts_keep_everything() {
@@ -113,110 +76,6 @@ fn a_clean_looking_store_with_one_record_undispatched() {
 }
 
 #[test]
-fn a_torn_last_record_at_every_byte() {
-    let dir = tempfile::tempdir().unwrap();
-    let whole = dir.path().join("whole");
-    let store = open(&small(&whole));
-    fill(&store, "T", 20);
-    let (_, from, to) = put(&store, "T", 0, b"KEYS\x01torn\x02", b"the last one");
-    drop(store);
-    let mut original = vec![0; 4096];
-    std::fs::File::open(segment(&whole, 0)).unwrap().read_exact_at(&mut original, 0).unwrap();
-    for cut in from..=to {
-        let torn = dir.path().join("torn");
-        let _ = std::fs::remove_dir_all(&torn);
-        copy(&whole, &torn);
-        write(&segment(&torn, 0), cut as u64, &vec![0; (4096 - cut) as usize]);
-        if cut % 3 == 0 {
-            std::fs::remove_file(torn.join("abort")).unwrap();
-        }
-        let store = open(&small(&torn));
-        let max = if cut == to { 11 } else { 10 };
-        assert_eq!(store.max_phys(), if cut == to { to } else { from }, "{cut}");
-        assert_eq!(store.max_offset("T", 0), max, "{cut}");
-        assert_eq!(put(&store, "T", 0, b"", b"next").0, max, "{cut}");
-        let again = open_again(store, &small(&torn));
-        assert_eq!(bodies(&again, "T", 0).last().unwrap(), b"next", "{cut}");
-    }
-}
-
-fn open_again(store: Store, config: &StoreConfig) -> Store {
-    drop(store);
-    open(config)
-}
-
-#[test]
-fn old_bytes_behind_the_end_never_come_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    let places: Vec<i64> = (0..8).map(|_| put(&store, "T", 0, b"", &[5; 50]).1).collect();
-    drop(store);
-    // Damage in the third record; those behind it are whole.
-    write(&segment(dir.path(), 0), places[2] as u64 + 100, b"damage");
-    let store = open(&config);
-    assert_eq!((store.max_phys(), store.max_offset("T", 0)), (places[2], 2));
-    // A record of the same size: the next old one would begin right behind it.
-    assert_eq!(put(&store, "T", 0, b"", &[6; 50]).1, places[2]);
-    let store = open_again(store, &config);
-    assert_eq!((store.max_phys(), store.max_offset("T", 0)), (places[3], 3));
-}
-
-#[test]
-fn durable_records_behind_damage_are_not_dropped_unasked() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    let places: Vec<i64> = (0..60).map(|_| put(&store, "T", 0, b"", &[5; 50]).1).collect();
-    store.close().unwrap();
-    drop(store);
-    let damaged = *places.iter().rfind(|at| **at < places[59] && **at / 4096 == places[59] / 4096).unwrap();
-    write(&segment(dir.path(), damaged / 4096 * 4096), (damaged % 4096) as u64 + 100, b"damage");
-    let error = Store::open(config.clone(), Arc::new(RealDisk), clock_at(1)).err().unwrap();
-    assert!(matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == places[59]));
-    let store = open(&StoreConfig { accept_log_damage: true, ..config });
-    assert_eq!((store.max_phys(), store.max_offset("T", 0)), (damaged, 58));
-}
-
-#[test]
-fn f14_empty_and_short_files_do_not_stop_the_start() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    for length in [0, 1000] {
-        let store = open(&config);
-        fill(&store, "T", 10);
-        let before = (store.max_phys(), store.max_offset("T", 0));
-        drop(store);
-        let next = (before.0 / 4096 + 1) * 4096;
-        std::fs::write(segment(dir.path(), next), vec![0; length]).unwrap();
-        let queue = dir.path().join("consumequeue/T/0");
-        let last: i64 = std::fs::read_dir(&queue)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
-            .max()
-            .unwrap();
-        std::fs::write(queue.join(format!("{:020}", last + 200)), vec![0; length.min(100)]).unwrap();
-        let store = open(&config);
-        assert_eq!((store.max_phys(), store.max_offset("T", 0)), before);
-        assert_eq!(put(&store, "T", 0, b"", b"").0, before.1);
-    }
-}
-
-#[test]
-fn an_unused_segment_at_the_end_is_tolerated() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    fill(&store, "T", 10);
-    let end = store.max_phys();
-    drop(store);
-    std::fs::write(segment(dir.path(), 4096), vec![0; 4096]).unwrap();
-    std::fs::write(segment(dir.path(), 8192), vec![0; 4096]).unwrap();
-    assert_eq!(open(&config).max_phys(), end);
-    assert!(!segment(dir.path(), 4096).exists());
-}
-
-#[test]
 fn f15_queue_units_of_lost_records_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
@@ -256,56 +115,6 @@ fn a_hole_in_a_queue_is_filled_from_the_log() {
 }
 
 #[test]
-fn f04_queues_and_oldest_segments_missing() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    fill(&store, "T", 300);
-    let first_left = (0..150).find(|offset| store.queue_unit("T", 0, *offset).unwrap().physical_offset >= 12_288);
-    store.close().unwrap();
-    drop(store);
-    std::fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
-    (0..3).for_each(|number| std::fs::remove_file(segment(dir.path(), number * 4096)).unwrap());
-    let check = |store: &Store| {
-        assert_eq!((store.min_phys(), store.min_offset("T", 0)), (12_288, first_left.unwrap()));
-        assert_eq!(store.max_offset("T", 0), 150);
-        assert_eq!(bodies(store, "T", 0).len() as i64, 150 - first_left.unwrap());
-    };
-    let store = open(&config);
-    check(&store);
-    check(&open_again(store, &config));
-}
-
-#[test]
-fn the_filler_of_a_full_segment_is_lost() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    let (.., end) = put(&store, "T", 0, b"", b"");
-    put(&store, "T", 0, b"", &vec![1; (4096 - 30 - end * 2) as usize]);
-    assert_eq!(put(&store, "T", 0, b"", b"").1, 4096);
-    drop(store);
-    write(&segment(dir.path(), 0), 4066, &[0; 30]);
-    let store = open(&config);
-    assert_eq!((store.max_phys(), store.max_offset("T", 0)), (4096 + end, 3));
-    assert_eq!(store.read_log(4066, 4).unwrap()[..], 30i32.to_be_bytes());
-}
-
-#[test]
-fn no_commit_log_clears_the_views() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    fill(&store, "T", 30);
-    drop(store);
-    std::fs::remove_dir_all(dir.path().join("commitlog")).unwrap();
-    let store = open(&config);
-    assert_eq!((store.max_phys(), store.min_phys(), store.max_offset("T", 0)), (0, -1, 0));
-    assert_eq!(put(&store, "T", 0, b"", b"new"), (0, 0, store.max_phys()));
-    assert!(!has_key(&store, "T", 0));
-}
-
-#[test]
 fn f18_progress_of_a_long_recovery_counts() {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
@@ -319,22 +128,6 @@ fn f18_progress_of_a_long_recovery_counts() {
     let store = open(&config);
     assert!(proven + 200 > store.max_phys(), "{proven}");
     assert_eq!(store.max_offset("T", 0), 200);
-}
-
-#[test]
-fn another_segment_size_is_taken_from_the_files() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    fill(&store, "T", 100);
-    drop(store);
-    let other = StoreConfig { segment_size: 8192, ..config.clone() };
-    let store = open(&other);
-    assert_eq!((store.segment_size(), store.max_offset("T", 0)), (4096, 50));
-    drop(store);
-    let other = StoreConfig { queue_segment_size: 400, ..config };
-    let error = Store::open(other, Arc::new(RealDisk), clock_at(1)).err().unwrap();
-    assert!(matches!(error, StoreError::SegmentSize { key: "mappedFileSizeConsumeQueue", .. }), "{error}");
 }
 
 #[test]
@@ -424,87 +217,35 @@ fn retention() {
     assert_eq!(put(&store, "Old", 0, b"", b"").0, 20);
 }
 
-#[test]
-fn a_replica_gets_the_same_bytes_and_queues() {
-    let dir = tempfile::tempdir().unwrap();
-    let (master, config) = (open(&small(&dir.path().join("m"))), small(&dir.path().join("s")));
-    fill(&master, "T", 150);
-    let slave = open(&config);
-    let mut at = 0;
-    for step in (1..).map(|step: usize| step * 37 % 501 + 1) {
-        let bytes = master.read_log(at, step).unwrap();
-        if bytes.is_empty() {
-            break;
+/// Names of test functions in the sources below `dir`.
+fn tests_below(dir: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let after_attribute = text.split("#[test]").skip(1).chain(text.split("#[tokio::test").skip(1));
+            let name = |rest: &str| Some(rest.split_once("fn ")?.1.split_once('(')?.0.to_owned());
+            found.extend(after_attribute.filter_map(name));
         }
-        at = slave.append_raw(at, &bytes).unwrap();
-        slave.dispatch();
     }
-    assert!(matches!(slave.append_raw(at + 1, b"x"), Err(StoreError::NotAtEnd { .. })));
-    assert_eq!((slave.max_phys(), slave.marks().dispatched.get()), (at, at));
-    for queue_id in 0..2 {
-        assert_eq!(bodies(&slave, "T", queue_id), bodies(&master, "T", queue_id));
-    }
-    // Promoted in the middle of a record: that is cut first.
-    let mut batch = Batch::new();
-    batch.push(&message("T", 0, b"", b"torn")).unwrap();
-    master.append(&mut batch).unwrap();
-    slave.append_raw(at, &master.read_log(at, 50).unwrap()).unwrap();
-    slave.dispatch();
-    batch.clear();
-    batch.push(&message("T", 0, b"", b"new")).unwrap();
-    assert!(matches!(slave.append(&mut batch), Err(AppendError::NotDispatched { .. })));
-    slave.truncate(slave.marks().dispatched.get()).unwrap();
-    slave.append(&mut batch).unwrap();
-    assert_eq!((batch.entries()[0].queue_offset, batch.entries()[0].physical_offset), (75, at));
 }
 
 #[test]
-fn a_replica_may_begin_at_a_later_segment() {
-    let dir = tempfile::tempdir().unwrap();
-    let (master, config) = (open(&small(&dir.path().join("m"))), small(&dir.path().join("s")));
-    fill(&master, "T", 150);
-    let slave = open(&config);
-    assert!(matches!(slave.append_raw(100, b"x"), Err(StoreError::Misaligned { .. })));
-    let mut at = 8192;
-    while at < master.max_phys() {
-        at = slave.append_raw(at, &master.read_log(at, 4096).unwrap()).unwrap();
+fn every_row_of_the_recovery_table_has_its_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut tests = std::collections::BTreeSet::new();
+    tests_below(&root.join("crates"), &mut tests);
+    let format = std::fs::read_to_string(root.join("FORMAT.md")).unwrap();
+    let table = format.split("| found | kept | rebuilt or cut | said | test |").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 50, "{} rows", rows.len());
+    for row in rows.iter().filter(|row| !row.starts_with("| **")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        let named: Vec<&str> = cells[4].split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test: {row}");
+        named.iter().for_each(|name| assert!(tests.contains(*name), "no test {name}: {row}"));
     }
-    assert!(slave.dispatch() > 0);
-    let slave = open_again(slave, &config);
-    assert_eq!((slave.min_phys(), slave.max_phys()), (8192, master.max_phys()));
-    let min = slave.min_offset("T", 0);
-    assert!(min > 0);
-    assert_eq!(bodies(&slave, "T", 0), bodies(&master, "T", 0)[min as usize..]);
-}
-
-#[test]
-fn a_replica_stopped_within_a_record_goes_on_from_the_last_whole_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let (master, config) = (open(&small(&dir.path().join("m"))), small(&dir.path().join("s")));
-    fill(&master, "T", 10);
-    let whole = master.max_phys();
-    put(&master, "T", 0, b"", b"cut");
-    let slave = open(&config);
-    slave.append_raw(0, &master.read_log(0, whole as usize + 60).unwrap()).unwrap();
-    slave.close().unwrap();
-    drop(slave);
-    assert!(dir.path().join("s/abort").exists());
-    let slave = open(&config);
-    assert_eq!((slave.max_phys(), slave.max_offset("T", 0)), (whole, 5));
-}
-
-#[test]
-fn a_topic_that_was_deleted_and_made_again_at_the_master() {
-    let dir = tempfile::tempdir().unwrap();
-    let (master, slave) = (open(&small(&dir.path().join("m"))), open(&small(&dir.path().join("s"))));
-    fill(&master, "T", 40);
-    master.delete_topic("T").unwrap();
-    fill(&master, "T", 6);
-    while slave.max_phys() < master.max_phys() {
-        let at = slave.max_phys();
-        slave.append_raw(at, &master.read_log(at, 4096).unwrap()).unwrap();
-    }
-    slave.dispatch();
-    assert_eq!((slave.min_offset("T", 0), slave.max_offset("T", 0)), (0, 3));
-    assert_eq!(bodies(&slave, "T", 0), bodies(&master, "T", 0));
 }

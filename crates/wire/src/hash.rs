@@ -2,10 +2,15 @@
 
 /// `String.hashCode` of `text`: over UTF-16 units, wrapping at 32 bits.
 pub fn java_hash(text: &str) -> i32 {
+    java_hash_on(0, text)
+}
+
+/// The hash of a text that goes on with `text`, when what is before it has `hash`.
+pub fn java_hash_on(hash: i32, text: &str) -> i32 {
     if text.is_ascii() {
-        return text.bytes().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        return text.bytes().fold(hash, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
     }
-    text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()))
+    text.encode_utf16().fold(hash, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()))
 }
 
 /// Tags code of a record: 0 without tags, else the hash of the whole tags text, sign-extended.
@@ -25,5 +30,6 @@ mod tests {
         assert_eq!(java_hash("polygenelubricants"), i32::MIN);
         assert_eq!(java_hash("\u{1F600}"), 0xD83D * 31 + 0xDE00);
         assert_eq!(tags_code(Some("")), 0);
+        assert_eq!(java_hash_on(java_hash("TopicTest#"), "KEY1"), java_hash("TopicTest#KEY1"));
     }
 }

@@ -82,19 +82,22 @@ names! {
 /// All entries that Java would read, in text order: segments of at least three bytes with a name and a value.
 /// A name may come twice; the last one counts.
 pub fn iter(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    entries(text).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
+}
+
+/// As [`iter`], without looking whether they are text.
+pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     text.split(|byte| *byte == VALUE_END).filter_map(|segment| {
         let at = segment.iter().position(|byte| *byte == NAME_END)?;
         let (name, value) = (&segment[..at], &segment[at + 1..]);
-        if name.is_empty() || value.is_empty() {
-            return None;
-        }
-        Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+        (!name.is_empty() && !value.is_empty()).then_some((name, value))
     })
 }
 
 /// The value of `name`.
 pub fn find<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
-    iter(text).filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+    let named = entries(text).filter(|(key, _)| *key == name.as_bytes());
+    named.filter_map(|(_, value)| std::str::from_utf8(value).ok()).last()
 }
 
 /// Appends one entry.

@@ -16,6 +16,7 @@ use serde_json::Value;
 use store::{Batch, Clock, RealDisk, Store, StoreConfig, StoreError};
 use wire::record_encode::NewRecord;
 
+pub mod files;
 pub mod small_disk;
 
 pub struct HandClock(pub AtomicI64);

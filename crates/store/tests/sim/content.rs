@@ -1,5 +1,7 @@
 //! What is in one file of the simulated disk: what is durable, and what only the page cache knows.
 
+use std::collections::BTreeSet;
+
 use crate::common::Random;
 
 const SECTOR: usize = 512;
@@ -14,12 +16,19 @@ pub enum Change {
 /// A file's bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
+    /// The last write may be torn within a sector as well.
+    tears: bool,
     durable: Vec<u8>,
     changes: Vec<Change>,
     now: Vec<u8>,
 }
 
 impl Content {
+    /// An empty file. With `tears` the last write may be torn within a sector.
+    pub fn new(tears: bool) -> Self {
+        Self { tears, ..Self::default() }
+    }
+
     /// Nothing was ever written, and no size given.
     pub fn is_new(&self) -> bool {
         self.now.is_empty() && self.durable.is_empty() && self.changes.is_empty()
@@ -59,27 +68,41 @@ impl Content {
         }
     }
 
-    /// Each change is kept, lost, or kept in part.
+    /// Of each sector one of its versions since the last sync is kept, sectors in no order; of the lengths the first
+    /// ones. In the commit log the last write of all may be torn at any byte.
     fn lose_changes(&mut self, random: &mut Random) {
-        for change in std::mem::take(&mut self.changes) {
-            match (random.below(6), change) {
-                (0 | 1, _) => {}
-                (2, Change::Write(at, mut bytes)) => {
-                    bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
-                    apply(&mut self.durable, &Change::Write(at, bytes));
+        let changes = std::mem::take(&mut self.changes);
+        let (last, mut length_lost, mut lost) = (changes.len().saturating_sub(1), false, BTreeSet::new());
+        let (calm, torn) = (random.below(3) == 0, random.below(4) == 0);
+        for (number, change) in changes.into_iter().enumerate() {
+            match change {
+                Change::Length(_) => {
+                    length_lost |= random.below(3) == 0;
+                    if !length_lost {
+                        apply(&mut self.durable, &change);
+                    }
                 }
-                (3, Change::Write(at, bytes)) => self.keep_sectors(at, &bytes, random),
-                (_, change) => apply(&mut self.durable, &change),
+                Change::Write(at, mut bytes) => {
+                    if number == last && torn && self.tears {
+                        bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
+                    }
+                    self.keep_sectors(at, &bytes, &mut lost, if calm { 12 } else { 3 }, random);
+                }
             }
         }
     }
 
-    fn keep_sectors(&mut self, at: u64, bytes: &[u8], random: &mut Random) {
+    /// Keeps the sectors that are not lost; one in `odds` is, from here on.
+    fn keep_sectors(&mut self, at: u64, bytes: &[u8], lost: &mut BTreeSet<usize>, odds: u64, random: &mut Random) {
         let mut from = 0;
         while from < bytes.len() {
-            let to = (from + SECTOR - (at as usize + from) % SECTOR).min(bytes.len());
-            if random.below(2) == 0 {
-                apply(&mut self.durable, &Change::Write(at + from as u64, bytes[from..to].to_vec()));
+            let place = at as usize + from;
+            let to = (from + SECTOR - place % SECTOR).min(bytes.len());
+            if random.below(odds) == 0 {
+                lost.insert(place / SECTOR);
+            }
+            if !lost.contains(&(place / SECTOR)) {
+                apply(&mut self.durable, &Change::Write(place as u64, bytes[from..to].to_vec()));
             }
             from = to;
         }

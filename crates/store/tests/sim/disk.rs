@@ -1,5 +1,5 @@
-//! A disk in memory with a page cache. What was not synced may be kept, lost, torn (at a byte, or sector by sector) or
-//! out of order after a power cut; names become durable with their directory's sync; each call may be the last one
+//! A disk in memory with a page cache. What was not synced may be kept, lost, out of order or torn (sector by
+//! sector, in the log at any byte) after a power cut; names become durable with their directory's sync; each call may be the last one
 //! before a crash; writes and syncs may fail; space may end; reads may be short. One seed gives one run.
 
 use std::{
@@ -48,6 +48,8 @@ struct State {
     dead: bool,
     full: bool,
     boot: u64,
+    log_bytes_read: u64,
+    syncs: u64,
 }
 
 /// The disk. Clones share it.
@@ -57,6 +59,7 @@ pub struct SimDisk(Arc<Mutex<State>>);
 struct SimFile {
     disk: SimDisk,
     inode: usize,
+    is_log: bool,
     boot: u64,
 }
 
@@ -148,6 +151,8 @@ impl SimDisk {
             dead: false,
             full: false,
             boot: 0,
+            log_bytes_read: 0,
+            syncs: 0,
         })))
     }
 
@@ -175,6 +180,16 @@ impl SimDisk {
     /// True after a crash, until [`SimDisk::restart`].
     pub fn is_dead(&self) -> bool {
         self.state().dead
+    }
+
+    /// Bytes that were read of the commit log so far.
+    pub fn log_bytes_read(&self) -> u64 {
+        self.state().log_bytes_read
+    }
+
+    /// Syncs of files so far.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// Calls so far.
@@ -222,7 +237,9 @@ impl File for SimFile {
         }
         // As a read that a signal interrupts.
         let wanted = if state.random.below(64) == 0 { buf.len().div_ceil(2) } else { buf.len() };
-        Ok(state.inodes[self.inode].read(offset, &mut buf[..wanted]))
+        let read = state.inodes[self.inode].read(offset, &mut buf[..wanted]);
+        state.log_bytes_read += if self.is_log { read as u64 } else { 0 };
+        Ok(read)
     }
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -268,7 +285,10 @@ impl File for SimFile {
         let (mut state, go) = self.enter(Class::Sync, 5, 0)?;
         let state = &mut *state;
         match go {
-            Go::On => state.inodes[self.inode].sync(),
+            Go::On => {
+                state.syncs += 1;
+                state.inodes[self.inode].sync();
+            }
             Go::Fail(error) => {
                 // The kernel forgets that the pages were dirty: a second sync would succeed and prove nothing.
                 if !state.dead {
@@ -304,11 +324,16 @@ impl Disk for SimDisk {
             None => {
                 let inode = state.inodes.len();
                 state.names.change(path, Naming::Create(name_of(path), Node::File(inode)))?;
-                state.inodes.push(Content::default());
+                state.inodes.push(Content::new(path.starts_with("/sim/commitlog")));
                 inode
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, boot: state.boot }))
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            inode,
+            is_log: path.starts_with("/sim/commitlog"),
+            boot: state.boot,
+        }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {

@@ -21,10 +21,10 @@ const SEGMENT: i64 = 4096;
 
 pub struct Life {
     pub disk: SimDisk,
-    config: StoreConfig,
+    pub config: StoreConfig,
     clock: Arc<HandClock>,
     random: Random,
-    model: Model,
+    pub model: Model,
     /// A master's bytes, while this store is a slave.
     stream: Option<Stream>,
     number: u64,
@@ -80,13 +80,37 @@ impl Life {
         Ok(())
     }
 
-    fn restart(&mut self, power_cut: bool) {
+    pub fn restart(&mut self, power_cut: bool) {
         self.tell(format!("restart, power cut: {power_cut}"));
         self.disk.restart(power_cut);
         self.power_cut |= power_cut;
         self.stream = None;
         self.full = false;
         self.clock.0.fetch_add(self.random.below(10_000) as i64, Ordering::SeqCst);
+    }
+
+    /// Starts the store and looks at it; nothing disturbs that.
+    pub fn start(&mut self) -> Result<Store, String> {
+        let opened = Store::open(self.config.clone(), Arc::new(self.disk.clone()), self.clock.clone());
+        let store = opened.map_err(|error| format!("it does not start: {error}"))?;
+        self.model.check_recovered(&store, self.power_cut)?;
+        self.power_cut = false;
+        Ok(store)
+    }
+
+    /// Some segments of messages, partly flushed, partly dispatched, partly proven.
+    pub fn prepare(&mut self, store: &Store, appends: usize) -> Verdict {
+        for number in 0..appends {
+            self.append(store)?;
+            if number % 3 == 0 {
+                self.flush(store)?;
+                store.dispatch();
+            }
+            if number % 7 == 6 {
+                self.call(store, "checkpoint", |store| store.flush_queues().and_then(|()| store.persist_checkpoint()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts the store, through crashes and faults within its recovery.
@@ -151,7 +175,7 @@ impl Life {
     }
 
     /// A failed write or sync ended the store: nothing is stored or proven any more.
-    fn check_stopped(&mut self, store: &Store) -> Verdict {
+    pub fn check_stopped(&mut self, store: &Store) -> Verdict {
         let why = store.failed().unwrap_or_default().to_owned();
         self.tell(format!("the store has failed: {why}"));
         if !self.disk.take_fired() {
@@ -231,7 +255,7 @@ impl Life {
         act(store).or_else(|error| self.excuse(store, what, &error))
     }
 
-    fn flush(&mut self, store: &Store) -> Verdict {
+    pub fn flush(&mut self, store: &Store) -> Verdict {
         match store.flush() {
             Ok(end) => {
                 self.tell(format!("flushed to {end}"));
@@ -252,7 +276,7 @@ impl Life {
         }
     }
 
-    fn append(&mut self, store: &Store) -> Verdict {
+    pub fn append(&mut self, store: &Store) -> Verdict {
         let (mut batch, mut sent) = (Batch::new(), Vec::new());
         let grouped = self.random.below(4) == 0;
         if grouped {
@@ -335,7 +359,7 @@ impl Life {
             }
             Err(error) => {
                 if !error.is_disk_full() || store.failed().is_some() || self.disk.is_dead() {
-                    self.model.log.append(&mut stream.arrived(end));
+                    self.model.arrive(stream.arrived(end));
                 } else {
                     self.stream = Some(stream);
                 }
@@ -372,7 +396,7 @@ impl Life {
         self.cut(store, end)
     }
 
-    fn truncate(&mut self, store: &Store) -> Verdict {
+    pub fn truncate(&mut self, store: &Store) -> Verdict {
         let back = self.random.below(self.model.log.len().min(12) as u64 + 1) as usize;
         let Some(at) = self.model.log.get(self.model.log.len() - back).map(|sent| sent.at) else { return Ok(()) };
         if at < store.min_phys().max(self.model.floor) || self.full {
@@ -382,7 +406,7 @@ impl Life {
         self.cut(store, at)
     }
 
-    fn cut(&mut self, store: &Store, at: i64) -> Verdict {
+    pub fn cut(&mut self, store: &Store, at: i64) -> Verdict {
         self.tell(format!("truncate at {at}"));
         self.model.durable = self.model.durable.min(at);
         self.model.acked = self.model.acked.min(at);
@@ -396,13 +420,13 @@ impl Life {
         }
     }
 
-    fn retain(&mut self, store: &Store) -> Verdict {
+    pub fn retain(&mut self, store: &Store) -> Verdict {
         let max_segments = self.random.below(3) as usize;
         let retention = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments };
         self.call(store, "retention", |store| store.delete_expired(retention).map(drop))
     }
 
-    fn delete_topic(&mut self, store: &Store) -> Verdict {
+    pub fn delete_topic(&mut self, store: &Store) -> Verdict {
         let (topic, end) = (self.random.below(TOPICS.len() as u64) as usize, store.max_phys());
         if self.stream.is_some() {
             // The master deletes it too: what it sends next begins anew.
@@ -429,7 +453,7 @@ impl Life {
         }
     }
 
-    fn close(&mut self, store: &Store) -> Verdict {
+    pub fn close(&mut self, store: &Store) -> Verdict {
         self.tell("close".into());
         match store.close() {
             Ok(()) => {

@@ -26,7 +26,8 @@ impl Stream {
             let (topic, queue_id) = (random.below(TOPICS.len() as u64) as usize, random.below(QUEUES as u64) as i32);
             // Now and then the topic was deleted there and made again.
             let base = match known.next_offset(topic, queue_id) {
-                0 if known.late => random.below(30) as i64,
+                // What came before the first segment that was sent.
+                0 if known.late => 7 * topic as i64 + 11 * i64::from(queue_id),
                 _ if random.below(60) == 0 => 0,
                 next => next,
             };

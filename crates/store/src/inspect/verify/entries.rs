@@ -43,7 +43,6 @@ pub(crate) struct EntryWalk<'a> {
     /// The broker did not stop cleanly: header and slots of a file that is not full may be old.
     unclean: bool,
     wanted: Vec<Wanted>,
-    scratch: String,
     pub(crate) missing: Option<Missing>,
     pub(crate) entries: u64,
     /// Header and slots of a file were not compared.
@@ -69,7 +68,6 @@ impl<'a> EntryWalk<'a> {
             last: None,
             unclean,
             wanted: Vec::new(),
-            scratch: String::new(),
             missing: None,
             entries: 0,
             table_skipped: false,
@@ -253,7 +251,7 @@ impl<'a> EntryWalk<'a> {
         self.wanted.clear();
         let Some(keys) = keys_of(record, true) else { return };
         for part in keys.parts() {
-            let hash = keys.hash(part, &mut self.scratch);
+            let hash = keys.hash(part);
             let required = !hidden && part[0] != TAGS_MARK;
             match self.wanted.iter_mut().find(|wanted| wanted.hash == hash) {
                 Some(known) => known.required |= required,
@@ -307,7 +305,7 @@ impl<'a> EntryWalk<'a> {
         }
         let Some(bytes) = ground.log.record(entry.physical)? else { return Ok(true) };
         let keys = RecordView::layout(&bytes).and_then(|record| keys_of(&record, true));
-        Ok(!keys.is_some_and(|keys| keys.parts().any(|part| keys.hash(part, &mut self.scratch) == entry.hash)))
+        Ok(!keys.is_some_and(|keys| keys.parts().any(|part| keys.hash(part) == entry.hash)))
     }
 
     fn without_record(&self, entry: &IndexEntry, ground: &mut Ground<'_>) {

@@ -1,0 +1,234 @@
+//! Starts with a checkpoint, consume queues or an index that do not fit the log.
+
+mod common;
+
+use std::{path::Path, sync::Arc};
+
+use common::{bodies, clock_at, files::*, message, open, put, small};
+use store::{Batch, RealDisk, Store, StoreConfig, StoreError};
+use wire::{record_encode::NewRecord, sys_flag};
+
+/// A killed store with 60 keyed messages in two queues, and what must be found of them.
+fn killed(root: &Path) -> [Vec<Vec<u8>>; 2] {
+    let store = open(&small(root));
+    fill(&store, "T", 60);
+    [0, 1].map(|queue_id| bodies(&store, "T", queue_id))
+}
+
+/// Nothing is missing, and the next message follows the last one.
+fn is_whole(config: &StoreConfig, want: &[Vec<Vec<u8>>; 2], what: &str) {
+    let store = open(config);
+    for (queue_id, want) in (0..).zip(want) {
+        assert_eq!(&bodies(&store, "T", queue_id), want, "{what}, queue {queue_id}");
+    }
+    assert!((0..60).all(|number| has_key(&store, "T", number)), "{what}");
+    let next = want[0].len() as i64;
+    assert_eq!(put(&store, "T", 0, b"", b"next").0, next, "{what}");
+    let store = open_again(store, config);
+    assert_eq!(bodies(&store, "T", 0).len() as i64, next + 1, "{what}");
+}
+
+fn stamp(root: &Path, field: u64, value: i64) {
+    write(&root.join("checkpoint"), field * 8, &value.to_be_bytes());
+}
+
+#[test]
+fn a_checkpoint_that_is_missing_old_in_the_future_or_of_another_size() {
+    let far = i64::MAX / 2;
+    type Edit = fn(&Path);
+    let edits: [(&str, Edit); 8] = [
+        ("missing", |root| std::fs::remove_file(root.join("checkpoint")).unwrap()),
+        ("empty", |root| std::fs::write(root.join("checkpoint"), []).unwrap()),
+        ("ten bytes", |root| std::fs::write(root.join("checkpoint"), [1; 10]).unwrap()),
+        ("longer", |root| std::fs::write(root.join("checkpoint"), vec![0; 9000]).unwrap()),
+        ("nonsense", |root| std::fs::write(root.join("checkpoint"), vec![0xA5; 4096]).unwrap()),
+        ("old", |root| (0..8).for_each(|field| stamp(root, field, 1))),
+        ("offsets in the future", |root| [5, 6, 7].into_iter().for_each(|field| stamp(root, field, i64::MAX / 2))),
+        ("negative", |root| (0..8).for_each(|field| stamp(root, field, -1))),
+    ];
+    for (what, edit) in edits {
+        let dir = tempfile::tempdir().unwrap();
+        let want = killed(dir.path());
+        let store = open(&small(dir.path()));
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        drop(store);
+        edit(dir.path());
+        is_whole(&small(dir.path()), &want, what);
+    }
+    // Times in the future with a killed store whose last units are lost: the newest segment is read all the same.
+    let dir = tempfile::tempdir().unwrap();
+    let want = killed(dir.path());
+    let store = open(&small(dir.path()));
+    store.flush_queues().unwrap();
+    store.persist_checkpoint().unwrap();
+    drop(store);
+    [0, 1, 2].into_iter().for_each(|field| stamp(dir.path(), field, far));
+    [5, 6, 7].into_iter().for_each(|field| stamp(dir.path(), field, 0));
+    let last = dir.path().join("consumequeue/T/0/00000000000000000400");
+    write(&last, 9 * 20, &[0; 20]);
+    is_whole(&small(dir.path()), &want, "times in the future");
+}
+
+#[test]
+fn a_queue_unit_torn_at_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    let want = killed(&whole);
+    let stopped = dir.path().join("stopped");
+    copy(&whole, &stopped);
+    open(&small(&stopped)).close().unwrap();
+    // The last unit of queue 0; records of queue 1 follow the last one of queue 0 in the log.
+    for cut in 0..20 {
+        for clean in [false, true] {
+            let torn = dir.path().join("torn");
+            let _ = std::fs::remove_dir_all(&torn);
+            copy(if clean { &stopped } else { &whole }, &torn);
+            write(&torn.join("consumequeue/T/0/00000000000000000400"), 9 * 20 + cut, &vec![0; 20 - cut as usize]);
+            is_whole(&small(&torn), &want, &format!("cut at {cut}, clean: {clean}"));
+        }
+    }
+}
+
+/// A store whose topic `B` has batch queues.
+fn with_batches(root: &Path) -> StoreConfig {
+    StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "B")), ..small(root) }
+}
+
+fn put_inner_batch(store: &Store, count: usize, body: &[u8]) {
+    let properties = format!("INNER_NUM\x01{count}\x02");
+    let record = NewRecord { sys_flag: sys_flag::INNER_BATCH, ..message("B", 0, properties.as_bytes(), body) };
+    let mut batch = Batch::new();
+    batch.push(&record).unwrap();
+    store.append(&mut batch).unwrap();
+    store.dispatch();
+}
+
+#[test]
+fn a_batch_queue_unit_torn_at_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    let store = open(&with_batches(&whole));
+    (0..14).for_each(|number| put_inner_batch(&store, 2 + number % 3, &[number as u8; 30]));
+    let (max, want) = (store.max_offset("B", 0), bodies(&store, "B", 0));
+    put(&store, "T", 0, b"", b"behind it");
+    drop(store);
+    for (unit, cut) in (0..46).map(|cut| (3, cut)).chain((0..46).map(|cut| (2, cut))) {
+        let torn = dir.path().join("torn");
+        let _ = std::fs::remove_dir_all(&torn);
+        copy(&whole, &torn);
+        let at = unit * 46 + cut;
+        write(&torn.join("batchconsumequeue/B/0/00000000000000000460"), at, &vec![0; 46 - cut as usize]);
+        let store = open(&with_batches(&torn));
+        assert_eq!((store.max_offset("B", 0), bodies(&store, "B", 0)), (max, want.clone()), "unit {unit}, {cut}");
+        put_inner_batch(&store, 5, b"next");
+        assert_eq!(store.max_offset("B", 0), max + 5);
+    }
+}
+
+#[test]
+fn queues_that_are_older_than_the_log_catch_up() {
+    for clean in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(dir.path());
+        let store = open(&config);
+        fill(&store, "T", 20);
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        copy(&dir.path().join("consumequeue"), &dir.path().join("old"));
+        (20..60).for_each(|number: i32| {
+            put(&store, "T", number % 2, format!("UNIQ_KEY\x01T-{number}\x02").as_bytes(), &number.to_be_bytes());
+        });
+        let want = [0, 1].map(|queue_id| bodies(&store, "T", queue_id));
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        if clean {
+            store.close().unwrap();
+        }
+        drop(store);
+        std::fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
+        std::fs::rename(dir.path().join("old"), dir.path().join("consumequeue")).unwrap();
+        is_whole(&config, &want, &format!("clean: {clean}"));
+    }
+}
+
+#[test]
+fn all_queues_or_the_index_missing() {
+    for clean in [false, true] {
+        for missing in [&["consumequeue"][..], &["index"], &["consumequeue", "index", "checkpoint"]] {
+            let dir = tempfile::tempdir().unwrap();
+            let want = killed(dir.path());
+            let store = open(&small(dir.path()));
+            store.flush_queues().unwrap();
+            store.persist_checkpoint().unwrap();
+            if clean {
+                store.close().unwrap();
+            }
+            drop(store);
+            for name in missing {
+                let path = dir.path().join(name);
+                std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path)).unwrap();
+            }
+            is_whole(&small(dir.path()), &want, &format!("{missing:?}, clean: {clean}"));
+        }
+    }
+}
+
+#[test]
+fn queue_files_missing_at_the_front_and_in_the_middle() {
+    let dir = tempfile::tempdir().unwrap();
+    killed(dir.path());
+    let file = |base: i64| dir.path().join(format!("consumequeue/T/0/{base:020}"));
+    std::fs::remove_file(file(0)).unwrap();
+    let store = open(&small(dir.path()));
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (10, 30));
+    assert_eq!(bodies(&store, "T", 0).len(), 20);
+    drop(store);
+    write_back(&file(0));
+    std::fs::remove_file(file(200)).unwrap();
+    let error = Store::open(small(dir.path()), Arc::new(RealDisk), clock_at(1)).err().unwrap();
+    assert!(matches!(&error, StoreError::MissingSegment { path } if *path == file(200)), "{error}");
+}
+
+fn write_back(path: &Path) {
+    std::fs::write(path, [0; 200]).unwrap();
+}
+
+#[test]
+fn an_index_that_is_older_cut_short_or_damaged_finds_every_key() {
+    type Edit = fn(&Path);
+    let edits: [(&str, Edit); 4] = [
+        ("header lost", |file| write(file, 0, &[0; 40])),
+        ("slots lost", |file| write(file, 40, &[0; 256])),
+        ("cut short", |file| std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(500).unwrap()),
+        ("entries lost", |file| write(file, 40 + 256 + 20 * 10, &[0; 100])),
+    ];
+    for (what, edit) in edits {
+        let dir = tempfile::tempdir().unwrap();
+        let want = killed(dir.path());
+        let store = open(&small(dir.path()));
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        drop(store);
+        let files = std::fs::read_dir(dir.path().join("index")).unwrap();
+        let newest = files.map(|entry| entry.unwrap().path()).max().unwrap();
+        edit(&newest);
+        is_whole(&small(dir.path()), &want, what);
+    }
+}
+
+#[test]
+fn f17_a_queue_that_is_cut_away_wholly_begins_at_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    fill(&store, "T", 10);
+    let keep = store.max_phys();
+    fill(&store, "New", 200);
+    store.flush_queues().unwrap();
+    store.truncate(keep).unwrap();
+    let store = open_again(store, &config);
+    assert_eq!((store.min_offset("New", 0), store.max_offset("New", 0)), (0, 0));
+    fill(&store, "New", 20);
+    assert_eq!((store.min_offset("New", 0), bodies(&store, "New", 0).len()), (0, 10));
+}

@@ -1,0 +1,39 @@
+//! The files of a sound store, as an input.
+
+use store::Batch;
+use wire::{record_encode::NewRecord, sys_flag};
+
+use crate::memory::{FILES, MemoryDisk, message, open};
+
+/// Messages in a plain and in a batch queue, over two segments, stopped cleanly.
+pub fn input() -> Vec<u8> {
+    let disk = MemoryDisk::default();
+    let store = open(&disk).expect("an empty directory");
+    for number in 0..12u8 {
+        let mut batch = Batch::new();
+        let properties = format!("UNIQ_KEY\x01k{number}\x02TAGS\x01a\x02");
+        batch.push(&message("T", properties.as_bytes(), &vec![number; usize::from(number) * 20])).unwrap();
+        let body = [number; 30];
+        let many = message("B", b"INNER_NUM\x013\x02", &body);
+        batch.push(&NewRecord { sys_flag: sys_flag::INNER_BATCH, ..many }).unwrap();
+        store.append(&mut batch).unwrap();
+        store.dispatch();
+    }
+    store.close().unwrap();
+    describe(&disk)
+}
+
+/// All files of a disk that an input can name.
+pub fn describe(disk: &MemoryDisk) -> Vec<u8> {
+    let mut input = Vec::new();
+    for (number, (name, _)) in FILES.iter().enumerate() {
+        let bytes = disk.content(name);
+        if !bytes.is_empty() {
+            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            input.push(number as u8 | crate::memory::WHOLE);
+            input.extend_from_slice(&(end as u16).to_le_bytes());
+            input.extend_from_slice(&bytes[..end]);
+        }
+    }
+    input
+}
