@@ -200,7 +200,9 @@ impl Store {
     }
 
     /// Appends bytes of a master's log at `offset`, which must be the end of this log; into an empty log, the start of a
-    /// segment. They may span segments and need not end with a record. Returns the new end. Content is not looked at.
+    /// segment. They may span segments. Returns the new end. Content is not looked at, but it should be whole records
+    /// and blanks: of a record that was written in pieces a power loss may take a few bytes of the head alone, which
+    /// nobody can tell afterwards.
     pub fn append_raw(&self, offset: i64, bytes: &[u8]) -> Result<i64, StoreError> {
         let mut tail = self.tail.lock();
         self.check_usable()?;

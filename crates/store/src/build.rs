@@ -23,7 +23,7 @@ use crate::{
     index::{Index, Keys},
     lmq,
     log::Log,
-    queue::{self, Kind, Queue, Unit},
+    queue::{self, Kind, Queue, Records, Unit},
     queues::Queues,
 };
 
@@ -48,6 +48,8 @@ pub struct Arrival {
 pub(crate) struct Views<'a> {
     pub(crate) config: &'a StoreConfig,
     pub(crate) log: &'a Log,
+    /// The log is durable up to here, or further.
+    pub(crate) flushed: i64,
     pub(crate) queues: &'a Queues,
     pub(crate) index: Option<&'a Index>,
     pub(crate) deleted: &'a Deleted,
@@ -235,12 +237,33 @@ impl Run {
     fn commit(&mut self, views: &Views<'_>) -> Result<(), StoreError> {
         if !self.bytes.is_empty() {
             let queue = &self.queue;
-            let is_right = |unit: &Unit| founded(views.log, queue, unit) == Founded::Record(unit.queue_offset);
-            queue.put(&self.first, &self.last, &self.bytes, &is_right)?;
+            queue.put(
+                &self.first,
+                &self.last,
+                &self.bytes,
+                &InLog { log: views.log, flushed: views.flushed, queue },
+            )?;
             views.queues.mark_dirty(queue);
             self.bytes.clear();
         }
         Ok(())
+    }
+}
+
+/// The log as one queue sees it.
+struct InLog<'a> {
+    log: &'a Log,
+    flushed: i64,
+    queue: &'a Queue,
+}
+
+impl Records for InLog<'_> {
+    fn has(&self, unit: &Unit) -> bool {
+        founded(self.log, self.queue, unit) == Founded::Record(unit.queue_offset)
+    }
+
+    fn make_durable(&self, end: i64) -> Result<(), StoreError> {
+        self.log.settle(self.flushed, end)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     build::batch_unit,
     error::StoreError,
     log::Log,
-    queue::{self, Kind, Queue, Unit},
+    queue::{self, Kind, Queue, Records, Unit},
     queues::Queues,
     store::Store,
 };
@@ -41,6 +41,19 @@ pub(crate) fn to_batch(queues: &Queues, log: &Log, old: &Arc<Queue>) -> Result<A
     Ok(new)
 }
 
+/// Units that were in order in the plain queue; a new queue does not begin again.
+struct Converted;
+
+impl Records for Converted {
+    fn has(&self, _: &Unit) -> bool {
+        true
+    }
+
+    fn make_durable(&self, _: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 fn put_units(new: &Queue, log: &Log, first: i64, plain: &[u8]) -> Result<(), StoreError> {
     let mut bytes = Vec::new();
     let mut ends: Option<(Unit, Unit)> = None;
@@ -56,7 +69,7 @@ fn put_units(new: &Queue, log: &Log, first: i64, plain: &[u8]) -> Result<(), Sto
         ends = Some((ends.map_or(unit, |(first, _)| first), unit));
     }
     match ends {
-        Some((first, last)) => new.put(&first, &last, &bytes, &|_| true),
+        Some((first, last)) => new.put(&first, &last, &bytes, &Converted),
         None => Ok(()),
     }
 }

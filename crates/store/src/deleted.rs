@@ -49,6 +49,11 @@ impl Deleted {
         if self.any.load(SeqCst) { self.topics.lock().get(topic).copied() } else { None }
     }
 
+    /// The topics of which records are left.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.topics.lock().keys().cloned().collect()
+    }
+
     /// Hides everything of `topic` below `end`, durably; on an error nothing is hidden that was not before.
     pub(crate) fn hide(&self, topic: &str, end: i64) -> Result<(), StoreError> {
         let mut topics = self.topics.lock().clone();

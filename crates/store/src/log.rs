@@ -198,18 +198,26 @@ impl Log {
 
     /// Makes everything in [`from`, `to`) durable, new names included.
     pub(crate) fn sync(&self, from: i64, to: i64) -> Result<(), StoreError> {
+        self.sync_files(from, to)?;
+        if self.names_changed.swap(false, Ordering::SeqCst) {
+            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Log::sync`], beside one that may be under way: leaves what that has to do as it is.
+    pub(crate) fn settle(&self, from: i64, to: i64) -> Result<(), StoreError> {
+        self.sync_files(from, to)?;
+        self.disk.sync_dir(&self.dir).at("sync", &self.dir)
+    }
+
+    fn sync_files(&self, from: i64, to: i64) -> Result<(), StoreError> {
         let dirty: Vec<Arc<Segment>> = {
             let segments = self.segments.read();
             let holds = |segment: &&Arc<Segment>| segment.base < to && segment.base + self.segment_size > from;
             segments.iter().filter(holds).cloned().collect()
         };
-        for segment in dirty {
-            segment.file(&*self.disk)?.sync().at("sync", &segment.path)?;
-        }
-        if self.names_changed.swap(false, Ordering::SeqCst) {
-            self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
-        }
-        Ok(())
+        dirty.iter().try_for_each(|segment| segment.file(&*self.disk)?.sync().at("sync", &segment.path))
     }
 
     /// Makes `end` the end: everything after it reads as zeros or is gone, and that is durable. A log without bytes keeps

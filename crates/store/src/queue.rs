@@ -130,6 +130,14 @@ pub(crate) fn decode(kind: Kind, number: i64, bytes: &[u8]) -> Unit {
     }
 }
 
+/// What a queue asks of the log.
+pub(crate) trait Records {
+    /// The record of the unit is there.
+    fn has(&self, unit: &Unit) -> bool;
+    /// Makes the log durable up to `end`.
+    fn make_durable(&self, end: i64) -> Result<(), StoreError>;
+}
+
 /// One queue of one topic.
 pub(crate) struct Queue {
     topic: Arc<str>,
@@ -274,28 +282,21 @@ impl Queue {
     }
 
     /// Puts units whose records follow each other in the log and whose offsets follow each other in the queue.
-    /// Repeats are recognised. `bytes` holds the encoded units; `is_right` tells whether a unit that is
-    /// there already has its record in the log.
-    pub(crate) fn put(
-        &self,
-        first: &Unit,
-        last: &Unit,
-        bytes: &[u8],
-        is_right: &dyn Fn(&Unit) -> bool,
-    ) -> Result<(), StoreError> {
+    /// Repeats are recognised. `bytes` holds the encoded units.
+    pub(crate) fn put(&self, first: &Unit, last: &Unit, bytes: &[u8], records: &dyn Records) -> Result<(), StoreError> {
         if self.deleted.load(SeqCst) {
             return Ok(());
         }
         match self.kind {
-            Kind::Simple => self.put_simple(first, bytes, is_right)?,
-            Kind::Batch => self.put_batch(first, bytes)?,
+            Kind::Simple => self.put_simple(first, bytes, records)?,
+            Kind::Batch => self.put_batch(first, bytes, records)?,
         }
         self.max_physical.fetch_max(last.end(), SeqCst);
         self.next_offset.fetch_max(self.max(), SeqCst);
         Ok(())
     }
 
-    fn put_simple(&self, first: &Unit, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
+    fn put_simple(&self, first: &Unit, bytes: &[u8], records: &dyn Records) -> Result<(), StoreError> {
         let offset = first.queue_offset;
         let is_empty = self.min() >= self.max();
         if is_empty && offset > self.units.end() {
@@ -304,8 +305,8 @@ impl Queue {
             self.units.begin_at(offset, &filler(0))?;
             self.min.store(offset, SeqCst);
         }
-        if offset == 0 && self.begins_anew(first, is_right)? {
-            self.restart()?;
+        if offset == 0 && self.begins_anew(first, records)? {
+            self.restart(first, records)?;
         }
         let end = self.units.end();
         if offset > end && (first.physical_offset < self.max_physical() || !self.fill_hole(end, first)?) {
@@ -314,7 +315,7 @@ impl Queue {
         let end = self.units.end();
         let repeated = (end - offset).clamp(0, (bytes.len() / SIMPLE_UNIT) as i64);
         let (old, new) = bytes.split_at(repeated as usize * SIMPLE_UNIT);
-        self.repeat(offset, old, is_right)?;
+        self.repeat(offset, old, records)?;
         if new.is_empty() || get_i64(new, 0) < self.max_physical() {
             // Nothing new, or read again: from before the topic was made anew.
             return Ok(());
@@ -325,17 +326,17 @@ impl Queue {
     }
 
     /// A second record with queue offset 0, behind the first one in the log.
-    fn begins_anew(&self, first: &Unit, is_right: &dyn Fn(&Unit) -> bool) -> Result<bool, StoreError> {
+    fn begins_anew(&self, first: &Unit, records: &dyn Records) -> Result<bool, StoreError> {
         if self.units.end() == 0 || first.physical_offset >= self.max_physical() {
             return Ok(self.units.end() > 0);
         }
         let present = self.unit_at(0)?.filter(|present| present.physical_offset < first.physical_offset);
-        Ok(present.is_some_and(|present| is_right(&present)))
+        Ok(present.is_some_and(|present| records.has(&present)))
     }
 
     /// Units that are there already: those that a power loss took or tore are written again, and those that stand for a
     /// record from before the topic was made anew. Else the first record that has an offset keeps it.
-    fn repeat(&self, offset: i64, bytes: &[u8], is_right: &dyn Fn(&Unit) -> bool) -> Result<(), StoreError> {
+    fn repeat(&self, offset: i64, bytes: &[u8], records: &dyn Records) -> Result<(), StoreError> {
         let (mut present_bytes, mut newer) = (Vec::new(), 0);
         let mut loaded = offset..offset;
         for (number, unit) in (offset..).zip(bytes.chunks_exact(SIMPLE_UNIT)) {
@@ -355,7 +356,7 @@ impl Queue {
             let keeps = simple_is_valid(found)
                 && present.physical_offset > previous
                 && present.physical_offset != physical
-                && is_right(&present);
+                && records.has(&present);
             if keeps {
                 newer += i32::from(physical >= self.max_physical());
             } else if physical > previous {
@@ -368,8 +369,10 @@ impl Queue {
         Ok(())
     }
 
-    /// Its topic was deleted and made again by the broker that wrote the log.
-    fn restart(&self) -> Result<(), StoreError> {
+    /// Its topic was deleted and made again by the broker that wrote the log. The record that says so is made durable
+    /// first: without it the queue would still have its old messages, and those are not dispatched again.
+    fn restart(&self, first: &Unit, records: &dyn Records) -> Result<(), StoreError> {
+        records.make_durable(first.end())?;
         tracing::warn!(topic = %self.topic, queue_id = self.queue_id, max = self.max(), "the queue begins again at offset 0: its topic was deleted and made again");
         self.min.store(0, SeqCst);
         self.max.store(0, SeqCst);
@@ -390,9 +393,9 @@ impl Queue {
         Ok(true)
     }
 
-    fn put_batch(&self, first: &Unit, bytes: &[u8]) -> Result<(), StoreError> {
+    fn put_batch(&self, first: &Unit, bytes: &[u8], records: &dyn Records) -> Result<(), StoreError> {
         if first.queue_offset == 0 && self.max() > 0 && first.physical_offset >= self.max_physical() {
-            self.restart()?;
+            self.restart(first, records)?;
         }
         let seen = self.last_unit()?.map_or(-1, |unit| unit.physical_offset);
         for unit in bytes.chunks_exact(BATCH_UNIT).filter(|unit| get_i64(unit, 0) > seen) {

@@ -171,6 +171,19 @@ impl Queues {
         disk.sync_dir(&parent).at("sync", &parent)
     }
 
+    /// Makes durable which files and directories of a topic there are.
+    pub(crate) fn sync_names(&self, topic: &str) -> Result<(), StoreError> {
+        let disk = &*self.context.disk;
+        for parent in [Kind::Simple, Kind::Batch].map(|kind| self.root.join(kind.directory())) {
+            let dir = parent.join(topic);
+            let queues = list_sorted(disk, &dir).at("list", &dir)?;
+            let queue_dirs = queues.iter().filter(|entry| entry.is_dir).map(|entry| dir.join(&entry.name));
+            let dirs = queue_dirs.chain([dir.clone()]).filter(|dir| disk.exists(dir)).chain([parent]);
+            dirs.into_iter().try_for_each(|dir| disk.sync_dir(&dir).at("sync", &dir))?;
+        }
+        Ok(())
+    }
+
     /// All queues, by topic and id.
     pub(crate) fn all(&self) -> Vec<Arc<Queue>> {
         let mut all: Vec<Arc<Queue>> =
@@ -191,7 +204,7 @@ impl Queues {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for queue in dirty {
             queue.dirty.store(false, SeqCst);
-            if queue.deleted.load(SeqCst) || queue.units().has_no_file() {
+            if queue.deleted.load(SeqCst) {
                 continue;
             }
             if let Err(error) = queue.units().sync() {

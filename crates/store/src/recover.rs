@@ -38,7 +38,7 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     if !clean {
         Checkpoint::settle(&*store.disk, &store.config.root)?;
     }
-    let mut from = finish_deletions(store)?;
+    let mut from = finish_deletions(store, clean)?;
     for queue in store.queues.all() {
         let lacks_units = cut_unfounded_units(store, &queue, beyond)?;
         if lacks_units && clean {
@@ -52,7 +52,10 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     }
     disprove_from(store, plan.dispatch_from)?;
     if !clean {
-        store.queues.all().iter().try_for_each(|queue| queue.cut_unproven(plan.dispatch_from))?;
+        for queue in store.queues.all() {
+            queue.cut_unproven(plan.dispatch_from)?;
+            store.queues.mark_dirty(&queue);
+        }
     }
     tracing::info!(
         clean,
@@ -73,8 +76,12 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
 
 /// The stop came while a topic was being deleted: units of its old records go now. Returns from where on its new
 /// records, if there are any, have to be dispatched.
-fn finish_deletions(store: &Store) -> Result<Option<i64>, StoreError> {
+fn finish_deletions(store: &Store, clean: bool) -> Result<Option<i64>, StoreError> {
     let mut from: Option<i64> = None;
+    if !clean {
+        // Files that are gone may come back with a power cut, when nothing tells any more that they should be gone.
+        store.deleted.topics().iter().try_for_each(|topic| store.queues.sync_names(topic))?;
+    }
     for queue in store.queues.all() {
         let Some(end) = store.deleted.end_of(queue.topic()) else { continue };
         let has_file = !queue.units().has_no_file();
@@ -82,6 +89,7 @@ fn finish_deletions(store: &Store) -> Result<Option<i64>, StoreError> {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
             queue.units().clear()?;
             queue.refresh_ends()?;
+            store.queues.mark_dirty(&queue);
             from = Some(from.map_or(end, |from| from.min(end)));
         }
     }
@@ -96,8 +104,10 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
             queue.units().clear()?;
             queue.refresh_ends()?;
             queue.correct_min(0)?;
+            store.queues.mark_dirty(&queue);
         }
     }
+    store.queues.flush()?;
     store.deleted.fit(0, 0)?;
     finish_views(store, 0)
 }

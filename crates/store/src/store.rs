@@ -225,6 +225,7 @@ impl Store {
         Views {
             config: &self.config,
             log: &self.log,
+            flushed: self.marks.flushed.get(),
             queues: &self.queues,
             index: self.index.as_ref(),
             deleted: &self.deleted,

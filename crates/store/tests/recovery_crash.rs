@@ -6,14 +6,22 @@ mod sim;
 
 use std::sync::Arc;
 
-use common::clock_at;
-use sim::{disk::Fault, life::Life, model::Verdict};
-use store::{Retention, Store};
+use common::{clock_at, message};
+use sim::{
+    disk::Fault,
+    life::Life,
+    model::{BATCH_TOPIC, TOPICS, Verdict},
+};
+use store::{Batch, Disk, Retention, Store};
+use wire::{record_encode::NewRecord, sys_flag};
+
+/// Retention that takes every segment but the last one.
+const ALL: Retention = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1000 };
 
 /// Runs `act` again and again, with a crash at its first call, its second one, and so on to its last.
 fn crash_at_every_call(appends: usize, at_least: u64, act: impl Fn(&mut Life, &Store) -> Verdict) {
     for power_cut in [false, true] {
-        for seed in [7, 8] {
+        for seed in [7, 8, 11] {
             let calls = (0..).find(|after| ends_before(*after, power_cut, seed, appends, &act)).unwrap();
             assert!(calls >= at_least, "only {calls} calls: it did not do what it should");
         }
@@ -40,8 +48,18 @@ fn ends_before(
     life.model.durable = life.model.durable.max(store.marks().flushed.get());
     drop(store);
     life.restart(power_cut);
-    let again = life.start();
-    assert!(again.is_ok(), "seed {seed}, call {after}, power cut {power_cut}: {:?}\n{}", again.err(), life.story());
+    let told = |life: &Life, why| format!("seed {seed}, call {after}, power cut {power_cut}: {why}\n{}", life.story());
+    let again = life.start().unwrap_or_else(|why| panic!("{}", told(&life, why)));
+    // What a start has put right stays so, also when the log that tells of it is gone.
+    (0..6).for_each(|_| life.append(&again).unwrap());
+    life.close(&again).unwrap();
+    drop(again);
+    life.restart(power_cut);
+    let again = life.start().unwrap_or_else(|why| panic!("after a clean stop, {}", told(&life, why)));
+    again.delete_expired(ALL).unwrap();
+    drop(again);
+    life.restart(true);
+    life.start().unwrap_or_else(|why| panic!("after retention, {}", told(&life, why)));
     !crashed
 }
 
@@ -71,8 +89,7 @@ fn a_crash_at_every_call_of_a_truncation() {
 #[test]
 fn a_crash_at_every_call_of_retention() {
     crash_at_every_call(30, 20, |_, store| {
-        let all = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 3 };
-        store.delete_expired(all).map(drop).map_err(|error| error.to_string())
+        store.delete_expired(Retention { max_segments: 3, ..ALL }).map(drop).map_err(|error| error.to_string())
     });
 }
 
@@ -143,4 +160,42 @@ fn f18_starts_that_are_killed_go_on_from_proven_progress() {
     let log = store.max_phys() as u64;
     assert!(whole.disk.log_bytes_read() - before.1 >= log, "nothing was proven at first");
     assert!(log > 300_000 && read < 2 * log, "{read} bytes were read of a log of {log}");
+}
+
+/// A record is lost with what follows it, and nothing is put into the batch queue any more.
+#[test]
+fn a_batch_queue_that_a_start_shortened_is_durable_after_a_clean_stop() {
+    for seed in 0..100 {
+        let life = Life::new(seed);
+        let open = || Store::open(life.config.clone(), Arc::new(life.disk.clone()), clock_at(2_000_000)).unwrap();
+        let store = open();
+        let put = |topic, sys_flag| {
+            let mut batch = Batch::new();
+            let record = message(TOPICS[topic], 0, b"INNER_NUM\x012\x02", b"two");
+            batch.push(&NewRecord { sys_flag, ..record }).unwrap();
+            store.append(&mut batch).unwrap();
+            store.dispatch();
+            store.flush().unwrap();
+            batch.entries()[0].physical_offset
+        };
+        (0..8).for_each(|_| _ = put(BATCH_TOPIC, sys_flag::INNER_BATCH));
+        put(BATCH_TOPIC + 1, 0);
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        let lost = put(BATCH_TOPIC, sys_flag::INNER_BATCH);
+        // Into the next file.
+        (0..5).for_each(|_| _ = put(BATCH_TOPIC, sys_flag::INNER_BATCH));
+        store.flush_queues().unwrap();
+        drop(store);
+        let log = life.disk.open(&life.config.root.join("commitlog/00000000000000000000"), false).unwrap();
+        log.write_all_at(lost as u64, &[0; 8]).unwrap();
+        log.sync().unwrap();
+        life.disk.restart(false);
+        let store = open();
+        assert_eq!(store.max_phys(), lost);
+        store.close().unwrap();
+        drop(store);
+        life.disk.restart(true);
+        assert_eq!(open().max_offset(TOPICS[BATCH_TOPIC], 0), 16, "seed {seed}");
+    }
 }

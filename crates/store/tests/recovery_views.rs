@@ -237,7 +237,9 @@ fn f17_a_queue_that_is_cut_away_wholly_begins_at_0() {
 fn a_unit_with_a_size_below_zero_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&small(dir.path()));
-    (0..3).for_each(|number| drop(put(&store, "T", 0, b"", &[number])));
+    for number in 0..3 {
+        put(&store, "T", 0, b"", &[number]);
+    }
     store.close().unwrap();
     drop(store);
     write(&dir.path().join("consumequeue/T/0/00000000000000000000"), 20 + 8, &i32::MIN.to_be_bytes());

@@ -343,19 +343,18 @@ impl Life {
             let now_ms = self.clock.0.load(Ordering::SeqCst);
             stream.fill(&self.model, &mut self.number, SEGMENT, now_ms, &mut self.random);
         }
-        let length = 1 + self.random.below(stream.bytes.len() as u64) as usize;
-        let end = stream.at + length as i64;
+        let end = stream.cut(&mut self.random);
+        let length = (end - stream.at) as usize;
         self.tell(format!("receive {} to {end}", stream.at));
         match store.append_raw(stream.at, &stream.bytes[..length]) {
             Ok(found) => {
                 assert_eq!(found, end);
                 stream.bytes.drain(..length);
                 stream.at = end;
-                let anew = self.model.arrive(stream.arrived(end));
+                self.model.arrive(stream.arrived(end));
                 self.model.acked = end;
                 self.stream = Some(stream);
-                // Once it is dispatched, what was before is gone for good, as after a deletion.
-                if anew { self.flush(store) } else { Ok(()) }
+                Ok(())
             }
             Err(error) => {
                 if !error.is_disk_full() || store.failed().is_some() || self.disk.is_dead() {

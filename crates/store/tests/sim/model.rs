@@ -80,16 +80,14 @@ impl Model {
         self.queue(topic, queue_id, i64::MAX).last().map_or(0, |last| last.base + last.count)
     }
 
-    /// Records came from a master; true when a topic was made anew by one of them.
-    pub fn arrive(&mut self, records: Vec<Sent>) -> bool {
-        let floor = self.floor;
+    /// Records came from a master.
+    pub fn arrive(&mut self, records: Vec<Sent>) {
         for sent in records {
             if sent.base == 0 && self.next_offset(sent.topic, sent.queue_id) > 0 {
                 self.floor = sent.end;
             }
             self.log.push(sent);
         }
-        self.floor > floor
     }
 
     /// Every record from `end` on is gone for good.

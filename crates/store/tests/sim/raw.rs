@@ -55,6 +55,13 @@ impl Stream {
         }
     }
 
+    /// Where the next piece ends: a slave appends whole records and blanks.
+    pub fn cut(&self, random: &mut Random) -> i64 {
+        let number = random.below(self.incoming.len() as u64) as usize;
+        let behind_blank = self.incoming.get(number + 1).map(|next| next.at).filter(|_| random.below(4) == 0);
+        behind_blank.unwrap_or(self.incoming[number].end)
+    }
+
     /// Takes the records out that end at or before `end`.
     pub fn arrived(&mut self, end: i64) -> Vec<Sent> {
         let whole = self.incoming.partition_point(|sent| sent.end <= end);
