@@ -18,6 +18,7 @@ use crate::{
     dispatch::read_chunk,
     error::StoreError,
     index::Index,
+    inspect::{LogFiles, Scanner},
     queue::{Queue, Unit},
     store::Store,
     walk::{Stop, walk},
@@ -50,6 +51,7 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     if let Some(from) = from {
         plan.begin_at(store, from);
     }
+    let known_end = if clean { end_beyond(store, plan)? } else { None };
     disprove_from(store, plan.dispatch_from)?;
     if !clean {
         for queue in store.queues.all() {
@@ -64,14 +66,25 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         files_end = beyond,
         "recovering the commit log"
     );
-    let (mut end, lacking) = Scan::over(store, plan).run()?;
+    let (end, lacking) = Scan::over(store, plan).up_to(known_end).run()?;
     if let Some(from) = lacking {
         tracing::warn!(from, "consume queues are older than the log: the log is read again from there");
         plan.begin_at(store, from);
         disprove_from(store, plan.dispatch_from)?;
-        (end, _) = Scan::over(store, plan).run()?;
+        Scan::over(store, plan).up_to(Some(end)).run()?;
     }
     finish(store, end)
+}
+
+/// Where the log ends, when more than its last segment is read after a clean stop: then it is read for the units, and
+/// damage on the way is not the end.
+fn end_beyond(store: &Store, plan: Plan) -> Result<Option<i64>, StoreError> {
+    let scan_from = last_segment(store, |_, _| true);
+    if plan.scan_from >= scan_from {
+        return Ok(None);
+    }
+    let (end, _) = Scan::over(store, Plan { scan_from, ..plan }).without_dispatch().run()?;
+    Ok(Some(end))
 }
 
 /// The stop came while a topic was being deleted: units of its old records go now. Returns from where on its new
@@ -294,6 +307,9 @@ struct Scan<'a> {
     lacking: Option<i64>,
     /// The checkpoint says that this record and its predecessors are durable; 0 = it does not say.
     proven: i64,
+    /// Where the log ends, when that was found out before: damage on the way there is passed over.
+    known_end: Option<i64>,
+    dispatches: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -312,7 +328,17 @@ impl<'a> Scan<'a> {
             asked_to: 0,
             lacking: None,
             proven,
+            known_end: None,
+            dispatches: true,
         }
+    }
+
+    fn up_to(self, known_end: Option<i64>) -> Self {
+        Self { known_end, ..self }
+    }
+
+    fn without_dispatch(self) -> Self {
+        Self { dispatches: false, ..self }
     }
 
     /// Returns the end of the log, and from where on queues turned out to lack records.
@@ -323,6 +349,13 @@ impl<'a> Scan<'a> {
             let (end, segment_is_over) = self.segment(at)?;
             self.save_progress(end)?;
             let next = log.next_base(at);
+            if let Some(known_end) = self.known_end {
+                match self.beyond_damage(at, if segment_is_over { next } else { end }, known_end)? {
+                    Some(place) => at = place,
+                    None => return Ok((known_end, None)),
+                }
+                continue;
+            }
             let more = log.bases().contains(&next);
             let goes_on = || self.store.first_record_time(next).is_some() || self.begins_with_blank(next);
             if !segment_is_over || !more || !goes_on() {
@@ -332,6 +365,20 @@ impl<'a> Scan<'a> {
             }
             at = next;
         }
+    }
+
+    /// Where to read on when the end is known and `from` to `read_to` was read.
+    fn beyond_damage(&self, from: i64, read_to: i64, known_end: i64) -> Result<Option<i64>, StoreError> {
+        let begins_well = || self.store.is_record(read_to) || self.begins_with_blank(read_to);
+        if read_to >= known_end || (read_to > from && begins_well()) {
+            return Ok((read_to < known_end).then_some(read_to));
+        }
+        let (disk, log) = (self.store.disk.clone(), &self.store.log);
+        let files = LogFiles::load(disk, log.dir().to_path_buf(), Some(log.segment_size() as u64))?;
+        let mut scanner = Scanner::new(&files, read_to);
+        let next = scanner.resync()?.then_some(scanner.at).filter(|next| *next < known_end);
+        tracing::error!(offset = read_to, next, "a record is damaged: it gets no unit; see tandem store verify");
+        Ok(next)
     }
 
     /// What was not durable may be lost. A whole record that was durable and lies behind the end tells of damage.
@@ -398,13 +445,13 @@ impl<'a> Scan<'a> {
     fn chunk(&mut self, at: i64) -> Result<(i64, Stop), StoreError> {
         let views = self.store.views();
         let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
-        let (store, lacking) = (self.store, &mut self.lacking);
+        let (store, dispatches, lacking) = (self.store, self.dispatches, &mut self.lacking);
         let mut result = Ok(());
         builder.arrivals.clear();
         let (next, stop) = walk(&self.buf, at, self.store.config.verify(), |record| {
             if record.physical_offset() < from {
                 *lacking = lacking.iter().copied().chain(lacking_from(store, record)).min();
-            } else if result.is_ok() {
+            } else if result.is_ok() && dispatches {
                 result = builder.add(&views, record);
             }
         });

@@ -5,7 +5,7 @@ mod common;
 use std::{os::unix::fs::FileExt, sync::Arc};
 
 use common::{bodies, clock_at, files::*, open, put, small};
-use store::{RealDisk, Store, StoreConfig, StoreError};
+use store::{EveryMessage, RealDisk, Store, StoreConfig, StoreError};
 
 #[test]
 fn a_torn_last_record_at_every_byte() {
@@ -206,6 +206,31 @@ fn damage_below_the_proven_place_costs_one_message() {
         assert!((0..60).all(|number| number == 3 || store.read_record(places[number]).is_some()));
         let store = open_again(store, &config);
         assert_eq!(put(&store, "T", 1, b"", b"").0, store.max_offset("T", 1) - 1);
+    }
+}
+
+#[test]
+fn damage_that_a_clean_start_meets_costs_one_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let places = proven(dir.path());
+    open(&config).close().unwrap();
+    // As Java 5.3 leaves it: nothing tells what was durable.
+    write(&dir.path().join("checkpoint"), 40, &[0; 24]);
+    let base = places[3] / 4096 * 4096;
+    write(&segment(dir.path(), base), (places[3] - base) as u64, &[7; 50]);
+    // All units from that record on are lost.
+    let queue = dir.path().join("consumequeue/T/0");
+    write(&queue.join("00000000000000000000"), 3 * 20, &[0; 140]);
+    (1..6).for_each(|file| std::fs::remove_file(queue.join(format!("{:020}", file * 200))).unwrap());
+    let mut store = open(&config);
+    for _ in 0..2 {
+        let first =
+            |number| store.get_messages("T", 0, number, 1, &EveryMessage).places.first().map(|(_, place)| *place);
+        let found = (0..60).filter(|number| first(*number) == Some(*number));
+        assert_eq!(found.collect::<Vec<_>>(), (0..60).filter(|number| *number != 3).collect::<Vec<_>>());
+        assert_eq!(store.max_offset("T", 0), 60);
+        store = open_again(store, &config);
     }
 }
 

@@ -240,7 +240,7 @@ pub fn check(disk: &MemoryDisk) {
     let at = batch.entries()[0].physical_offset;
     store.close().unwrap();
     drop(store);
-    let store = open(disk).expect("what was closed opens");
+    let store = Store::open(config(), Arc::new(disk.clone()), Arc::new(Still)).expect("what was closed opens");
     assert!(store.read_record(at).is_some_and(|bytes| RecordView::layout(&bytes).unwrap().body() == b"new"));
 }
 

@@ -12,6 +12,8 @@ mod select;
 mod verify;
 mod view;
 
+pub(crate) use log::{LogFiles, Scanner};
+
 pub use facts::{ConfigFacts, ConfigState, Facts, IndexFacts, QueueFacts, inspect};
 pub use recovery::{QueueChange, Recovery};
 pub use select::{Reader, Selection, read, read_one};

@@ -130,10 +130,15 @@ impl Model {
         let marks = store.marks();
         let found = (marks.appended.get(), marks.flushed.get(), marks.dispatched.get());
         demand!(found == (end, end, end), "marks {found:?}");
-        if let Err(why) = self.check(store) {
-            let Some((topic, at)) = self.maybe_hidden else { return Err(why) };
-            self.hidden[topic] = at.min(end);
-            self.check(store).map_err(|deleted| format!("{why}; were {topic} deleted: {deleted}"))?;
+        if let Some((topic, at)) = self.maybe_hidden {
+            // Where both would do, it may be deleted all the same: then an index that is made anew lacks its keys.
+            let before = std::mem::replace(&mut self.hidden[topic], at.min(end));
+            if let Err(deleted) = self.check(store) {
+                self.hidden[topic] = before;
+                self.check(store).map_err(|why| format!("{why}; were {topic} deleted: {deleted}"))?;
+            }
+        } else {
+            self.check(store)?;
         }
         self.maybe_hidden = None;
         self.settle(end);
