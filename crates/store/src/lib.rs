@@ -14,6 +14,7 @@ mod deleted;
 mod disk;
 mod dispatch;
 mod error;
+mod file_sizes;
 mod forecast;
 mod get;
 mod handles;
