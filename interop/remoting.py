@@ -8,6 +8,7 @@ import struct
 from compare import parse_json, tables
 
 QUERY, UPDATE_TOPIC, ALL_TOPICS, GET_CONFIG, RUNTIME, BY_TIME, MAX_OFFSET, ALL_OFFSETS, ALL_DELAYS = 12, 17, 21, 26, 28, 29, 30, 43, 45
+QUERY_PROGRESS, UPDATE_PROGRESS, SEND_BACK = 14, 15, 36
 NOT_FOUND = 22
 ROUTE, CLUSTER, UPDATE_GROUP, ALL_GROUPS, HA_STATUS = 105, 106, 200, 201, 907
 _numbers = itertools.count(1)
@@ -63,9 +64,9 @@ def ask(address, code, fields=None):
     return parse_json(body) if body else {}
 
 
-def create_topic(address, topic, queues):
+def create_topic(address, topic, queues, **more):
     call(address, UPDATE_TOPIC, {"topic": topic, "defaultTopic": "TBW102", "readQueueNums": queues, "writeQueueNums": queues,
-                                 "perm": 6, "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false"})
+                                 "perm": 6, "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false", **more})
 
 
 def create_group(address, group, **fields):
@@ -110,6 +111,20 @@ def progress(address, topic, group):
     """{queue: offset} of a group, as the broker would hand it to its slave."""
     table = ask(address, ALL_OFFSETS).get("offsetTable") or {}
     return {int(q): o for q, o in table.get(f"{topic}@{group}", {}).items()}
+
+
+def commit(address, topic, queue, group, offset):
+    call(address, UPDATE_PROGRESS, {"consumerGroup": group, "topic": topic, "queueId": queue, "commitOffset": offset})
+
+
+def committed(address, topic, queue, group):
+    return int(call(address, QUERY_PROGRESS, {"consumerGroup": group, "topic": topic, "queueId": queue})[0]["offset"])
+
+
+def send_back(address, group, message):
+    """What a consumer does with a message (a line of Load) that it could not take; it comes again after the shortest delay."""
+    call(address, SEND_BACK, {"offset": int(message["offsetMsgId"][16:], 16), "group": group, "delayLevel": 1, "originMsgId": message["msgId"],
+                              "originTopic": message["topic"], "unitMode": "false", "maxReconsumeTimes": 16})
 
 
 def slaves(address):
