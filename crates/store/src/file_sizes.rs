@@ -1,7 +1,7 @@
 //! Segment sizes as the files of a store have them. A store keeps the sizes it was made with, whatever the configuration has
 //! become; two figures are named then. It reads directories and index headers, no unit and no record.
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
 use crate::{
     disk::{Disk, File, list_sorted},
@@ -19,7 +19,6 @@ const DEFAULT: Geometry = Geometry { slots: 5_000_000, max_index: 20_000_000 };
 /// the first.
 pub(crate) fn of_queues(disk: &dyn Disk, dir: &Path, shape: &Shape, clean: bool) -> Result<u64, StoreError> {
     let configured = shape.segment;
-    let mut short = Vec::new();
     for topic in list_sorted(disk, dir).at("list", dir)?.into_iter().filter(|entry| entry.is_dir) {
         let topic_dir = dir.join(&topic.name);
         for queue in list_sorted(disk, &topic_dir).at("list", &topic_dir)?.into_iter().filter(|entry| entry.is_dir) {
@@ -31,15 +30,10 @@ pub(crate) fn of_queues(disk: &dyn Disk, dir: &Path, shape: &Shape, clean: bool)
             if size != configured {
                 return Ok(told(dir, size, shape));
             }
-            short.extend(found.iter().filter(|file| file.base == 0).map(|file| file.len));
         }
     }
-    // After a kill one short file may be what a power loss left of it; several that are equal are not.
-    let sizes: HashSet<u64> = short.iter().copied().filter(|len| len.is_multiple_of(shape.unit as u64)).collect();
-    match sizes.iter().next() {
-        Some(size) if sizes.len() == 1 && short.len() > 1 && *size > 0 => Ok(told(dir, *size, shape)),
-        _ => Ok(configured),
-    }
+    // What a power loss left of them tells nothing: they are extended.
+    Ok(configured)
 }
 
 fn told(dir: &Path, size: u64, shape: &Shape) -> u64 {
