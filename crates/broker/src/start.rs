@@ -212,6 +212,8 @@ fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, Start
         max_filter_message_size: config.max_filter_message_size.max(20) as u64,
         offset_check_in_slave: config.offset_check_in_slave,
         batch_queue_segment_size: config.mapper_file_size_batch_consume_queue,
+        queue_ext: config.enable_consume_queue_ext,
+        queue_ext_segment_size: config.mapped_file_size_consume_queue_ext,
         append_prop_crc: config.enabled_append_prop_crc,
         force_verify_prop_crc: config.force_verify_prop_crc,
         enable_lmq: config.enable_lmq,

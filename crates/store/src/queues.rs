@@ -42,7 +42,7 @@ impl Queues {
     pub(crate) fn load(config: &StoreConfig, disk: Arc<dyn Disk>, clean: bool) -> Result<Self, StoreError> {
         let handles = Handles::new(config.max_open_queue_files);
         let queues = Self {
-            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean }),
+            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean, ext: config.ext() }),
             root: config.root.clone(),
             segment_size: OnceLock::new(),
             batch_segment_size: OnceLock::new(),
@@ -166,7 +166,7 @@ impl Queues {
 
     /// Deletes the files of a queue that was taken out, and its directories if nothing is left in them.
     pub(crate) fn delete_files(&self, queue: &Queue) -> Result<(), StoreError> {
-        queue.units().clear()?;
+        queue.clear()?;
         let disk = &*self.context.disk;
         let dir = queue.units().dir();
         for dir in dir.ancestors().take(2).filter(|dir| disk.exists(dir)) {
@@ -214,7 +214,7 @@ impl Queues {
             if queue.deleted.load(SeqCst) {
                 continue;
             }
-            if let Err(error) = queue.units().sync() {
+            if let Err(error) = queue.sync() {
                 // Its topic may have been deleted meanwhile, and its files with it.
                 if !queue.deleted.load(SeqCst) {
                     return Err(error);

@@ -242,7 +242,9 @@ fn another_size_of_queue_and_index_files_is_taken_from_them() {
         let config = with_batches(dir.path());
         let store = open(&config);
         fill(&store, "T", 60);
-        (0..30).for_each(|_| drop(put(&store, "B", 0, b"", b"single")));
+        for _ in 0..30 {
+            put(&store, "B", 0, b"", b"single");
+        }
         put(&store, "Short", 0, b"", b"in one file");
         let want = [0, 1].map(|queue_id| bodies(&store, "T", queue_id));
         if clean {
@@ -272,13 +274,17 @@ fn the_only_file_of_a_row_tells_its_size() {
         let dir = tempfile::tempdir().unwrap();
         let config = small(dir.path());
         let store = open(&config);
-        (0..3).for_each(|number| drop(put(&store, "T", 0, b"", &[number])));
+        for number in 0..3 {
+            put(&store, "T", 0, b"", &[number]);
+        }
         if clean {
             store.close().unwrap();
         }
         drop(store);
         let store = open(&StoreConfig { queue_segment_size: size, ..config });
-        (3..25).for_each(|number| drop(put(&store, "T", 0, b"", &[number])));
+        for number in 3..25 {
+            put(&store, "T", 0, b"", &[number]);
+        }
         assert_eq!(bodies(&store, "T", 0).len(), 25);
         store.close().unwrap();
         let files = std::fs::read_dir(dir.path().join("consumequeue/T/0")).unwrap();

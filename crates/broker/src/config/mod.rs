@@ -112,6 +112,8 @@ broker_config! {
     "storeType" store_type: String = "default".into();
     "mappedFileSizeCommitLog" mapped_file_size_commit_log: u64 = 1 << 30;
     "mappedFileSizeConsumeQueue" mapped_file_size_consume_queue: u64 = 6_000_000;
+    "enableConsumeQueueExt" enable_consume_queue_ext: bool = false;
+    "mappedFileSizeConsumeQueueExt" mapped_file_size_consume_queue_ext: u64 = 48 << 20;
     /// The spelling is upstream's.
     "mapperFileSizeBatchConsumeQueue" mapper_file_size_batch_consume_queue: u64 = 13_800_000;
     "enabledAppendPropCRC" enabled_append_prop_crc: bool = false;
@@ -299,6 +301,10 @@ impl BrokerConfig {
         if !(46..=(1 << 31)).contains(&self.mapper_file_size_batch_consume_queue) {
             let value = self.mapper_file_size_batch_consume_queue;
             return refuse("mapperFileSizeBatchConsumeQueue", value, "46 bytes to 2 GiB");
+        }
+        if !(1024..=(1 << 31)).contains(&self.mapped_file_size_consume_queue_ext) {
+            let value = self.mapped_file_size_consume_queue_ext;
+            return refuse("mappedFileSizeConsumeQueueExt", value, "1024 bytes to 2 GiB");
         }
         if self.in_sync_replicas < 1 {
             return Err(ConfigError::Value {
