@@ -30,7 +30,7 @@ pub struct StoreConfig {
     pub max_message_size: u64,
     /// `messageIndexEnable`.
     pub index_enabled: bool,
-    /// Adds an index entry for tags as Java 5.4 and later do. Older brokers ignore it.
+    /// Adds an index entry for tags as Java 5.4 and later do. Older brokers pass over it.
     pub index_tags: bool,
     /// `maxHashSlotNum`.
     pub max_hash_slots: u32,

@@ -116,8 +116,7 @@ fn a_kill_a_start_and_a_truncation_leave_one_unit_a_message() {
     fill_tagged(&store, 60);
     assert_eq!((of_tag_b(&store), bodies(&store, "T", 0).len()), (60, 120));
     let store = open_again(store, &config);
-    let same = |(a, b): (&(String, Vec<u8>), &(String, Vec<u8>))| a == b;
-    assert!(ext_bytes(dir.path()).iter().zip(&before).all(same));
+    assert_eq!(ext_bytes(dir.path())[..2], before[..2]);
     // The queue is built from nothing: it gets addresses of its own.
     drop(store);
     std::fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
