@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use remoting::{TlsError, TlsSettings};
 use value::Value;
 pub use value::{BrokerRole, FlushDiskType};
-use wire::{body::MessageRequestMode, properties};
+use wire::{address, body::MessageRequestMode, properties};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -344,12 +344,12 @@ impl BrokerConfig {
 
     /// `brokerIP1:listenPort`, what clients are told.
     pub fn broker_addr(&self) -> String {
-        format!("{}:{}", self.broker_ip1, self.listen_port)
+        address::join(&self.broker_ip1, self.listen_port)
     }
 
     /// `brokerIP2:haListenPort`, what slaves are told.
     pub fn ha_addr(&self) -> String {
-        format!("{}:{}", self.broker_ip2, self.ha_listen_port)
+        address::join(&self.broker_ip2, self.ha_listen_port)
     }
 
     /// True for both kinds of master.
@@ -384,13 +384,14 @@ fn home_store() -> String {
 
 /// The address of the interface that leads outside; the loopback address where there is none.
 pub fn local_address() -> String {
-    let probe = || -> std::io::Result<std::net::IpAddr> {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    let probe = |any: &str, outside: &str| -> std::io::Result<std::net::IpAddr> {
+        let socket = std::net::UdpSocket::bind(any)?;
         // Connecting a datagram socket sends nothing; it only chooses a source address.
-        socket.connect("192.0.2.1:9")?;
+        socket.connect(outside)?;
         Ok(socket.local_addr()?.ip())
     };
-    probe().map_or_else(|_| "127.0.0.1".into(), |ip| ip.to_string())
+    let found = probe("0.0.0.0:0", "192.0.2.1:9").or_else(|_| probe("[::]:0", "[2001:db8::1]:9"));
+    found.map_or_else(|_| "127.0.0.1".into(), |ip| ip.to_string())
 }
 
 #[cfg(test)]
