@@ -1,7 +1,8 @@
 """What a store can hold besides plain messages, handed from Java to us and back: inner batches in batch queues, light queues and
-their progress, records with the CRC property, records whose topic is too long for the first version."""
+their progress, extensions of queue units, records with IPv6 hosts and with the CRC property, records whose topic is too long for the first version."""
 import os
 import signal
+import socket
 import struct
 import subprocess
 import zlib
@@ -13,8 +14,10 @@ from compare import MESSAGE_V2, Log, parse_json
 from rig import SERVERS, TANDEM, Failure, until
 from tests import QUEUES, of_kind, test, topics
 
-KEYS = {"enabledAppendPropCRC": "true", "forceVerifyPropCRC": "true", "enableLmq": "true", "enableMultiDispatch": "true"}
-KINDS = ("sync", "batch", "light", "inner")
+KEYS = {"enabledAppendPropCRC": "true", "forceVerifyPropCRC": "true", "enableLmq": "true", "enableMultiDispatch": "true",
+        "enableConsumeQueueExt": "true", "mappedFileSizeConsumeQueueExt": 4096}
+IPV6 = {"brokerIP1": "[::1]", "brokerIP2": "[::1]", "bindAddress": "::"}
+KINDS = ("sync", "batch", "tags", "light", "inner")
 LIGHT = {"%LMQ%it-all": 1, "%LMQ%it-half": 2}        # light queue: it gets every nth message
 LIGHT_GROUP, LONG_GROUP = "%LMQ%it-group", "It-" + "long-" * 40
 RETRY = f"%RETRY%{LONG_GROUP}"
@@ -26,9 +29,11 @@ INSTANTS = 6
 def formats(rig, version):
     """Java writes, we serve and write on, Java again, after clean stops and kills: all say the same of all of it."""
     ns = rig.namesrv(version)
-    broker = rig.broker(version, ns, "broker", **KEYS)
+    hosts = IPV6 if version == SERVERS[0] and has_ipv6() else {}
+    rig.note("hosts of IPv6" if hosts else "hosts of IPv4")
+    broker = rig.broker(version, ns, "broker", **KEYS, **hosts)
     remoting.create_topic(broker.address, "It-inner", QUEUES, attributes="+queue.type=BatchCQ")
-    topics(ns, broker, "sync", "batch", "light")
+    topics(ns, broker, "sync", "batch", "tags", "light")
     until("It-inner has a route", lambda: remoting.route(ns.address, "It-inner")[0] == QUEUES)
     remoting.create_group(broker.address, LONG_GROUP)
     history = History(rig, ns, broker)
@@ -60,6 +65,7 @@ class History:
         verify.queues_are_whole([m for m in self.pulled if m["topic"] != "It-inner"], who)
         verify.where_acknowledged(self.sent, self.pulled, who)
         self.light_queues_have_theirs(who)
+        self.tags_are_told_apart(who)
         self.progress = len(of_kind(self.sent, "light")) - turn
         remoting.commit(self.broker.address, "%LMQ%it-all", 0, LIGHT_GROUP, self.progress)
         self.questions = list(by_time(self.pulled)), list(by_key(self.sent))
@@ -81,8 +87,18 @@ class History:
             if have != want:
                 raise Failure(f"{who}: {queue} has {len(have)} messages, not the {len(want)} that were sent to it in their order")
 
+    def tags_are_told_apart(self, who):
+        """The broker leaves out by itself what has other tags, by what the units say of it."""
+        for tag in ("TagB", "TagD"):
+            for queue in range(QUEUES):
+                want = [m["physical"] for m in self.pulled if m["type"] == "message" and m["topic"] == "It-tags" and m["queue"] == queue and m["tag"] == tag]
+                have = remoting.pull(self.broker.address, "It-tags", queue, tag)
+                if have != want:
+                    raise Failure(f"{who}: It-tags/{queue} gives {len(have)} messages with {tag}, there are {len(want)}")
+
     def is_as_before(self, who):
         again = self.pull("pull-again")
+        self.tags_are_told_apart(who)
         now, before = (fixed(lines) for lines in (again, self.pulled))
         gone = [m for m in self.pulled if m["type"] == "message" and m not in again]
         if now != before or gone:
@@ -108,6 +124,8 @@ class History:
             until("the progress of the light queue is on disk", self.progress_on_disk, 30)
         self.broker.process.end(how)
         second = check_crcs(self.broker.store)
+        if not os.listdir(f"{self.broker.store}/consumequeue_ext/It-tags/0"):
+            raise Failure("the queues have no extension")
         if second < SENT_BACK:
             raise Failure(f"the log has {second} records of the second version: the test does not see any")
         if self.rig.ours == TANDEM:
@@ -122,6 +140,15 @@ class History:
             return False
         with open(path, encoding="utf-8") as f:
             return (parse_json(f.read()).get("lmqOffsetTable") or {}).get(f"%LMQ%it-all@{LIGHT_GROUP}") == self.progress
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
 
 
 def fixed(lines):
