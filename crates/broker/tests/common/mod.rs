@@ -77,9 +77,12 @@ impl Node {
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
         all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let mut node = Self { running: None, addr: String::new(), port, root, keys: all, disk };
+        let mut node = Self { running: None, addr: format!("127.0.0.1:{port}"), port, root, keys: all, disk };
         node.again().await;
-        node.addr = node.broker().config().broker_addr();
+        let config = node.broker().config();
+        if config.broker_ip1.contains(':') {
+            node.addr = config.broker_addr();
+        }
         node
     }
 
