@@ -19,7 +19,7 @@ OLD = "4.9.7"                               # the server too, where stores of ol
 OTHERS = ("go", "node")                     # clients of other languages; they stand where a version of Java's may stand
 TANDEM = "tandem"
 CLUSTER = "DefaultCluster"
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 OPENS = ["--add-exports=java.base/sun.nio.ch=ALL-UNNAMED"] + [
     f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in ("sun.nio.ch", "java.nio", "jdk.internal.ref", "java.lang", "java.util", "java.math")]
