@@ -22,7 +22,7 @@ class Refused(Exception):
         self.code, self.fields = code, fields or {}
 
 
-def call(address, code, fields=None, body=b"", timeout=5.0):
+def call(address, code, fields=None, body=b"", timeout=15.0):
     """Sends one request, returns (fields of the answer, body)."""
     header = json.dumps({"code": code, "extFields": {k: str(v) for k, v in (fields or {}).items()}, "flag": 0, "language": "JAVA",
                          "opaque": next(_numbers), "serializeTypeCurrentRPC": "JSON", "version": 479}).encode()
