@@ -8,7 +8,8 @@ import struct
 from compare import parse_json, tables
 
 QUERY, UPDATE_TOPIC, ALL_TOPICS, GET_CONFIG, RUNTIME, BY_TIME, MAX_OFFSET, ALL_OFFSETS, ALL_DELAYS = 12, 17, 21, 26, 28, 29, 30, 43, 45
-NOT_FOUND = 22
+PULL, QUERY_PROGRESS, UPDATE_PROGRESS, SEND_BACK = 11, 14, 15, 36
+NOT_FOUND, NOTHING, NOTHING_OF_THAT_TAG = 22, 19, 20
 ROUTE, CLUSTER, UPDATE_GROUP, ALL_GROUPS, HA_STATUS = 105, 106, 200, 201, 907
 _numbers = itertools.count(1)
 
@@ -16,12 +17,12 @@ _numbers = itertools.count(1)
 class Refused(Exception):
     """An answer with a code other than 0."""
 
-    def __init__(self, text, code):
+    def __init__(self, text, code, fields=None):
         super().__init__(text)
-        self.code = code
+        self.code, self.fields = code, fields or {}
 
 
-def call(address, code, fields=None, body=b"", timeout=5.0):
+def call(address, code, fields=None, body=b"", timeout=15.0):
     """Sends one request, returns (fields of the answer, body)."""
     header = json.dumps({"code": code, "extFields": {k: str(v) for k, v in (fields or {}).items()}, "flag": 0, "language": "JAVA",
                          "opaque": next(_numbers), "serializeTypeCurrentRPC": "JSON", "version": 479}).encode()
@@ -33,7 +34,7 @@ def call(address, code, fields=None, body=b"", timeout=5.0):
     header_length = struct.unpack(">i", frame[:4])[0] & 0xFFFFFF
     answer = parse_json(frame[4:4 + header_length])
     if answer["code"] != 0:
-        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}", answer["code"])
+        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}", answer["code"], answer.get("extFields"))
     return answer.get("extFields") or {}, frame[4 + header_length:]
 
 
@@ -63,9 +64,9 @@ def ask(address, code, fields=None):
     return parse_json(body) if body else {}
 
 
-def create_topic(address, topic, queues):
+def create_topic(address, topic, queues, **more):
     call(address, UPDATE_TOPIC, {"topic": topic, "defaultTopic": "TBW102", "readQueueNums": queues, "writeQueueNums": queues,
-                                 "perm": 6, "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false"})
+                                 "perm": 6, "topicFilterType": "SINGLE_TAG", "topicSysFlag": 0, "order": "false", **more})
 
 
 def create_group(address, group, **fields):
@@ -99,17 +100,54 @@ def query(address, topic, key, unique):
         if e.code != NOT_FOUND:
             raise
         return []
-    found, at = [], 0
-    while at < len(body):
-        found += struct.unpack_from(">q", body, at + 28)
-        at += struct.unpack_from(">i", body, at)[0]
-    return found
+    return physical_offsets(body)
 
 
 def progress(address, topic, group):
     """{queue: offset} of a group, as the broker would hand it to its slave."""
     table = ask(address, ALL_OFFSETS).get("offsetTable") or {}
     return {int(q): o for q, o in table.get(f"{topic}@{group}", {}).items()}
+
+
+def pull(address, topic, queue, tag):
+    """The physical offsets of the messages of a queue that a broker gives to whoever wants one tag."""
+    found, at, end = [], 0, max_offset(address, topic, queue)
+    while at < end:
+        fields = {"consumerGroup": "TOOLS_CONSUMER", "topic": topic, "queueId": queue, "queueOffset": at, "maxMsgNums": 32, "sysFlag": 4, "commitOffset": 0,
+                  "suspendTimeoutMillis": 0, "subscription": tag, "subVersion": 0, "expressionType": "TAG"}
+        try:
+            answer, body = call(address, PULL, fields)
+        except Refused as e:
+            if e.code not in (NOTHING, NOTHING_OF_THAT_TAG):
+                raise
+            answer, body = e.fields, b""
+        found += physical_offsets(body)
+        if int(answer["nextBeginOffset"]) <= at:
+            raise Refused(f"{address} does not go on from {at} of {topic}/{queue}", 0)
+        at = int(answer["nextBeginOffset"])
+    return found
+
+
+def physical_offsets(records):
+    found, at = [], 0
+    while at < len(records):
+        found += struct.unpack_from(">q", records, at + 28)
+        at += struct.unpack_from(">i", records, at)[0]
+    return found
+
+
+def commit(address, topic, queue, group, offset):
+    call(address, UPDATE_PROGRESS, {"consumerGroup": group, "topic": topic, "queueId": queue, "commitOffset": offset})
+
+
+def committed(address, topic, queue, group):
+    return int(call(address, QUERY_PROGRESS, {"consumerGroup": group, "topic": topic, "queueId": queue})[0]["offset"])
+
+
+def send_back(address, group, message):
+    """What a consumer does with a message (a line of Load) that it could not take; it comes again after the shortest delay."""
+    call(address, SEND_BACK, {"offset": int(message["offsetMsgId"][-16:], 16), "group": group, "delayLevel": 1, "originMsgId": message["msgId"],
+                              "originTopic": message["topic"], "unitMode": "false", "maxReconsumeTimes": 16})
 
 
 def slaves(address):

@@ -19,7 +19,7 @@ OLD = "4.9.7"                               # the server too, where stores of ol
 OTHERS = ("go", "node")                     # clients of other languages; they stand where a version of Java's may stand
 TANDEM = "tandem"
 CLUSTER = "DefaultCluster"
-READY_SECONDS = 60
+READY_SECONDS = 120
 
 OPENS = ["--add-exports=java.base/sun.nio.ch=ALL-UNNAMED"] + [
     f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in ("sun.nio.ch", "java.nio", "jdk.internal.ref", "java.lang", "java.util", "java.math")]
@@ -91,7 +91,7 @@ def fetch(version):
         if done.returncode:
             raise NotReady(f"Maven cannot fetch RocketMQ {version}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         open(f"{lib(version)}/.complete", "w").close()
-    sources = [f"{ROOT}/interop/java/{n}.java" for n in ("Common", "Load", "Drain", "Pull", "Ask") + (("Admin",) if server else ())]
+    sources = [f"{ROOT}/interop/java/{n}.java" for n in ("Common", "Load", "Drain", "Pull", "Ask") + (("Admin", "Unpack") if server else ())]
     stamp = f"{classes(version)}/.complete"
     if not os.path.exists(stamp) or os.path.getmtime(stamp) < max(map(os.path.getmtime, sources)):
         done = subprocess.run(["javac", "-nowarn", "-Xlint:none", "-cp", f"{lib(version)}/*", "-d", classes(version)] + sources,
@@ -280,14 +280,15 @@ class Rig:
         port = self.port()
         return Server(self, kind, name, "namesrv", {"listenPort": port}, f"127.0.0.1:{port}").start()
 
-    def broker(self, kind, ns, name, group="broker-a", id=0, role=None, **more):
+    def broker(self, kind, ns, name, group="broker-a", id=0, role=None, start=True, **more):
         port = self.port()
         config = {"brokerClusterName": CLUSTER, "brokerName": group, "brokerId": id, "brokerRole": role or ("SLAVE" if id else "ASYNC_MASTER"),
                   "listenPort": port, "haListenPort": port + 1, "namesrvAddr": ns.address, "brokerIP1": "127.0.0.1", "brokerIP2": "127.0.0.1",
                   "storePathRootDir": f"{self.folder}/{name}/store", "storePathCommitLog": f"{self.folder}/{name}/store/commitlog",
                   "flushDiskType": "ASYNC_FLUSH", "deleteWhen": "04", "fileReservedTime": 72, "diskMaxUsedSpaceRatio": 95,
                   "messageDelayLevel": DELAYS, **SIZES, **PATIENCE, **more}
-        return Server(self, kind, name, "broker", config, f"127.0.0.1:{port}").start()
+        server = Server(self, kind, name, "broker", config, f"127.0.0.1:{port}")
+        return server.start() if start else server
 
     def program(self, version, main, *args, name=None):
         """Starts one of the programs of interop/java with the client of `version`, or the same of another language."""

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import rig
 import handover                                         # noqa: F401: registers its tests
+import formats                                          # noqa: F401: registers its tests
+import golden                                           # noqa: F401: registers its tests
 import timers                                           # noqa: F401: registers its test
 from tests import TESTS
 

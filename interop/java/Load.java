@@ -18,9 +18,11 @@ import org.apache.rocketmq.common.message.MessageAccessor;
  *
  *   Load --ns HOST:PORT --out FILE [--seed 1] [--sizes small|mixed] [--seconds 0] [--compress true] [--stop FILE] KIND=COUNT...
  *
- * Kinds: sync, async, oneway, batch, orderly, tags, delay, timer, late, broadcast, retry; the topic of a kind is "It-KIND".
+ * Kinds: sync, async, oneway, batch, orderly, tags, delay, timer, late, broadcast, retry, inner, light; the topic of a kind is
+ * "It-KIND". "inner" sends batches and single messages to a topic of batch queues, "light" to light queues as well: all to
+ * %LMQ%it-all, every second one to %LMQ%it-half.
  * "KIND:SUFFIX=COUNT" sends a second lot of a kind to the same topic with keys of its own.
- * A timer message is due at any time within --longest seconds (40).
+ * "--topic-KIND TOPIC" sends a kind elsewhere. A timer message is due at any time within --longest seconds (40).
  * --seconds spreads every kind over at least that time. With --stop a kind goes on until FILE exists.
  * One line a message: kind, topic, key, tag, size, crc, status (SEND_OK ..., ONEWAY, or the error), and of an
  * acknowledged one msgId, offsetMsgId, queue, offset.
@@ -71,7 +73,7 @@ public final class Load {
         Lot(String lot, int count) {
             this.kind = lot.split(":")[0];
             this.name = lot.replace(":", "-");
-            this.topic = "It-" + kind;
+            this.topic = options.getOrDefault("topic-" + kind, "It-" + kind);
             this.count = count;
             this.random = new Random(Long.parseLong(options.getOrDefault("seed", "1")) * 1000003 + lot.hashCode());
         }
@@ -84,6 +86,7 @@ public final class Load {
                         case "async": async(message()); break;
                         case "oneway": oneway(message()); break;
                         case "batch": batch(); break;
+                        case "inner": if (random.nextInt(4) == 0) sync(message()); else batch(); break;
                         case "orderly": orderly(message()); break;
                         default: sync(message());
                     }
@@ -114,6 +117,7 @@ public final class Load {
             switch (kind) {
                 case "tags": m.setTags("Tag" + (char) ('A' + i % 5)); break;
                 case "delay": m.setDelayTimeLevel(1 + i % 4); break;
+                case "light": MessageAccessor.putProperty(m, "INNER_MULTI_DISPATCH", "%LMQ%it-all" + (i % 2 == 0 ? ",%LMQ%it-half" : "")); break;
                 case "late": m.setDelayTimeLevel(14 + i % 3); break;
                 case "timer":
                     long due = System.currentTimeMillis() + 1 + random.nextInt(Integer.parseInt(options.getOrDefault("longest", "40")) * 1000);
@@ -201,7 +205,8 @@ public final class Load {
                 SendResult result = producer.send(list);
                 String[] ids = result.getMsgId().split(","), offsetIds = result.getOffsetMsgId().split(",");
                 for (int i = 0; i < list.size(); i++) {
-                    line(list.get(i), result.getSendStatus().name(), ids[i], offsetIds[i], result.getMessageQueue().getQueueId(), result.getQueueOffset() + i);
+                    int id = kind.equals("inner") ? 0 : i;      // one record, one id
+                    line(list.get(i), result.getSendStatus().name(), ids[id], offsetIds[id], result.getMessageQueue().getQueueId(), result.getQueueOffset() + i);
                 }
             } catch (Exception e) {
                 for (Message m : list) failed(m, e);

@@ -1,9 +1,11 @@
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageDecoder;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.remoting.RemotingClient;
@@ -16,12 +18,15 @@ import org.apache.rocketmq.remoting.protocol.RemotingCommand;
  *
  *   Pull --broker HOST:PORT --out FILE TOPIC/QUEUES...
  *
+ * A message of a batch queue is told with its own key and queue offset, one of a light queue with its offset there.
  * Lines: type "message" with topic, queue, offset, physical, key, tag, size, crc, store, times, msgId, realTopic; type "queue" with
  * topic, queue, min, max, earliest; type "time" with topic, queue, time, offset: the answers of the broker to offset-by-time.
  */
 public final class Pull {
     static final int PULL = 11, BY_TIME = 29, MAX = 30, MIN = 31, EARLIEST = 32;
     static final int OK = 0, RETRY_AT_ONCE = 20;
+    static final int INNER_BATCH = 0x80;
+    static final String LIGHT = "%LMQ%";
     static RemotingClient client;
     static String broker;
     static Common.Lines out;
@@ -65,17 +70,31 @@ public final class Pull {
         return messages;
     }
 
-    static int messages(byte[] body, String topic, List<Long> times) {
+    static int messages(byte[] body, String topic, List<Long> times) throws Exception {
         int n = 0;
         for (ByteBuffer b = ByteBuffer.wrap(body); b.hasRemaining(); n++) {
             MessageExt m = MessageDecoder.decode(b, true, true);
             if (m == null) throw new IllegalStateException("a message of " + topic + " cannot be decoded");
-            out.write("type", "message", "topic", topic, "queue", m.getQueueId(), "offset", m.getQueueOffset(), "physical", m.getCommitLogOffset(),
-                "key", m.getKeys(), "tag", m.getTags(), "size", m.getBody().length, "crc", Common.crc(m.getBody()), "store", m.getStoreTimestamp(),
-                "times", m.getReconsumeTimes(), "msgId", m.getMsgId(), "realTopic", m.getTopic());
             times.add(m.getStoreTimestamp());
+            if ((m.getSysFlag() & INNER_BATCH) == 0) {
+                message(m, m, topic, topic.startsWith(LIGHT) ? 0 : m.getQueueId(), topic.startsWith(LIGHT) ? lightOffset(m, topic) : m.getQueueOffset());
+                continue;
+            }
+            int i = 0;
+            for (Message inner : MessageDecoder.decodeMessages(ByteBuffer.wrap(m.getBody()))) message(m, inner, topic, m.getQueueId(), m.getQueueOffset() + i++);
         }
         return n;
+    }
+
+    static void message(MessageExt record, Message m, String topic, int queue, long offset) {
+        out.write("type", "message", "topic", topic, "queue", queue, "offset", offset, "physical", record.getCommitLogOffset(),
+            "key", m.getKeys(), "tag", m.getTags(), "size", m.getBody().length, "crc", Common.crc(m.getBody()), "store", record.getStoreTimestamp(),
+            "times", record.getReconsumeTimes(), "msgId", record.getMsgId(), "realTopic", record.getTopic());
+    }
+
+    static long lightOffset(MessageExt m, String queue) {
+        String[] queues = m.getProperty("INNER_MULTI_DISPATCH").split(","), offsets = m.getProperty("INNER_MULTI_QUEUE_OFFSET").split(",");
+        return Long.parseLong(offsets[Arrays.asList(queues).indexOf(queue)]);
     }
 
     static RemotingCommand pull(String topic, int queue, long offset) throws Exception {

@@ -17,7 +17,7 @@ use tokio::{
     sync::Notify,
     time::{Duration, Instant, timeout},
 };
-use wire::{Command, code::request, header::NotifyConsumerIdsChangedRequestHeader, message_id};
+use wire::{Command, address, code::request, header::NotifyConsumerIdsChangedRequestHeader, message_id};
 
 use crate::{
     assignment::Routes,
@@ -304,9 +304,10 @@ impl Broker {
 }
 
 fn store_host(config: &BrokerConfig) -> SocketAddr {
-    let ip = config.broker_ip1.parse().unwrap_or_else(|_| {
+    let host = address::host(&config.broker_ip1);
+    let ip = host.parse().unwrap_or_else(|_| {
         use std::net::ToSocketAddrs;
-        let found = (config.broker_ip1.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next());
+        let found = (host, 0).to_socket_addrs().ok().and_then(|mut all| all.next());
         found.map_or(IpAddr::from([127, 0, 0, 1]), |address| address.ip())
     });
     SocketAddr::new(ip, config.listen_port)

@@ -9,15 +9,22 @@ use wire::{
 
 use crate::context::Broker;
 
-/// QUERY_MESSAGE: by key or by the client's message id.
+/// `indexType` of a query by tags; K and U are looked up alike, as keys.
+const TAG: &str = "T";
+
+/// QUERY_MESSAGE: by key, by tags or by the client's message id. `lastKey` goes on in an index of
+/// RocksDB; as in Java, index files answer with the newest.
 pub fn by_key(broker: &Broker, command: &Command) -> Command {
     let header: QueryMessageRequestHeader = command.header();
     let config = broker.config();
     let unique = command.ext.get("_UNIQUE_KEY_QUERY").is_some_and(|text| text.eq_ignore_ascii_case("true"));
     let wanted = if unique { config.default_query_max_num } else { header.max_num };
     let wanted = wanted.clamp(1, config.max_msgs_num_batch.max(1));
-    let found =
-        broker.store.query(&header.topic, &header.key, wanted as usize, header.begin_timestamp, header.end_timestamp);
+    let times = (header.begin_timestamp, header.end_timestamp);
+    let found = match header.index_type.as_deref() {
+        Some(TAG) if !unique => broker.store.query_tags(&header.topic, &header.key, wanted as usize, times),
+        _ => broker.store.query(&header.topic, &header.key, wanted as usize, times.0, times.1),
+    };
     let answer_header = QueryMessageResponseHeader {
         index_last_update_timestamp: found.index_last_update_timestamp,
         index_last_update_phyoffset: found.index_last_update_phyoffset,

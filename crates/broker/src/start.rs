@@ -9,6 +9,7 @@ use std::{
 use remoting::{ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
 use store::{Directory, Disk, RealDisk, Store, StoreConfig};
 use tokio::task::JoinHandle;
+use wire::address;
 
 use crate::{
     clock::StoreClock,
@@ -90,7 +91,7 @@ impl RunningBroker {
             false => schedule::follow(&broker),
         }
         let ha = ha::master::Listener::bind(&broker).await.map_err(|source| StartError::Listen {
-            addr: format!("{}:{}", config.bind_address, config.ha_listen_port),
+            addr: address::join(&config.bind_address, config.ha_listen_port),
             key: "haListenPort",
             source,
         })?;
@@ -202,6 +203,7 @@ fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, Start
         sync_flush: config.flush_disk_type == FlushDiskType::SyncFlush,
         delay_levels_ms: config.delay_levels_ms()?,
         max_message_size: config.max_message_size.max(0) as u64,
+        index_tags: true,
         max_hash_slots: config.max_hash_slot_num as u32,
         max_index: config.max_index_num as u32,
         max_transfer_bytes_in_memory: config.max_transfer_bytes_on_message_in_memory.max(1) as u64,
@@ -212,6 +214,8 @@ fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, Start
         max_filter_message_size: config.max_filter_message_size.max(20) as u64,
         offset_check_in_slave: config.offset_check_in_slave,
         batch_queue_segment_size: config.mapper_file_size_batch_consume_queue,
+        queue_ext: config.enable_consume_queue_ext,
+        queue_ext_segment_size: config.mapped_file_size_consume_queue_ext,
         append_prop_crc: config.enabled_append_prop_crc,
         force_verify_prop_crc: config.force_verify_prop_crc,
         enable_lmq: config.enable_lmq,
@@ -235,7 +239,7 @@ fn listen_to_arrivals(broker: &Arc<Broker>) {
 async fn listen(broker: &Arc<Broker>, config: &BrokerConfig, tls: &ServerTls) -> Result<Vec<Server>, StartError> {
     let mut servers = Vec::new();
     for (port, fast) in [(config.listen_port, false), (config.fast_port(), true)] {
-        let addr = format!("{}:{port}", config.bind_address);
+        let addr = address::join(&config.bind_address, port);
         let front = Front { broker: broker.clone(), fast };
         let server_config = ServerConfig {
             idle_timeout: Duration::from_secs(config.server_channel_max_idle_time_seconds),

@@ -5,11 +5,13 @@ mod common;
 use std::time::Duration;
 
 use client::encode_batch;
-use common::{Node, Pair, api, drain, header, message, send, topic, until};
+use common::{Node, Pair, api, drain, header, lines::Lines, message, send, topic, until};
 use store::Boundary;
 use wire::{
+    Command,
     body::TopicConfig,
-    code::response,
+    code::{request, response},
+    header::QueryMessageRequestHeader,
     property,
     record::{Check, check},
     sys_flag,
@@ -175,5 +177,91 @@ async fn a_message_with_too_many_light_queues_is_refused_alone() {
         }
     }
     assert_eq!(drain(&api, &node.addr, "%LMQ%a", 0, 0).await.len(), 20);
+    node.stop().await;
+}
+
+/// A compaction topic gives its consumers all messages of a key, and the log says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_topic_is_served_uncompacted_with_a_warning() {
+    let lines = Lines::of_process();
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "broker", &[]).await;
+    let api = api();
+    let config = TopicConfig {
+        topic_name: "Compacted".into(),
+        read_queue_nums: 1,
+        write_queue_nums: 1,
+        attributes: [("cleanup.policy".to_owned(), "COMPACTION".to_owned())].into(),
+        ..TopicConfig::default()
+    };
+    let warnings = || lines.with(&["WARN", "topic Compacted has cleanup.policy=COMPACTION", "uncompacted"]);
+    assert_eq!(warnings(), 0);
+    api.update_topic(&node.addr, &config).await.unwrap();
+    assert_eq!(warnings(), 1);
+    for body in [&b"old"[..], b"new", b""] {
+        send(&api, &node.addr, "Compacted", 0, &[("KEYS", "k")], if body.is_empty() { b"x" } else { body }).await;
+    }
+    assert_eq!(drain(&api, &node.addr, "Compacted", 0, 0).await, [&b"old"[..], b"new", b"x"]);
+    node.stop().await;
+    node.again().await;
+    assert_eq!(warnings(), 2);
+    assert_eq!(drain(&api, &node.addr, "Compacted", 0, 0).await.len(), 3);
+    node.stop().await;
+}
+
+/// `indexType` of 5.4: T asks for tags, K and U for keys; a unique key asked for by its own field is not affected.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_by_tag_and_by_key_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "broker", &[("defaultQueryMaxNum", "2"), ("maxMsgsNumBatch", "4")]).await;
+    let api = api();
+    topic(&api, &node.addr, "T", 1).await;
+    let kinds = [[("TAGS", "red"), ("KEYS", "k1")], [("TAGS", "k1"), ("KEYS", "red")]];
+    let mut places = [Vec::new(), Vec::new()];
+    for number in 0..6 {
+        let properties = [&kinds[number % 2][..], &[("UNIQ_KEY", "same")]].concat();
+        let sent = send(&api, &node.addr, "T", 0, &properties, b"x").await;
+        places[number % 2].push(i64::from_str_radix(&sent.header.msg_id[16..], 16).unwrap());
+    }
+    let query = async |key: &str, index_type: Option<&str>, unique: bool, max_num: i32| {
+        let header = QueryMessageRequestHeader {
+            topic: "T".into(),
+            key: key.into(),
+            max_num,
+            end_timestamp: i64::MAX,
+            unique_key_query: unique.then_some(true),
+            index_type: index_type.map(str::to_owned),
+            last_key: Some("0@T@T@red@same@0".into()),
+            ..QueryMessageRequestHeader::default()
+        };
+        let answer = api.call(&node.addr, Command::request_with(request::QUERY_MESSAGE, &header), LIMIT).await;
+        let (mut found, body) = (Vec::new(), answer.unwrap().body);
+        let mut rest = &body[..];
+        while let Some(Check::Record(record)) = (!rest.is_empty()).then(|| check(rest, true)) {
+            found.push(record.physical_offset());
+            rest = &rest[record.size()..];
+        }
+        found
+    };
+    for (key, index_type, want) in [
+        ("red", Some("T"), &places[0]),
+        ("k1", Some("T"), &places[1]),
+        ("red", Some("K"), &places[1]),
+        ("k1", None, &places[0]),
+        ("red", Some("U"), &places[1]),
+    ] {
+        assert_eq!(&query(key, index_type, false, 32).await, want, "{key} {index_type:?}");
+    }
+    let all = [&places[0][..], &places[1]].concat();
+    let newest = |count: usize| {
+        let mut sorted = all.clone();
+        sorted.sort();
+        sorted.split_off(6 - count)
+    };
+    // The newest ones, oldest first.
+    assert_eq!(query("same", None, true, 32).await, newest(2));
+    assert_eq!(query("same", Some("T"), true, 32).await, newest(2));
+    assert_eq!(query("same", Some("U"), false, 32).await, newest(4));
+    assert_eq!(query("red", Some("T"), false, 1).await, places[0][2..]);
     node.stop().await;
 }

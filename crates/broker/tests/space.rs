@@ -4,12 +4,9 @@ mod common;
 #[path = "../../store/tests/common/small_disk.rs"]
 mod small_disk;
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use common::lines::Lines;
 use common::{Node, Pair, api, drain, header, send, topic, until};
 use small_disk::SmallDisk;
 use wire::{
@@ -18,42 +15,6 @@ use wire::{
 };
 
 const MIB: u64 = 1 << 20;
-
-/// What was logged in this process.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    /// The log of this process; call it before a node starts.
-    fn of_process() -> Self {
-        static LINES: OnceLock<Lines> = OnceLock::new();
-        let lines = LINES.get_or_init(|| {
-            let lines = Lines::default();
-            let writer = lines.clone();
-            let _ = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).try_init();
-            lines
-        });
-        lines.clone()
-    }
-
-    /// Lines that hold all of `parts`.
-    fn with(&self, parts: &[&str]) -> usize {
-        let bytes = self.0.lock().unwrap();
-        let text = String::from_utf8_lossy(&bytes);
-        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
-    }
-}
 
 /// Answer code and remark of a send that may fail.
 async fn try_send(api: &client::BrokerApi, addr: &str) -> (i32, String) {

@@ -19,6 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tracing::warn;
+use wire::address;
 
 use crate::{Connection, ServerConfig, Service, driver::Driver, stream::Stream};
 
@@ -154,7 +155,7 @@ async fn accept_all(listener: TcpListener, inner: Arc<Inner>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 pause = FIRST_PAUSE;
-                inner.admit(stream, peer);
+                inner.admit(stream, address::peer(peer));
             }
             Err(error) => {
                 warn!("cannot accept a connection: {error}; next attempt in {} ms", pause.as_millis());

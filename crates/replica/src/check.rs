@@ -5,14 +5,16 @@
 //! whole valid record. It stores nothing, repairs nothing and never skips: after an error it stays at that record.
 //!
 //! What is checked: the magic code, the total size against the segment and against the lengths inside, the physical
-//! offset that the record carries, the CRC of the body, and that a blank fills its segment. The body CRC is all the
-//! format has: a byte changed in the topic, the properties or the host fields is not seen here.
+//! offset that the record carries, the CRC of the body, and that a blank fills its segment. A byte changed in the topic,
+//! the properties or the host fields is seen only where the record ends with the CRC property, and only by a cursor that
+//! was told to look ([`RecordCursor::verifying_prop_crc`]).
 //!
 //! Upstream checks none of this on a slave; the layout is that of `CommitLog.checkMessageAndReturnSize` in
 //! `store/src/main/java/org/apache/rocketmq/store/CommitLog.java` (store reference, section 3).
 
 use crc32fast::Hasher;
 use thiserror::Error;
+use wire::record_crc::{self, CRC_TAIL};
 
 /// Magic code of a record whose topic length is one byte.
 pub const MAGIC_V1: u32 = 0xDAA3_20A7;
@@ -21,6 +23,8 @@ pub const MAGIC_V2: u32 = 0xDAA3_20AB;
 /// Magic code of the blank that fills the rest of a segment.
 pub const MAGIC_BLANK: u32 = 0xCBD4_3194;
 
+/// Bytes that tell a record's size and kind.
+const SIZE_AND_MAGIC_LEN: usize = 8;
 /// Bytes up to and including the body length, with IPv4 hosts.
 const HEAD_LEN: usize = 88;
 /// What an IPv6 host adds to the head.
@@ -130,6 +134,16 @@ pub enum CheckError {
         /// The CRC of the body.
         computed: u32,
     },
+    /// The record is not what the broker stored that appended its CRC property.
+    #[error("at {at}: the CRC property says {stored:#010x}, but the bytes received have {computed:#010x}")]
+    PropCrc {
+        /// Start of the record.
+        at: i64,
+        /// The CRC in the property.
+        stored: u32,
+        /// The CRC of all bytes before it.
+        computed: u32,
+    },
 }
 
 /// Fields that decide how to go on; each is judged as soon as its last byte is there.
@@ -170,6 +184,35 @@ struct Record {
     computed: i64,
 }
 
+/// The CRC of a record as far as it was received, and its last bytes, where the CRC property may stand.
+#[derive(Clone, Debug, Default)]
+struct Whole {
+    crc: Hasher,
+    seen: i64,
+    tail: Vec<u8>,
+}
+
+impl Whole {
+    /// Takes the next bytes of a record of `total` bytes; these are known once its first ones are there.
+    fn take(&mut self, bytes: &[u8], total: i64) {
+        let covered = match self.seen < SIZE_AND_MAGIC_LEN as i64 {
+            true => bytes.len(),
+            false => (total - CRC_TAIL as i64 - self.seen).clamp(0, bytes.len() as i64) as usize,
+        };
+        self.seen += bytes.len() as i64;
+        self.crc.update(&bytes[..covered]);
+        self.tail.extend_from_slice(&bytes[covered..]);
+    }
+
+    fn check(self, at: i64) -> Result<(), CheckError> {
+        let computed = self.crc.finalize() & CRC_MASK;
+        match record_crc::claimed(&self.tail) {
+            Some(stored) if stored != computed => Err(CheckError::PropCrc { at, stored, computed }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A trailing cursor over a stream of commit log bytes.
 #[derive(Clone, Debug)]
 pub struct RecordCursor {
@@ -180,6 +223,8 @@ pub struct RecordCursor {
     part: Part,
     scratch: [u8; HEAD_LEN_MAX],
     filled: usize,
+    /// Only where the CRC property is looked at.
+    whole: Option<Whole>,
     failed: Option<CheckError>,
 }
 
@@ -196,8 +241,15 @@ impl RecordCursor {
             part: Part::Field(Field::SizeAndMagic),
             scratch: [0; HEAD_LEN_MAX],
             filled: 0,
+            whole: None,
             failed: None,
         }
+    }
+
+    /// Checks the CRC property of records that have it as well (`forceVerifyPropCRC`). To be called before bytes are fed.
+    pub fn verifying_prop_crc(mut self, verify: bool) -> Self {
+        self.whole = verify.then(Whole::default);
+        self
     }
 
     /// End of the last whole valid record.
@@ -233,6 +285,7 @@ impl RecordCursor {
                 if span == Span::Body {
                     self.record.body_crc.update(taken);
                 }
+                self.count(taken);
                 self.pass(span, left - taken.len() as i64)
             }
         }
@@ -243,13 +296,20 @@ impl RecordCursor {
         let taken = take(bytes, (wanted - self.filled) as i64);
         self.scratch[self.filled..self.filled + taken.len()].copy_from_slice(taken);
         self.filled += taken.len();
+        self.count(taken);
         self.filled == wanted
+    }
+
+    fn count(&mut self, taken: &[u8]) {
+        if let Some(whole) = &mut self.whole {
+            whole.take(taken, self.record.total);
+        }
     }
 
     /// How much of the scratch buffer must be filled to judge `field`.
     fn wanted(&self, field: Field) -> usize {
         match field {
-            Field::SizeAndMagic => 8,
+            Field::SizeAndMagic => SIZE_AND_MAGIC_LEN,
             Field::PhysicalOffset => 36,
             Field::SysFlag => 40,
             Field::BodyLen => self.record.head_len,
@@ -367,6 +427,12 @@ impl RecordCursor {
             Span::Body => self.check_body().map(|()| Field::TopicLen)?,
             Span::Topic => Field::PropertiesLen,
             Span::Properties | Span::Filler => {
+                if let Some(whole) = &mut self.whole {
+                    let whole = std::mem::take(whole);
+                    if span == Span::Properties {
+                        whole.check(self.valid_to)?;
+                    }
+                }
                 self.valid_to += self.record.total;
                 Field::SizeAndMagic
             }

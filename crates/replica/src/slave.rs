@@ -30,6 +30,8 @@ pub struct SlaveSettings {
     /// Longest record or blank accepted, in bytes: the bound of what is held back. It must exceed the master's
     /// `maxMessageSize` by the fixed fields, the topic and the properties (65 KiB cover them).
     pub record_limit: i64,
+    /// `forceVerifyPropCRC`: the CRC property of records that have it is checked too. Upstream's slaves check nothing.
+    pub verify_prop_crc: bool,
     /// `haSendHeartbeatInterval`: the report is repeated after so long without one.
     pub heartbeat_interval_ms: u64,
     /// `haHousekeepingInterval`: the connection is closed after so long without a read.
@@ -42,6 +44,7 @@ impl Default for SlaveSettings {
             segment_size: DEFAULT_SEGMENT_SIZE,
             max_body_len: 4 * 1024 * 1024,
             record_limit: 16 * 1024 * 1024,
+            verify_prop_crc: false,
             heartbeat_interval_ms: DEFAULT_HEARTBEAT_INTERVAL_MS,
             housekeeping_interval_ms: DEFAULT_HOUSEKEEPING_INTERVAL_MS,
         }
@@ -198,7 +201,8 @@ impl SlaveSession {
             body_left: 0,
             unplaced: log_end == 0,
             received_to: log_end,
-            cursor: RecordCursor::new(log_end, settings.segment_size, settings.record_limit),
+            cursor: RecordCursor::new(log_end, settings.segment_size, settings.record_limit)
+                .verifying_prop_crc(settings.verify_prop_crc),
             held_back: Vec::new(),
             appended_to: log_end,
             stored_to: log_end,
@@ -330,7 +334,8 @@ impl SlaveSession {
         self.unplaced = false;
         self.received_to = offset;
         self.appended_to = offset;
-        self.cursor = RecordCursor::new(offset, segment_size, self.settings.record_limit);
+        self.cursor = RecordCursor::new(offset, segment_size, self.settings.record_limit)
+            .verifying_prop_crc(self.settings.verify_prop_crc);
         Ok(())
     }
 

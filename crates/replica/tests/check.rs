@@ -5,6 +5,7 @@ mod common;
 
 use common::{Log, Message, Rng};
 use replica::check::{CheckError, MAGIC_V2, RecordCursor};
+use wire::record_crc::{self, CRC_TAIL};
 
 const SEGMENT: i64 = 4096;
 const LIMIT: i64 = 1 << 20;
@@ -185,5 +186,45 @@ fn random_bytes_never_pass_nor_panic() {
         let mut cursor = cursor();
         let _ = cursor.feed(&bytes);
         assert_eq!(cursor.valid_to(), 0, "seed {seed}");
+    }
+}
+
+/// A record that ends with the CRC property.
+fn sealed(offset: i64, properties: &[u8]) -> Vec<u8> {
+    let properties = [properties, &[b'-'; CRC_TAIL]].concat();
+    let mut record = Message { properties, ..Message::new(b"hello") }.encode(offset);
+    record_crc::seal(&mut record);
+    record
+}
+
+#[test]
+fn the_crc_property_covers_every_byte_where_it_is_looked_at() {
+    let second = sealed(sealed(0, b"A\x01b\x02").len() as i64, b"");
+    let whole = [sealed(0, b"A\x01b\x02"), second].concat();
+    let plain = Message::new(b"plain").encode(whole.len() as i64);
+    let all = [whole.clone(), plain].concat();
+    let verifying = || cursor().verifying_prop_crc(true);
+    assert_eq!(verifying().feed(&all), Ok(all.len() as i64));
+    // Topic, properties, hosts and times: nothing else in the format covers them.
+    let silent = |at: usize, bytes: &[u8]| cursor().feed(bytes).is_ok() && at < sealed(0, b"A\x01b\x02").len();
+    let mut caught = 0;
+    for at in 0..whole.len() {
+        let mut bytes = all.clone();
+        bytes[at] ^= 0x08;
+        let found = verifying().feed(&bytes);
+        let in_property = |start: usize, len: usize| (start + len - CRC_TAIL..start + len).contains(&at);
+        let first = sealed(0, b"A\x01b\x02").len();
+        // A property that is none any more leaves the record to its body's CRC.
+        if in_property(0, first) || in_property(first, whole.len() - first) {
+            continue;
+        }
+        assert!(found.is_err(), "byte {at} of {}", whole.len());
+        caught += usize::from(silent(at, &bytes) && matches!(found, Err(CheckError::PropCrc { at: 0, .. })));
+    }
+    assert!(caught > 40, "{caught}");
+    for cut in 1..all.len() {
+        let mut cursor = verifying();
+        cursor.feed(&all[..cut]).unwrap();
+        assert_eq!(cursor.feed(&all[cut..]), Ok(all.len() as i64), "{cut}");
     }
 }

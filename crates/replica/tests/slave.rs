@@ -7,6 +7,7 @@ use common::{Log, Message, Rng, seeds};
 use replica::check::CheckError;
 use replica::frame::TransferHeader;
 use replica::{Reconnect, SessionEnd, SlaveAction, SlaveClose, SlaveSession, SlaveSettings};
+use wire::record_crc;
 
 const SEGMENT: i64 = 4096;
 
@@ -212,6 +213,27 @@ fn a_corrupt_byte_is_neither_stored_nor_reported() {
         session.on_bytes(1, &frame(115, b"x"));
         session.on_tick(100_000);
         assert_eq!(drain(&mut session), [], "closed is closed");
+    }
+}
+
+/// A byte that no body's CRC covers: only a session that looks at the CRC property sees it.
+#[test]
+fn the_crc_property_is_looked_at_when_it_is_asked_for() {
+    let properties = [&b"A\x01b\x02"[..], &[b'-'; record_crc::CRC_TAIL]].concat();
+    let mut record = Message { properties, ..Message::new(b"hello") }.encode(0);
+    record_crc::seal(&mut record);
+    record[100] ^= 1;
+    for verify_prop_crc in [false, true] {
+        let mut session = SlaveSession::connected(SlaveSettings { verify_prop_crc, ..settings() }, 0, 0);
+        drain(&mut session);
+        let mut stored = Vec::new();
+        session.on_bytes(0, &frame(0, &record));
+        let rest = carry_out(&mut session, &mut stored, 0);
+        let is_refused = matches!(
+            &rest[..],
+            [SlaveAction::Close { reason: SlaveClose::Invalid { error: CheckError::PropCrc { at: 0, .. } } }]
+        );
+        assert_eq!((is_refused, stored.is_empty()), (verify_prop_crc, verify_prop_crc), "{rest:?}");
     }
 }
 

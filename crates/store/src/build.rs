@@ -20,6 +20,7 @@ use crate::{
     convert,
     deleted::Deleted,
     error::StoreError,
+    ext,
     index::{Index, Keys},
     lmq,
     log::Log,
@@ -265,6 +266,10 @@ impl Records for InLog<'_> {
     fn make_durable(&self, end: i64) -> Result<(), StoreError> {
         self.log.settle(self.flushed, end)
     }
+
+    fn store_time(&self, physical: i64) -> i64 {
+        self.log.record_time(physical).ok().flatten().unwrap_or(0)
+    }
 }
 
 /// What the log has where a unit of a queue points to.
@@ -337,7 +342,11 @@ pub(crate) fn batch_unit(log: &Log, plain: &Unit) -> Result<Option<Unit>, StoreE
     let record = RecordView::layout(&bytes[..read]).filter(|record| record.physical_offset() == plain.physical_offset);
     Ok(record.map(|record| {
         let (queue_offset, count) = inner_batch(&record);
-        Unit { queue_offset, count, store_timestamp: record.store_timestamp(), ..*plain }
+        let tags_code = match ext::is_address(plain.tags_code) {
+            true => tags_code(record.property(property::TAGS)),
+            false => plain.tags_code,
+        };
+        Unit { queue_offset, count, store_timestamp: record.store_timestamp(), tags_code, ..*plain }
     }))
 }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use wire::record::Verify;
 
-use crate::error::StoreError;
+use crate::{error::StoreError, ext::ExtConfig};
 
 /// Says whether a topic's queues are batch consume queues (attribute `queue.type=BatchCQ`).
 pub type BatchQueueTopics = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -22,11 +22,15 @@ pub struct StoreConfig {
     pub queue_segment_size: u64,
     /// `mapperFileSizeBatchConsumeQueue`, rounded up to whole units of 46 bytes.
     pub batch_queue_segment_size: u64,
+    /// `enableConsumeQueueExt`: units of simple queues get an extension. Those that are there are read in any case.
+    pub queue_ext: bool,
+    /// `mappedFileSizeConsumeQueueExt`.
+    pub queue_ext_segment_size: u64,
     /// `maxMessageSize`: of a body; a record may have 64 KiB more.
     pub max_message_size: u64,
     /// `messageIndexEnable`.
     pub index_enabled: bool,
-    /// Adds an index entry for tags as Java 5.4 and later do. Older brokers ignore it.
+    /// Adds an index entry for tags as Java 5.4 and later do. Older brokers pass over it.
     pub index_tags: bool,
     /// `maxHashSlotNum`.
     pub max_hash_slots: u32,
@@ -86,6 +90,8 @@ impl Default for StoreConfig {
             segment_size: 1024 * 1024 * KIB,
             queue_segment_size: 6_000_000,
             batch_queue_segment_size: 13_800_000,
+            queue_ext: false,
+            queue_ext_segment_size: 48 * 1024 * KIB,
             max_message_size: 4096 * KIB,
             index_enabled: true,
             index_tags: false,
@@ -131,6 +137,10 @@ impl StoreConfig {
         self.commit_log_dir.clone().unwrap_or_else(|| self.root.join("commitlog"))
     }
 
+    pub(crate) fn ext(&self) -> ExtConfig {
+        ExtConfig { written: self.queue_ext, segment: self.queue_ext_segment_size }
+    }
+
     /// How much recovery reads of a record.
     pub(crate) fn verify(&self) -> Verify {
         if self.force_verify_prop_crc { Verify::Whole } else { Verify::Body }
@@ -158,6 +168,9 @@ impl StoreConfig {
         }
         if self.batch_queue_segment_size == 0 || self.batch_queue_segment_size > i32::MAX as u64 {
             return bad("mapperFileSizeBatchConsumeQueue", self.batch_queue_segment_size, "use 46 to 2147483647");
+        }
+        if self.queue_ext_segment_size < 1024 || self.queue_ext_segment_size > i32::MAX as u64 {
+            return bad("mappedFileSizeConsumeQueueExt", self.queue_ext_segment_size, "use 1024 to 2147483647");
         }
         if self.max_hash_slots == 0 || self.max_hash_slots > i32::MAX as u32 / 4 {
             return bad("maxHashSlotNum", self.max_hash_slots.into(), "use 1 to 536870911");

@@ -52,6 +52,10 @@ impl Records for Converted {
     fn make_durable(&self, _: i64) -> Result<(), StoreError> {
         Ok(())
     }
+
+    fn store_time(&self, _: i64) -> i64 {
+        0
+    }
 }
 
 fn put_units(new: &Queue, log: &Log, first: i64, plain: &[u8]) -> Result<(), StoreError> {

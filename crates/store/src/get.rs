@@ -259,7 +259,7 @@ impl<'a> Get<'a> {
             if self.gone_below.is_some_and(|end| unit.physical_offset < end) {
                 continue;
             }
-            if !self.filter.matches_tags_code(Some(unit.tags_code)) {
+            if !self.filter.matches_tags_code(self.queue.tags_code(unit)) {
                 self.missed(GetStatus::NoMatchedMessage);
                 continue;
             }

@@ -9,6 +9,7 @@ use wire::hash::{java_hash, java_hash_on};
 use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
+    file_sizes,
     index_file::{Chain, Geometry, Header, IndexFile, Unsynced},
 };
 
@@ -70,8 +71,9 @@ pub(crate) struct Hits {
 }
 
 impl Index {
-    /// Opens the files in `dir`.
-    pub(crate) fn load(disk: Arc<dyn Disk>, dir: PathBuf, geometry: Geometry) -> Result<Self, StoreError> {
+    /// Opens the files in `dir`. Each keeps the sizes it was made with; new ones have those of the newest.
+    pub(crate) fn load(disk: Arc<dyn Disk>, dir: PathBuf, configured: Geometry) -> Result<Self, StoreError> {
+        let mut geometry = configured;
         let fresh = !disk.exists(&dir);
         disk.create_dir_all(&dir).at("create", &dir)?;
         let mut files = Vec::new();
@@ -81,7 +83,9 @@ impl Index {
                 tracing::warn!(file = %dir.join(&entry.name).display(), "no index file by its name: ignored");
                 continue;
             }
-            files.push(IndexFile::open(&*disk, &dir.join(&entry.name), geometry)?);
+            let path = dir.join(&entry.name);
+            geometry = file_sizes::of_index_at(&*disk, &path, entry.len, configured)?;
+            files.push(IndexFile::open(&*disk, &path, geometry)?);
         }
         let last_physical = files.iter().rfind(|file| !file.is_empty()).map(|file| file.header().end_physical);
         let state = State { files, last_physical, ..State::default() };

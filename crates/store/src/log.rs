@@ -81,7 +81,7 @@ impl Log {
     ) -> Result<Self, StoreError> {
         disk.create_dir_all(&dir).at("create", &dir)?;
         let mut found = segments::find(&*disk, &dir)?;
-        let size = effective_size(&dir, &found, configured_size, kind.key);
+        let size = effective_size(&dir, &found, configured_size, clean, kind.key);
         segments::mend(&*disk, &dir, size, clean, &mut found, |last| begins_valid(&*disk, &dir, last, kind))?;
         segments::check_row(&dir, &found, size, kind.key)?;
         let segments = found.iter().map(|found| Arc::new(Segment::at(&dir, found.base))).collect();
@@ -284,12 +284,13 @@ impl Segment {
     }
 }
 
-/// The size that all but the last file agree on, if their names say so too; else what is configured.
-fn effective_size(dir: &Path, found: &[segments::Found], configured: u64, key: &str) -> u64 {
-    let [first, second, ..] = found else { return configured };
-    let size = first.len;
-    let agrees = size >= 1024 && second.base - first.base == size as i64;
-    if size == configured || !agrees {
+/// Least bytes of a segment.
+const LEAST_SEGMENT: u64 = 1024;
+
+/// The size that the files have; else what is configured.
+fn effective_size(dir: &Path, found: &[segments::Found], configured: u64, clean: bool, key: &str) -> u64 {
+    let size = segments::size_of_row(found, configured, 1, clean);
+    if size == configured || size < LEAST_SEGMENT {
         return configured;
     }
     tracing::warn!(dir = %dir.display(), found = size, configured, "segments have another size than {key}: theirs is used; set the key to it");

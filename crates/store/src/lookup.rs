@@ -4,7 +4,10 @@
 
 use std::{ops::Range, sync::Arc};
 
+use wire::record::RecordView;
+
 use crate::{
+    build::code_of,
     error::StoreError,
     queue::{Kind, Queue, Unit, decode},
     store::Store,
@@ -34,7 +37,8 @@ impl Store {
     /// The queue unit that holds an offset.
     pub fn queue_unit(&self, topic: &str, queue_id: i32, offset: i64) -> Option<Unit> {
         let queue = self.queues.get(topic, queue_id)?;
-        self.told(queue.unit_of(offset))?.filter(|unit| !unit.is_filler())
+        let unit = self.told(queue.unit_of(offset))?.filter(|unit| !unit.is_filler())?;
+        Some(self.with_tags_code(&queue, unit))
     }
 
     /// Up to `max` units from `offset` on, as many as one read of one file gives, fillers included. Empty outside the
@@ -47,7 +51,17 @@ impl Store {
             return Vec::new();
         }
         let units = bytes.chunks_exact(queue.kind().unit_size()).zip(offset..);
-        units.map(|(bytes, number)| decode(queue.kind(), number, bytes)).collect()
+        units.map(|(bytes, number)| self.with_tags_code(&queue, decode(queue.kind(), number, bytes))).collect()
+    }
+
+    /// The unit with a tags code where it has an address; that of its record, if the address leads nowhere.
+    fn with_tags_code(&self, queue: &Queue, unit: Unit) -> Unit {
+        let of_record = || {
+            let bytes = self.read_record(unit.physical_offset)?;
+            Some(code_of(&self.config, &RecordView::layout(&bytes)?))
+        };
+        let tags_code = queue.tags_code(&unit).or_else(of_record).unwrap_or(unit.tags_code);
+        Unit { tags_code, ..unit }
     }
 
     /// Store time in ms of the message at an offset, -1 if there is none.

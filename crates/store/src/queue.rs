@@ -5,13 +5,14 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     },
 };
 
 use crate::{
     error::StoreError,
+    ext::Ext,
     units::{Shape, UnitContext, Units},
 };
 
@@ -136,6 +137,8 @@ pub(crate) trait Records {
     fn has(&self, unit: &Unit) -> bool;
     /// Makes the log durable up to `end`.
     fn make_durable(&self, end: i64) -> Result<(), StoreError>;
+    /// Store time of the record at `physical`, 0 where none is.
+    fn store_time(&self, physical: i64) -> i64;
 }
 
 /// One queue of one topic.
@@ -144,6 +147,8 @@ pub(crate) struct Queue {
     queue_id: i32,
     kind: Kind,
     units: Units,
+    /// What stands in units in the place of tags codes; looked at when it is needed.
+    pub(crate) ext: OnceLock<Ext>,
     /// Offset that the next message gets; moved under the append lock and by dispatch.
     pub(crate) next_offset: AtomicI64,
     min: AtomicI64,
@@ -189,6 +194,7 @@ impl Queue {
             queue_id,
             kind,
             units,
+            ext: OnceLock::new(),
             next_offset: AtomicI64::new(0),
             min: AtomicI64::new(0),
             max: AtomicI64::new(0),
@@ -320,7 +326,7 @@ impl Queue {
             // Nothing new, or read again: from before the topic was made anew.
             return Ok(());
         }
-        self.units.append(new)?;
+        self.units.append(&self.with_ext(new, &|physical| records.store_time(physical))?)?;
         self.max.store(self.units.end(), SeqCst);
         Ok(())
     }
@@ -346,7 +352,7 @@ impl Queue {
             }
             let at = (number - loaded.start) as usize * SIMPLE_UNIT;
             let Some(found) = present_bytes.get(at..at + SIMPLE_UNIT) else { continue };
-            if found == unit {
+            if found == unit || self.is_extended(found, unit) {
                 self.units.doubt(number);
                 continue;
             }
@@ -378,7 +384,7 @@ impl Queue {
         self.max.store(0, SeqCst);
         self.max_physical.store(0, SeqCst);
         self.next_offset.store(0, SeqCst);
-        self.units.clear()
+        self.clear()
     }
 
     fn fill_hole(&self, end: i64, next: &Unit) -> Result<bool, StoreError> {
@@ -434,6 +440,7 @@ impl Queue {
         if end < self.units.end() {
             self.units.truncate(end)?;
             self.refresh_ends()?;
+            self.truncate_ext()?;
         }
         Ok(())
     }
@@ -484,6 +491,7 @@ impl Queue {
         // The name of a file tells where a simple row goes on; of a batch row only a unit does.
         let dropped = self.units.drop_before(if self.kind == Kind::Batch { first - 1 } else { first })?;
         self.correct_min(min_physical)?;
+        self.expire_ext()?;
         Ok(dropped)
     }
 }
@@ -509,6 +517,6 @@ pub(crate) fn get_i32(bytes: &[u8], at: usize) -> i32 {
     i32::from_be_bytes(word)
 }
 
-fn get_i16(bytes: &[u8], at: usize) -> i16 {
+pub(crate) fn get_i16(bytes: &[u8], at: usize) -> i16 {
     i16::from_be_bytes([bytes[at], bytes[at + 1]])
 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
@@ -15,6 +15,7 @@ use crate::{
     config::{BatchQueueTopics, StoreConfig},
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
+    file_sizes,
     handles::Handles,
     queue::{Kind, Queue},
     units::UnitContext,
@@ -29,8 +30,8 @@ type OfTopic = Vec<Arc<Queue>>;
 pub(crate) struct Queues {
     context: Arc<UnitContext>,
     root: PathBuf,
-    segment_size: u64,
-    batch_segment_size: u64,
+    segment_size: OnceLock<u64>,
+    batch_segment_size: OnceLock<u64>,
     batch_topics: Option<BatchQueueTopics>,
     shards: [RwLock<HashMap<Arc<str>, OfTopic>>; SHARDS],
     dirty: Mutex<Vec<Arc<Queue>>>,
@@ -41,23 +42,25 @@ impl Queues {
     pub(crate) fn load(config: &StoreConfig, disk: Arc<dyn Disk>, clean: bool) -> Result<Self, StoreError> {
         let handles = Handles::new(config.max_open_queue_files);
         let queues = Self {
-            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean }),
+            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean, ext: config.ext() }),
             root: config.root.clone(),
-            segment_size: config.queue_segment_size,
-            batch_segment_size: config.batch_queue_segment_size,
+            segment_size: OnceLock::new(),
+            batch_segment_size: OnceLock::new(),
             batch_topics: config.batch_queue_topics.clone(),
             shards: std::array::from_fn(|_| RwLock::new(HashMap::new())),
             dirty: Mutex::new(Vec::new()),
         };
-        queues.load_kind(Kind::Simple)?;
-        queues.load_kind(Kind::Batch)?;
+        queues.load_kind(Kind::Simple, config.queue_segment_size)?;
+        queues.load_kind(Kind::Batch, config.batch_queue_segment_size)?;
         Ok(queues)
     }
 
-    fn load_kind(&self, kind: Kind) -> Result<(), StoreError> {
+    fn load_kind(&self, kind: Kind, configured: u64) -> Result<(), StoreError> {
         let disk = &*self.context.disk;
         let dir = self.root.join(kind.directory());
         disk.create_dir_all(&dir).at("create", &dir)?;
+        let size = file_sizes::of_queues(disk, &dir, &kind.shape(configured), self.context.clean)?;
+        self.size_of(kind).get_or_init(|| size);
         for topic in list_sorted(disk, &dir).at("list", &dir)?.into_iter().filter(|entry| entry.is_dir) {
             let topic_dir = dir.join(&topic.name);
             for queue in list_sorted(disk, &topic_dir).at("list", &topic_dir)?.into_iter().filter(|entry| entry.is_dir)
@@ -88,11 +91,15 @@ impl Queues {
         }
     }
 
+    fn size_of(&self, kind: Kind) -> &OnceLock<u64> {
+        match kind {
+            Kind::Simple => &self.segment_size,
+            Kind::Batch => &self.batch_segment_size,
+        }
+    }
+
     fn shape(&self, kind: Kind) -> crate::units::Shape {
-        kind.shape(match kind {
-            Kind::Simple => self.segment_size,
-            Kind::Batch => self.batch_segment_size,
-        })
+        kind.shape(self.size_of(kind).get().copied().unwrap_or_default())
     }
 
     /// The queue, if it is known.
@@ -159,7 +166,7 @@ impl Queues {
 
     /// Deletes the files of a queue that was taken out, and its directories if nothing is left in them.
     pub(crate) fn delete_files(&self, queue: &Queue) -> Result<(), StoreError> {
-        queue.units().clear()?;
+        queue.clear()?;
         let disk = &*self.context.disk;
         let dir = queue.units().dir();
         for dir in dir.ancestors().take(2).filter(|dir| disk.exists(dir)) {
@@ -207,7 +214,7 @@ impl Queues {
             if queue.deleted.load(SeqCst) {
                 continue;
             }
-            if let Err(error) = queue.units().sync() {
+            if let Err(error) = queue.sync() {
                 // Its topic may have been deleted meanwhile, and its files with it.
                 if !queue.deleted.load(SeqCst) {
                     return Err(error);

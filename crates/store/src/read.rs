@@ -6,6 +6,7 @@ use wire::record::{Check, RecordView, check_as};
 use crate::{
     disk::Usage,
     error::{IoContext, StoreError},
+    index::TAGS_MARK,
     queue::get_i32,
     store::Store,
     walk::looks_torn,
@@ -122,6 +123,12 @@ impl Store {
             }
         }
         result
+    }
+
+    /// As [`Store::query`], by the whole text of the tags and a span of store times in ms. Finds what brokers since Java 5.4
+    /// have indexed.
+    pub fn query_tags(&self, topic: &str, tags: &str, max: usize, (begin, end): (i64, i64)) -> QueryResult {
+        self.query(topic, &format!("{TAGS_MARK}{tags}"), max, begin, end)
     }
 
     fn read_hits(&self, offsets: &[i64], result: &mut QueryResult) {

@@ -100,7 +100,7 @@ fn finish_deletions(store: &Store, clean: bool) -> Result<Option<i64>, StoreErro
         let has_file = !queue.units().has_no_file();
         if has_file && queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
-            queue.units().clear()?;
+            queue.clear()?;
             queue.refresh_ends()?;
             store.queues.mark_dirty(&queue);
             from = Some(from.map_or(end, |from| from.min(end)));
@@ -114,7 +114,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
     for queue in store.queues.all() {
         if !queue.units().has_no_file() {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the commit log has no segment: the queue is cleared");
-            queue.units().clear()?;
+            queue.clear()?;
             queue.refresh_ends()?;
             queue.correct_min(0)?;
             store.queues.mark_dirty(&queue);

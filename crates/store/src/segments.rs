@@ -37,6 +37,19 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, StoreError
     Ok(found)
 }
 
+/// The size of a row's segments as its files have it, where they tell: two agree with their names, or the only one is
+/// larger than `configured` or was left as it is by a clean stop. Sizes are multiples of `unit`.
+pub(crate) fn size_of_row(found: &[Found], configured: u64, unit: u64, clean: bool) -> u64 {
+    let (Some(first), second) = (found.first(), found.get(1)) else { return configured };
+    let size = first.len;
+    let told = match second {
+        Some(second) => second.base - first.base == size as i64,
+        None => size > configured || clean || first.base % configured as i64 != 0,
+    };
+    let fits = size > 0 && size.is_multiple_of(unit) && first.base % size as i64 == 0;
+    if told && fits { size } else { configured }
+}
+
 /// Deletes empty files and short ones without content at the end of the row; extends a short one that holds data.
 /// `has_data` looks at the start of a file. Such files come from a crash while a segment was being made. After an
 /// unclean stop others may be short as well, when their size was not durable.

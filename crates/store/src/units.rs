@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::{
     disk::{Disk, File},
     error::{IoContext, StoreError},
+    ext::ExtConfig,
     handles::Handles,
     segments::{self, Found},
 };
@@ -26,6 +27,7 @@ pub(crate) struct UnitContext {
     pub(crate) next_id: AtomicU64,
     /// The last stop was clean.
     pub(crate) clean: bool,
+    pub(crate) ext: ExtConfig,
 }
 
 /// Shape of a unit.
@@ -101,6 +103,10 @@ impl Units {
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(crate) fn context(&self) -> &Arc<UnitContext> {
+        &self.context
     }
 
     pub(crate) fn dir(&self) -> &PathBuf {
@@ -430,6 +436,7 @@ mod tests {
             handles: Handles::new(4),
             next_id: AtomicU64::new(1),
             clean: true,
+            ext: ExtConfig { written: false, segment: 1000 },
         })
     }
 

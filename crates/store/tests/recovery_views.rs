@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use common::{bodies, clock_at, files::*, message, open, put, small};
 use store::{Batch, RealDisk, Store, StoreConfig, StoreError};
@@ -214,6 +214,81 @@ fn an_index_that_is_older_cut_short_or_damaged_finds_every_key() {
         let newest = files.map(|entry| entry.unwrap().path()).max().unwrap();
         edit(&newest);
         is_whole(&small(dir.path()), &want, what);
+    }
+}
+
+/// Sizes of all files of queues and index.
+fn sizes(root: &Path) -> BTreeSet<u64> {
+    let mut found = BTreeSet::new();
+    let mut dirs = vec![root.join("consumequeue"), root.join("batchconsumequeue"), root.join("index")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().map(Result::unwrap) {
+            match entry.metadata().unwrap() {
+                data if data.is_dir() => dirs.push(entry.path()),
+                data => drop(found.insert(data.len())),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn another_size_of_queue_and_index_files_is_taken_from_them() {
+    let others = [(400, 920, 128, 90), (100, 230, 10, 20), (6_000_000, 13_800_000, 5000, 20_000)];
+    for (clean, (queue_segment_size, batch_queue_segment_size, max_hash_slots, max_index)) in
+        [true, false].into_iter().flat_map(|clean| others.map(|other| (clean, other)))
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let config = with_batches(dir.path());
+        let store = open(&config);
+        fill(&store, "T", 60);
+        for _ in 0..30 {
+            put(&store, "B", 0, b"", b"single");
+        }
+        put(&store, "Short", 0, b"", b"in one file");
+        let want = [0, 1].map(|queue_id| bodies(&store, "T", queue_id));
+        if clean {
+            store.close().unwrap();
+        } else {
+            store.flush_queues().unwrap();
+        }
+        drop(store);
+        let made_with = sizes(dir.path());
+        assert_eq!(made_with, [200, 460, 40 + 64 * 4 + 40 * 20].into());
+        let other =
+            StoreConfig { queue_segment_size, batch_queue_segment_size, max_hash_slots, max_index, ..config.clone() };
+        is_whole(&other, &want, &format!("{clean} {queue_segment_size}"));
+        let store = open(&other);
+        fill(&store, "New", 60);
+        assert_eq!(store.max_offset("B", 0), 30);
+        store.close().unwrap();
+        drop(store);
+        assert_eq!(sizes(dir.path()), made_with, "{clean} {queue_segment_size}");
+        assert_eq!(bodies(&open(&config), "T", 1), want[1], "{clean} {queue_segment_size}");
+    }
+}
+
+#[test]
+fn the_only_file_of_a_row_tells_its_size() {
+    for (clean, size) in [(true, 400), (true, 100), (false, 100)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(dir.path());
+        let store = open(&config);
+        for number in 0..3 {
+            put(&store, "T", 0, b"", &[number]);
+        }
+        if clean {
+            store.close().unwrap();
+        }
+        drop(store);
+        let store = open(&StoreConfig { queue_segment_size: size, ..config });
+        for number in 3..25 {
+            put(&store, "T", 0, b"", &[number]);
+        }
+        assert_eq!(bodies(&store, "T", 0).len(), 25);
+        store.close().unwrap();
+        let files = std::fs::read_dir(dir.path().join("consumequeue/T/0")).unwrap();
+        assert!(files.map(Result::unwrap).all(|file| file.metadata().unwrap().len() == 200), "{clean} {size}");
     }
 }
 

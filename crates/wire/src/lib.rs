@@ -4,6 +4,7 @@
 //! This crate does no I/O, knows no clock and knows no broker: bytes in, values out, and back. It is as lenient as
 //! Java in what it reads and byte for byte like Java in what it writes.
 
+pub mod address;
 pub mod body;
 pub mod code;
 pub mod command;

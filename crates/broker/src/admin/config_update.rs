@@ -13,11 +13,12 @@ const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackL
 const NAMES: [&str; 2] = ["brokerName", "brokerClusterName"];
 
 /// Keys that are read at start only. What is announced and shown stays what is in force.
-const AT_START: [&str; 32] = [
+const AT_START: [&str; 34] = [
     "accessMessageInMemoryMaxRatio",
     "bindAddress",
     "consumerOffsetUpdateVersionStep",
     "delayOffsetUpdateVersionStep",
+    "enableConsumeQueueExt",
     "enableLmq",
     "enableMultiDispatch",
     "enabledAppendPropCRC",
@@ -27,6 +28,7 @@ const AT_START: [&str; 32] = [
     "mapperFileSizeBatchConsumeQueue",
     "mappedFileSizeCommitLog",
     "mappedFileSizeConsumeQueue",
+    "mappedFileSizeConsumeQueueExt",
     "mappedFileSizeTimerLog",
     "maxFilterMessageSize",
     "maxHashSlotNum",

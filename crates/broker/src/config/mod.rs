@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use remoting::{TlsError, TlsSettings};
 use value::Value;
 pub use value::{BrokerRole, FlushDiskType};
-use wire::{body::MessageRequestMode, properties};
+use wire::{address, body::MessageRequestMode, properties};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +112,8 @@ broker_config! {
     "storeType" store_type: String = "default".into();
     "mappedFileSizeCommitLog" mapped_file_size_commit_log: u64 = 1 << 30;
     "mappedFileSizeConsumeQueue" mapped_file_size_consume_queue: u64 = 6_000_000;
+    "enableConsumeQueueExt" enable_consume_queue_ext: bool = false;
+    "mappedFileSizeConsumeQueueExt" mapped_file_size_consume_queue_ext: u64 = 48 << 20;
     /// The spelling is upstream's.
     "mapperFileSizeBatchConsumeQueue" mapper_file_size_batch_consume_queue: u64 = 13_800_000;
     "enabledAppendPropCRC" enabled_append_prop_crc: bool = false;
@@ -300,6 +302,10 @@ impl BrokerConfig {
             let value = self.mapper_file_size_batch_consume_queue;
             return refuse("mapperFileSizeBatchConsumeQueue", value, "46 bytes to 2 GiB");
         }
+        if !(1024..=(1 << 31)).contains(&self.mapped_file_size_consume_queue_ext) {
+            let value = self.mapped_file_size_consume_queue_ext;
+            return refuse("mappedFileSizeConsumeQueueExt", value, "1024 bytes to 2 GiB");
+        }
         if self.in_sync_replicas < 1 {
             return Err(ConfigError::Value {
                 key: "inSyncReplicas".into(),
@@ -338,12 +344,12 @@ impl BrokerConfig {
 
     /// `brokerIP1:listenPort`, what clients are told.
     pub fn broker_addr(&self) -> String {
-        format!("{}:{}", self.broker_ip1, self.listen_port)
+        address::join(&self.broker_ip1, self.listen_port)
     }
 
     /// `brokerIP2:haListenPort`, what slaves are told.
     pub fn ha_addr(&self) -> String {
-        format!("{}:{}", self.broker_ip2, self.ha_listen_port)
+        address::join(&self.broker_ip2, self.ha_listen_port)
     }
 
     /// True for both kinds of master.
@@ -378,13 +384,14 @@ fn home_store() -> String {
 
 /// The address of the interface that leads outside; the loopback address where there is none.
 pub fn local_address() -> String {
-    let probe = || -> std::io::Result<std::net::IpAddr> {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    let probe = |any: &str, outside: &str| -> std::io::Result<std::net::IpAddr> {
+        let socket = std::net::UdpSocket::bind(any)?;
         // Connecting a datagram socket sends nothing; it only chooses a source address.
-        socket.connect("192.0.2.1:9")?;
+        socket.connect(outside)?;
         Ok(socket.local_addr()?.ip())
     };
-    probe().map_or_else(|_| "127.0.0.1".into(), |ip| ip.to_string())
+    let found = probe("0.0.0.0:0", "192.0.2.1:9").or_else(|_| probe("[::]:0", "[2001:db8::1]:9"));
+    found.map_or_else(|_| "127.0.0.1".into(), |ip| ip.to_string())
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio::{
     sync::Notify,
     task::JoinHandle,
 };
+use wire::address;
 
 use super::ticks;
 use crate::context::Broker;
@@ -38,7 +39,7 @@ impl Listener {
     /// Binds `haListenPort` and starts to accept.
     pub async fn bind(broker: &Arc<Broker>) -> io::Result<Self> {
         let config = broker.config();
-        let listener = TcpListener::bind((config.bind_address.as_str(), config.ha_listen_port)).await?;
+        let listener = TcpListener::bind((address::host(&config.bind_address), config.ha_listen_port)).await?;
         let addr = listener.local_addr()?;
         Ok(Self { accepting: tokio::spawn(accept(broker.clone(), listener)), addr })
     }
@@ -59,7 +60,7 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) if broker.replicas.connections() < MAX_SLAVES => {
-                tokio::spawn(serve(broker.clone(), stream, peer));
+                tokio::spawn(serve(broker.clone(), stream, address::peer(peer)));
             }
             Ok((_, peer)) => tracing::warn!("replication from {peer} is refused: {MAX_SLAVES} connections are open"),
             Err(error) => {

@@ -137,6 +137,7 @@ fn settings(broker: &Broker) -> SlaveSettings {
     let config = broker.config();
     SlaveSettings {
         segment_size: broker.store.segment_size(),
+        verify_prop_crc: config.force_verify_prop_crc,
         heartbeat_interval_ms: config.ha_send_heartbeat_interval,
         housekeeping_interval_ms: config.ha_housekeeping_interval,
         record_limit: (i64::from(config.max_message_size) + (128 << 10)).max(64 << 20),

@@ -1,6 +1,8 @@
 //! A name server, a master and a slave inside the test process, on free ports and a temporary directory.
 #![allow(dead_code)]
 
+pub mod lines;
+
 use std::{
     future::Future,
     net::TcpListener,
@@ -56,7 +58,7 @@ impl Node {
     }
 
     pub async fn start_on(disk: Arc<dyn store::Disk>, dir: &TempDir, name: &str, keys: &[(&str, &str)]) -> Self {
-        let _ = tracing_subscriber::fmt().with_test_writer().with_target(false).try_init();
+        lines::Lines::of_process();
         let port = ports();
         let root = dir.path().join(name);
         let mut all: Vec<(String, String)> = [
@@ -77,6 +79,10 @@ impl Node {
         all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let mut node = Self { running: None, addr: format!("127.0.0.1:{port}"), port, root, keys: all, disk };
         node.again().await;
+        let config = node.broker().config();
+        if config.broker_ip1.contains(':') {
+            node.addr = config.broker_addr();
+        }
         node
     }
 

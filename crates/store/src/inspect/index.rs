@@ -9,15 +9,13 @@ use std::{
 use crate::{
     disk::{Disk, File, list_sorted},
     error::{IoContext, StoreError},
+    file_sizes,
     index_file::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
 };
 
 /// Entries that are read at once.
 const AT_ONCE: usize = 3200;
-
-/// Sizes of Java's default file.
-const DEFAULT: Geometry = Geometry { slots: 5_000_000, max_index: 20_000_000 };
 
 /// One index file.
 pub(crate) struct IndexView {
@@ -48,7 +46,7 @@ impl IndexView {
         };
         let mut view = Self { path: path.to_path_buf(), file, len, header, geometry: known };
         if known.is_none() {
-            view.geometry = view.work_out()?;
+            view.geometry = file_sizes::of_index(&*view.file, &view.path, view.len, &view.header)?;
         }
         Ok(view)
     }
@@ -61,57 +59,6 @@ impl IndexView {
 
     pub(crate) fn name(&self) -> String {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Slots and entries of a file of this length, such that the first entry and the count of used slots fit.
-    fn work_out(&self) -> Result<Option<Geometry>, StoreError> {
-        if self.len == DEFAULT.file_size() {
-            return Ok(Some(DEFAULT));
-        }
-        let room = self.len.saturating_sub(HEADER);
-        let (mut used, mut slot) = (0, 0u64);
-        let mut bytes = vec![0; SLOT * 4096];
-        // The slots come first: walk over them and try each place where they may end.
-        while (slot + 1) * SLOT as u64 <= room {
-            let left = (room - slot * SLOT as u64).min(bytes.len() as u64) as usize / SLOT * SLOT;
-            self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes[..left]).at("read", &self.path)?;
-            for word in bytes[..left].chunks_exact(SLOT) {
-                used += i32::from(get_i32(word, 0) != 0);
-                slot += 1;
-                let rest = room - slot * SLOT as u64;
-                let geometry = Geometry { slots: slot as u32, max_index: (rest / ENTRY as u64) as u32 };
-                if rest.is_multiple_of(ENTRY as u64) && self.fits(used, geometry)? {
-                    return Ok(Some(geometry));
-                }
-            }
-            if used > self.header.used_slots {
-                break;
-            }
-        }
-        Ok(None)
-    }
-
-    fn fits(&self, used: i32, geometry: Geometry) -> Result<bool, StoreError> {
-        let count = self.header.next_entry;
-        let sizes = geometry.max_index >= 2 && (2..=geometry.max_index as i32).contains(&count);
-        if !sizes || used != self.header.used_slots {
-            return Ok(false);
-        }
-        let mut bytes = [0; ENTRY];
-        self.file.read_exact_at(geometry.entry_at(1), &mut bytes).at("read", &self.path)?;
-        let first = IndexEntry::decode(&bytes);
-        self.file.read_exact_at(geometry.entry_at(count - 1), &mut bytes).at("read", &self.path)?;
-        let last = IndexEntry::decode(&bytes);
-        let first_fits = first.physical == self.header.begin_physical && first.previous == 0 && first.hash >= 0;
-        let last_fits = last.physical == self.header.end_physical && last.hash >= 0;
-        Ok(first_fits && last_fits && self.slot(geometry, last.hash)? == count - 1)
-    }
-
-    fn slot(&self, geometry: Geometry, hash: i32) -> Result<i32, StoreError> {
-        let mut bytes = [0; SLOT];
-        let slot = hash.max(0) as u64 % u64::from(geometry.slots);
-        self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes).at("read", &self.path)?;
-        Ok(i32::from_be_bytes(bytes))
     }
 
     /// All slots.

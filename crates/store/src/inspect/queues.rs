@@ -5,17 +5,20 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use crate::{
+    config::StoreConfig,
     disk::Disk,
     error::{IoContext, StoreError},
+    ext::{self, Ext},
     handles::Handles,
     queue::{Kind, Unit, decode},
     segments::{self, Found},
+    units::UnitContext,
 };
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -30,6 +33,7 @@ pub(crate) struct QueueFiles {
     pub(crate) kind: Kind,
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<Found>,
+    ext: OnceLock<Ext>,
 }
 
 impl QueueFiles {
@@ -42,7 +46,17 @@ impl QueueFiles {
     ) -> Result<Self, StoreError> {
         let files = segments::find(&**disk, &dir)?;
         let (disk, handles) = (disk.clone(), handles.clone());
-        Ok(Self { disk, handles, id: NEXT_ID.fetch_add(1, Relaxed), topic, queue_id, kind, dir, files })
+        Ok(Self {
+            disk,
+            handles,
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            topic,
+            queue_id,
+            kind,
+            dir,
+            files,
+            ext: OnceLock::new(),
+        })
     }
 
     /// Lists the files again.
@@ -101,6 +115,26 @@ impl QueueFiles {
             return Ok(None);
         }
         Ok(Some(decode(self.kind, place, &buf)))
+    }
+
+    /// The tags code of a unit, from the extension if need be; `None` where the address leads nowhere.
+    pub(crate) fn tags_code(&self, unit: &Unit) -> Result<Option<i64>, StoreError> {
+        if self.kind == Kind::Batch || !ext::is_address(unit.tags_code) {
+            return Ok(Some(unit.tags_code));
+        }
+        let ext = match self.ext.get() {
+            Some(ext) => ext,
+            None => {
+                let ext = Ext::load(&self.context(), self.id, ext::dir_of(&self.dir).unwrap_or_default())?;
+                self.ext.get_or_init(|| ext)
+            }
+        };
+        Ok(ext.unit(unit.tags_code)?.map(|unit| unit.tags_code))
+    }
+
+    fn context(&self) -> Arc<UnitContext> {
+        let (disk, handles, ext) = (self.disk.clone(), Handles::new(1), StoreConfig::default().ext());
+        Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean: true, ext })
     }
 
     /// Tells a written unit from zeros.

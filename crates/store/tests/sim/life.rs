@@ -41,6 +41,8 @@ impl Life {
         let config = StoreConfig {
             sync_flush: seed.is_multiple_of(2),
             batch_queue_topics: Some(batch_queue_topics),
+            queue_ext: seed % 4 == 1,
+            queue_ext_segment_size: 1024,
             segment_size: SEGMENT as u64,
             ..small(root)
         };

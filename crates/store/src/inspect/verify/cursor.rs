@@ -128,7 +128,7 @@ impl Cursor {
                 continue;
             }
             if have.physical_offset == want.physical_offset {
-                self.compare(want, bytes, ground);
+                self.compare(&have, want, bytes, ground)?;
                 return Ok(Outcome::Found);
             }
             if let Some(outcome) = self.elsewhere(&have, want, ground)? {
@@ -149,14 +149,22 @@ impl Cursor {
         Ok(skip)
     }
 
-    fn compare(&mut self, want: &Unit, bytes: &[u8], ground: &mut Ground<'_>) {
+    fn compare(&mut self, have: &Unit, want: &Unit, bytes: &[u8], ground: &mut Ground<'_>) -> Result<(), StoreError> {
         self.units += 1;
         // A simple unit does not say its offset: its place is it.
         let elsewhere = self.queue.kind == Kind::Simple && want.queue_offset != self.next;
-        if elsewhere || self.bytes() != Some(bytes) {
+        if elsewhere || (self.bytes() != Some(bytes) && !self.is_extended(have, want)?) {
             self.differs(want, ground);
         }
         self.next += 1;
+        Ok(())
+    }
+
+    /// The unit holds an address, and what is there says the same.
+    fn is_extended(&self, have: &Unit, want: &Unit) -> Result<bool, StoreError> {
+        let same = (have.physical_offset, have.size) == (want.physical_offset, want.size);
+        let code = self.queue.tags_code(have)?;
+        Ok(same && self.queue.kind == Kind::Simple && code == Some(want.tags_code))
     }
 
     fn differs(&mut self, want: &Unit, ground: &mut Ground<'_>) {

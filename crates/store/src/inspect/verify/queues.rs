@@ -137,7 +137,8 @@ impl QueueWalk {
         if delayed {
             if cursor.delay_ms.is_none() {
                 let first = cursor.queue.unit_at(unit.queue_offset)?;
-                cursor.delay_ms = first.map(|first| first.tags_code - record.store_timestamp());
+                let due = first.map_or(Ok(None), |first| cursor.queue.tags_code(&first))?;
+                cursor.delay_ms = due.map(|due| due - record.store_timestamp());
             }
             unit.tags_code = record.store_timestamp() + cursor.delay_ms.unwrap_or(0);
         }

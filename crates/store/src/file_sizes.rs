@@ -1,0 +1,140 @@
+//! Segment sizes as the files of a store have them. A store keeps the sizes it was made with, whatever the configuration has
+//! become; two figures are named then. It reads directories and index headers, no unit and no record.
+
+use std::path::Path;
+
+use crate::{
+    disk::{Disk, File, list_sorted},
+    error::{IoContext, StoreError},
+    index_file::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    queue::get_i32,
+    segments,
+    units::Shape,
+};
+
+/// Sizes of Java's default index file.
+const DEFAULT: Geometry = Geometry { slots: 5_000_000, max_index: 20_000_000 };
+
+/// Bytes of a file of the queues below `dir`, which have units of `shape`. Looks at queues until one tells; usually that is
+/// the first.
+pub(crate) fn of_queues(disk: &dyn Disk, dir: &Path, shape: &Shape, clean: bool) -> Result<u64, StoreError> {
+    let configured = shape.segment;
+    for topic in list_sorted(disk, dir).at("list", dir)?.into_iter().filter(|entry| entry.is_dir) {
+        let topic_dir = dir.join(&topic.name);
+        for queue in list_sorted(disk, &topic_dir).at("list", &topic_dir)?.into_iter().filter(|entry| entry.is_dir) {
+            let found = segments::find(disk, &topic_dir.join(&queue.name))?;
+            if found.iter().any(|file| file.len == configured) {
+                return Ok(configured);
+            }
+            let size = segments::size_of_row(&found, configured, shape.unit as u64, clean);
+            if size != configured {
+                return Ok(told(dir, size, shape));
+            }
+        }
+    }
+    // What a power loss left of them tells nothing: they are extended.
+    Ok(configured)
+}
+
+fn told(dir: &Path, size: u64, shape: &Shape) -> u64 {
+    tracing::warn!(dir = %dir.display(), found = size, configured = shape.segment, "queue files have another size than {}: theirs is used; set the key to it", shape.key);
+    size
+}
+
+/// Sizes of the index file at `path`, `len` bytes long. One that is shorter and does not tell is taken for cut short.
+pub(crate) fn of_index_at(
+    disk: &dyn Disk,
+    path: &Path,
+    len: u64,
+    configured: Geometry,
+) -> Result<Geometry, StoreError> {
+    if len == configured.file_size() {
+        return Ok(configured);
+    }
+    let file = disk.open_read(path).at("open", path)?;
+    let mut head = [0; HEADER as usize];
+    if len < HEADER || file.read_exact_at(0, &mut head).is_err() {
+        return Ok(configured);
+    }
+    let header = Header::decode(&head);
+    match of_index(&*file, path, len, &header)? {
+        Some(found) => {
+            tracing::warn!(file = %path.display(), found_slots = found.slots, found_entries = found.max_index, slots = configured.slots, entries = configured.max_index,
+                "the index file has other sizes than maxHashSlotNum and maxIndexNum: its own are used; set the keys to them");
+            Ok(found)
+        }
+        None if len < configured.file_size() || header.next_entry <= 1 => Ok(configured),
+        None => {
+            let (path, expected) = (path.to_path_buf(), configured.file_size());
+            Err(StoreError::SegmentSize { path, found: len, expected, key: "maxHashSlotNum and maxIndexNum" })
+        }
+    }
+}
+
+/// Slots and entries of an index file of this length, such that the first and the last entry and the count of used slots fit;
+/// `None` when none do, as in a file without entries.
+pub(crate) fn of_index(
+    file: &dyn File,
+    path: &Path,
+    len: u64,
+    header: &Header,
+) -> Result<Option<Geometry>, StoreError> {
+    if len == DEFAULT.file_size() {
+        return Ok(Some(DEFAULT));
+    }
+    let index = IndexHead { file, path, header };
+    let room = len.saturating_sub(HEADER);
+    let (mut used, mut slot) = (0, 0u64);
+    let mut bytes = vec![0; SLOT * 4096];
+    // The slots come first: walk over them and try each place where they may end.
+    while (slot + 1) * SLOT as u64 <= room {
+        let left = (room - slot * SLOT as u64).min(bytes.len() as u64) as usize / SLOT * SLOT;
+        file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes[..left]).at("read", path)?;
+        for word in bytes[..left].chunks_exact(SLOT) {
+            used += i32::from(get_i32(word, 0) != 0);
+            slot += 1;
+            let rest = room - slot * SLOT as u64;
+            let geometry = Geometry { slots: slot as u32, max_index: (rest / ENTRY as u64) as u32 };
+            if rest.is_multiple_of(ENTRY as u64) && index.fits(used, geometry)? {
+                return Ok(Some(geometry));
+            }
+        }
+        if used > header.used_slots {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+struct IndexHead<'a> {
+    file: &'a dyn File,
+    path: &'a Path,
+    header: &'a Header,
+}
+
+impl IndexHead<'_> {
+    fn fits(&self, used: i32, geometry: Geometry) -> Result<bool, StoreError> {
+        let count = self.header.next_entry;
+        let sizes = geometry.max_index >= 2 && (2..=geometry.max_index as i32).contains(&count);
+        if !sizes || used != self.header.used_slots {
+            return Ok(false);
+        }
+        let (first, last) = (self.entry(geometry, 1)?, self.entry(geometry, count - 1)?);
+        let first_fits = first.physical == self.header.begin_physical && first.previous == 0 && first.hash >= 0;
+        let last_fits = last.physical == self.header.end_physical && last.hash >= 0;
+        Ok(first_fits && last_fits && self.slot(geometry, last.hash)? == count - 1)
+    }
+
+    fn entry(&self, geometry: Geometry, number: i32) -> Result<IndexEntry, StoreError> {
+        let mut bytes = [0; ENTRY];
+        self.file.read_exact_at(geometry.entry_at(number), &mut bytes).at("read", self.path)?;
+        Ok(IndexEntry::decode(&bytes))
+    }
+
+    fn slot(&self, geometry: Geometry, hash: i32) -> Result<i32, StoreError> {
+        let mut bytes = [0; SLOT];
+        let slot = hash.max(0) as u64 % u64::from(geometry.slots);
+        self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes).at("read", self.path)?;
+        Ok(i32::from_be_bytes(bytes))
+    }
+}
