@@ -33,6 +33,7 @@ pub mod send_back;
 pub mod service;
 pub mod space;
 pub mod start;
+pub mod starting;
 pub mod stats;
 pub mod sync;
 pub mod tasks;

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let result = match cli.command {
             Command::Up(args) => up::run(args).await,
             Command::Broker(args) => broker::run(args).await,
@@ -54,7 +54,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
         }
-    })
+    });
+    // A recovery that was given up is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -18,7 +18,7 @@ mod relation;
 mod relay;
 mod request_mode;
 mod reset;
-mod runtime;
+pub(crate) mod runtime;
 mod sync_answers;
 mod topic;
 
