@@ -5,13 +5,13 @@ mod support;
 use std::{
     net::TcpListener,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use client::BrokerApi;
-use support::{LIMIT, Running, broker, port, tandem};
+use support::{LIMIT, Running, broker, port, refused, tandem};
 
 fn up(dir: &Path) -> (Command, [u16; 3]) {
     let ports = [port(), port(), port()];
@@ -20,15 +20,6 @@ fn up(dir: &Path) -> (Command, [u16; 3]) {
     command.args(["--namesrv-port", &ports[0].to_string()]);
     command.args(["--master-port", &ports[1].to_string(), "--slave-port", &ports[2].to_string()]);
     (command, ports)
-}
-
-fn refused(mut command: Command) -> String {
-    let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output().unwrap();
-    let text = String::from_utf8_lossy(&stderr).into_owned();
-    assert!(!status.success(), "it started: {text}");
-    let last = text.lines().last().unwrap_or_default();
-    assert!(last.starts_with("tandem: "), "no clear line: {text}");
-    last.to_owned()
 }
 
 #[test]
