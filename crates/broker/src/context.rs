@@ -292,15 +292,6 @@ impl Broker {
     pub fn safe_end(&self) -> i64 {
         self.store.marks().flushed.get().min(self.replicas.slowest().unwrap_or(i64::MAX))
     }
-
-    /// Removes a topic with its queues and progress.
-    pub fn drop_topic_data(&self, topic: &str) {
-        self.offsets.remove_topic(topic, now_ms());
-        self.timers.remove_topic(topic);
-        if let Err(error) = self.store.delete_topic(topic) {
-            tracing::error!("queues of the deleted topic {topic} are not removed: {error}; remove them by hand");
-        }
-    }
 }
 
 fn store_host(config: &BrokerConfig) -> SocketAddr {

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod consumer_offset;
 pub mod context;
+pub mod deletion;
 pub mod filter;
 pub mod groups;
 pub mod ha;

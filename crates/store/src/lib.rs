@@ -56,7 +56,7 @@ pub use progress::Progress;
 pub use queue::Unit;
 pub use read::QueryResult;
 pub use real_disk::RealDisk;
-pub use remove::Retention;
+pub use remove::{Retention, TopicDeletion};
 pub use space::{DEFAULT_RESERVE, Deletion, NoSpace, Partition, SpaceLimits, SpaceSeen, Verdict, judge};
 pub use store::{Directory, Store};
 pub use timer::{
