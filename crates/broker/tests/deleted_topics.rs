@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use broker::clock::StoreClock;
 use bytes::Bytes;
 use client::BrokerApi;
 use common::{Node, Pair, api, drain, header, send, topic, until};
@@ -177,6 +178,55 @@ async fn a_slave_cleans_no_topic_that_it_has_not_heard_of() {
     sync(&pair.slave).await;
     is_new(&pair, &api, 1).await;
     pair.stop().await;
+}
+
+/// In classic mode nothing tells a returning master where to cut; whoever does it finds no trace of the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_a_queue_that_is_cut_away_wholly_begins_at_0_on_both() {
+    let mut pair = Pair::start(&[("brokerRole", "ASYNC_MASTER")], &[]).await;
+    let api = pair.api.clone();
+    topic(&api, &pair.master.addr, "Before", 1).await;
+    send(&api, &pair.master.addr, "Before", 0, &[], b"x").await;
+    pair.equal().await;
+    let end = pair.slave.broker().store.max_phys();
+    pair.slave.stop().await;
+    topic(&api, &pair.master.addr, "T", 1).await;
+    for _ in 0..100 {
+        send(&api, &pair.master.addr, "T", 0, &[], b"lost").await;
+    }
+    pair.master.stop().await;
+    pair.slave.again().await;
+    api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    assert_eq!(pair.slave.broker().store.max_phys(), end);
+
+    let config = store::StoreConfig {
+        root: pair.master.root.clone(),
+        segment_size: 1 << 20,
+        queue_segment_size: 6000,
+        ..store::StoreConfig::default()
+    };
+    let cut = store::Store::open(config, pair.master.disk.clone(), Arc::new(StoreClock::default())).unwrap();
+    cut.truncate(end).unwrap();
+    assert_eq!((cut.min_offset("T", 0), cut.max_offset("T", 0)), (0, 0));
+    cut.close().unwrap();
+    pair.master.keys.extend([("brokerRole", "SLAVE"), ("brokerId", "2"), ("slaveReadEnable", "true")].map(owned));
+    pair.master.again().await;
+    assert_eq!(api.min_offset(&pair.master.addr, "T", 0).await.unwrap(), 0);
+    assert_eq!(api.max_offset(&pair.master.addr, "T", 0).await.unwrap(), 0);
+
+    topic(&api, &pair.slave.addr, "T", 1).await;
+    for number in 0..10 {
+        assert_eq!(send(&api, &pair.slave.addr, "T", 0, &[], b"new").await.header.queue_offset, number);
+    }
+    pair.equal().await;
+    until("the topic is at the old master", || async { pair.master.broker().topics.get("T").is_some() }).await;
+    until("and its queue", || async { pair.master.broker().store.max_offset("T", 0) == 10 }).await;
+    is_new(&pair, &api, 10).await;
+    pair.stop().await;
+}
+
+fn owned((key, value): (&str, &str)) -> (String, String) {
+    (key.to_owned(), value.to_owned())
 }
 
 /// What the load of F-33 saw.
