@@ -16,6 +16,7 @@ use crate::{
     config::BrokerConfig,
     context::Broker,
     deletion::{self, DeletionError},
+    offsets::Own,
     persist::PersistError,
 };
 
@@ -210,11 +211,39 @@ async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 }
 
 async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
-    let table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
+    let mut table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
+    tell_own_progress(broker, addr, &mut table).await;
     if broker.offsets.adopt(table) {
         broker.offsets.save()?;
     }
     Ok(())
+}
+
+/// Hands on what consumers committed here while the master was away, as a consumer would (P-3). What the master knows
+/// better, or does not take, is the master's. `table` is its answer, made as it is now.
+async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut ConsumerOffsetSerializeWrapper) {
+    let mut told = 0;
+    for own in broker.offsets.own() {
+        let Own { topic, group, queue_id, offset } = &own;
+        let key = format!("{topic}@{group}");
+        let light = table.lmq_offset_table.as_ref().and_then(|table| table.get(&key));
+        let known = table.offset_table.get(&key).and_then(|queues| queues.get(queue_id)).or(light);
+        if known.is_none_or(|known| known < offset) {
+            match broker.api.update_consumer_offset(addr, group, topic, *queue_id, *offset).await {
+                Ok(()) => drop(table.offset_table.entry(key).or_default().insert(*queue_id, *offset)),
+                Err(error) if error.is_answer() => tracing::warn!(
+                    "progress {offset} of {key} queue {queue_id}, committed at this slave, is not taken by the master: {error}"
+                ),
+                // The next round tells it.
+                Err(_) => continue,
+            }
+            told += 1;
+        }
+        broker.offsets.is_known(&own);
+    }
+    if told > 0 {
+        tracing::info!("{told} queues' progress that consumers committed at this slave is at the master now");
+    }
 }
 
 async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
