@@ -88,6 +88,8 @@ pub struct Broker {
     pub started_ms: i64,
     /// Start.
     pub started: Instant,
+    /// Set before a graceful stop: clients are sent away (`enableShutdownGracefully`).
+    pub leaving: AtomicBool,
     /// Set once the broker stops.
     pub stopping: AtomicBool,
     undispatched: AtomicBool,
@@ -163,6 +165,7 @@ impl Broker {
             clock: parts.clock,
             started_ms: now_ms(),
             started: Instant::now(),
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             undispatched: AtomicBool::new(false),
             dispatch_bell: Notify::new(),
@@ -185,6 +188,11 @@ impl Broker {
     /// The address that records carry.
     pub fn store_host(&self) -> SocketAddr {
         *self.store_host.read()
+    }
+
+    /// True once the broker is about to stop, or stops: no name server shall lead clients here any more.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.is_stopping()
     }
 
     /// True once the broker stops.

@@ -17,6 +17,7 @@ pub mod groups;
 pub mod ha;
 pub mod heartbeat;
 pub mod hold;
+pub mod leaving;
 pub mod lock;
 pub mod locks;
 pub mod offsets;

@@ -1,14 +1,14 @@
 //! The front door: requests of one socket read, in order, to their families. Reads no header.
 //! Which code belongs where: reference remoting 10.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use remoting::{Connection, Service};
 use wire::{Command, code::request};
 
 use crate::{
-    admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, recall, reply, send, send_back,
-    starting::Starting,
+    admin, assignment, consumer_offset, context::Broker, heartbeat, leaving, lock, pull, query, recall, reply, send,
+    send_back, starting::Starting,
 };
 
 /// One listener of a broker.
@@ -22,6 +22,9 @@ pub struct Front {
 impl Service for Front {
     fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
         let Some(broker) = self.starting.broker() else { return self.starting.answer(conn, requests) };
+        if broker.leaving.load(Ordering::Acquire) {
+            leaving::send_away(conn, requests);
+        }
         let mut sends = send::Run::new(broker, conn);
         for command in requests.drain(..) {
             if send::is_send(command.code) {

@@ -16,6 +16,7 @@ use crate::{
     context::{Broker, Parts},
     groups::Groups,
     ha::{self, master::Port},
+    leaving,
     offsets::Offsets,
     persist::PersistError,
     register::{self, Registrar},
@@ -107,11 +108,14 @@ impl RunningBroker {
         crate::role::ack_meaning(&self.broker)
     }
 
-    /// Stops in the order that loses nothing: leaves the name servers, answers what is held, closes the listeners,
+    /// Stops in the order that loses nothing: with `enableShutdownGracefully` sends clients away first; leaves the name servers, answers what is held, closes the listeners,
     /// writes progress, closes the store.
     pub async fn shutdown(self) {
         let Self { broker, servers, ha, threads, tls_watch } = self;
         tls_watch.abort();
+        if broker.config().enable_shutdown_gracefully {
+            leaving::leave(&broker, &servers).await;
+        }
         broker.stopping.store(true, Ordering::Release);
         broker.dispatch_soon();
         register::unregister_all(&broker).await;
