@@ -369,6 +369,9 @@ def go_away(rig):
     open(stop, "w").close()
     if producer.finish(60):
         raise Failure(f"the producer failed: {producer.said()[-400:]}")
+    with open(f"{rig.folder}/load/logs/rocketmqlogs/rocketmq_client.log") as log:
+        if "Receive go away" not in log.read():
+            raise Failure("the producer was not told to go away")
     sent = read_lines(out)
     verify.all_acknowledged(sent)
     a.start()
