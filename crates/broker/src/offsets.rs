@@ -150,7 +150,7 @@ impl Offsets {
     }
 
     /// The master knows it, or knows better, unless more was committed meanwhile.
-    pub fn is_known(&self, own: &Own) {
+    pub fn told(&self, own: &Own) {
         let mut state = self.state.write();
         let key = key(&own.topic, &own.group);
         let Some(queues) = state.own.get_mut(&key) else { return };
@@ -395,10 +395,10 @@ mod tests {
         assert_eq!(offsets.get("T", "G", 0), Some(5));
         let [own] = offsets.own().try_into().unwrap();
         offsets.commit_at_slave("T", "G", 0, 6);
-        offsets.is_known(&own);
+        offsets.told(&own);
         let [own] = offsets.own().try_into().unwrap();
         assert_eq!((own.offset, offsets.snapshot().data_version), (6, version));
-        offsets.is_known(&own);
+        offsets.told(&own);
         offsets.save().unwrap();
         offsets.adopt(Wrapper::default());
         assert_eq!(offsets.get("T", "G", 0), None);

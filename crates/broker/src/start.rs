@@ -95,7 +95,7 @@ impl RunningBroker {
             }
         };
         let threads = tasks::start(&broker);
-        starting.is_ready(&broker);
+        starting.serve(&broker);
         ha::slave::start(&broker);
         register::register_first(&broker).await;
         tasks::start_async(&broker);

@@ -44,7 +44,7 @@ impl Starting {
     }
 
     /// From here on the broker answers.
-    pub(crate) fn is_ready(&self, broker: &Arc<Broker>) {
+    pub(crate) fn serve(&self, broker: &Arc<Broker>) {
         self.ready.get_or_init(|| broker.clone());
     }
 

@@ -239,7 +239,7 @@ async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut Consume
             }
             told += 1;
         }
-        broker.offsets.is_known(&own);
+        broker.offsets.told(&own);
     }
     if told > 0 {
         tracing::info!("{told} queues' progress that consumers committed at this slave is at the master now");

@@ -372,7 +372,7 @@ impl Service for Consumer {
 async fn a_consumer_is_asked_through_its_broker() {
     let (_dir, broker) = broker();
     let starting = Arc::new(Starting::new(BrokerConfig::clone(&broker.config()), Arc::default()));
-    starting.is_ready(&broker);
+    starting.serve(&broker);
     let front = Arc::new(Front { starting, fast: false });
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), front).await.unwrap();
     let addr = server.local_addr().to_string();
