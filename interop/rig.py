@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -16,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = f"{ROOT}/target/interop"
 SERVERS, CLIENTS = ("5.3.3", "5.5.0"), ("5.5.0", "5.3.3", "4.9.7")
 OLD = "4.9.7"                               # the server too, where stores of old brokers matter
-OTHERS = ("go", "node")                     # clients of other languages; they stand where a version of Java's may stand
+OTHERS = ("go", "node", "python")                     # clients of other languages; they stand where a version of Java's may stand
 TANDEM = "tandem"
 CLUSTER = "DefaultCluster"
 READY_SECONDS = 120
@@ -102,15 +103,18 @@ def fetch(version):
 
 
 def fetch_others():
-    """Builds the client programs of other languages; their libraries come by name from the registries of Go and Node."""
+    """Builds the client programs of other languages; their libraries come by name from the registries of Go, Node and Python."""
     for tool in ("go", "node", "npm"):
         if shutil.which(tool) is None:
             raise NotReady(f"{tool} is missing: the interop suite runs the clients of Go and Node too")
+    python = f"{TARGET}/python"
+    made = [] if os.path.exists(f"{python}/bin/pip") else [(ROOT, [sys.executable, "-m", "venv", python])]
     os.makedirs(f"{TARGET}/node", exist_ok=True)
     for name in ("package.json", "package-lock.json", "client.js"):
         shutil.copy(f"{ROOT}/interop/node/{name}", f"{TARGET}/node/{name}")
     for folder, command in ((f"{ROOT}/interop/go", ["go", "build", "-o", f"{TARGET}/go-client", "."]),
-                            (f"{TARGET}/node", ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"])):
+                            (f"{TARGET}/node", ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]), *made,
+                            (ROOT, [f"{python}/bin/pip", "install", "-q", "-r", f"{ROOT}/interop/python/requirements.txt"])):
         done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
             raise NotReady(f"{' '.join(command)} fails:\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
@@ -295,7 +299,8 @@ class Rig:
         name = name or main.lower()
         home = f"{self.folder}/{name}"
         if version in OTHERS:
-            client = {"go": [f"{TARGET}/go-client"], "node": ["node", f"{TARGET}/node/client.js"]}[version]
+            client = {"go": [f"{TARGET}/go-client"], "node": ["node", f"{TARGET}/node/client.js"],
+                      "python": [f"{TARGET}/python/bin/python", f"{ROOT}/interop/python/client.py"]}[version]
             return self.spawn(f"{name} (client {version})", home, [*client, main.lower(), *map(str, args)])
         return self.spawn(f"{name} (client {version})", home, self.java(version, home, CLIENT, "client", main, args))
 

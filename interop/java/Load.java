@@ -16,13 +16,14 @@ import org.apache.rocketmq.common.message.MessageAccessor;
 /**
  * Sends seeded messages of several kinds at once, each kind to a topic of its own, and writes what became of each.
  *
- *   Load --ns HOST:PORT --out FILE [--seed 1] [--sizes small|mixed] [--seconds 0] [--compress true] [--stop FILE] KIND=COUNT...
+ *   Load --ns HOST:PORT --out FILE [--seed 1] [--sizes small|mixed] [--seconds 0] [--compress true] [--retries 0] [--stop FILE] KIND=COUNT...
  *
  * Kinds: sync, async, oneway, batch, orderly, tags, delay, timer, late, broadcast, retry, inner, light; the topic of a kind is
  * "It-KIND". "inner" sends batches and single messages to a topic of batch queues, "light" to light queues as well: all to
  * %LMQ%it-all, every second one to %LMQ%it-half.
  * "KIND:SUFFIX=COUNT" sends a second lot of a kind to the same topic with keys of its own.
  * "--topic-KIND TOPIC" sends a kind elsewhere. A timer message is due at any time within --longest seconds (40).
+ * --retries N lets the producer try a send again, at another broker too (0).
  * --seconds spreads every kind over at least that time. With --stop a kind goes on until FILE exists.
  * One line a message: kind, topic, key, tag, size, crc, status (SEND_OK ..., ONEWAY, or the error), and of an
  * acknowledged one msgId, offsetMsgId, queue, offset.
@@ -41,8 +42,9 @@ public final class Load {
         producer.setNamesrvAddr(options.get("ns"));
         producer.setInstanceName("load-" + System.nanoTime());
         producer.setSendMsgTimeout(Integer.parseInt(options.getOrDefault("timeout", "10000")));
-        producer.setRetryTimesWhenSendFailed(0);        // a failed send stays failed: what is acknowledged is then sure
-        producer.setRetryTimesWhenSendAsyncFailed(0);
+        int retries = Integer.parseInt(options.getOrDefault("retries", "0"));   // a failed send stays failed: what is acknowledged is then sure
+        producer.setRetryTimesWhenSendFailed(retries);
+        producer.setRetryTimesWhenSendAsyncFailed(retries);
         producer.setMaxMessageSize(4 << 20);
         if (options.getOrDefault("compress", "true").equals("false")) producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
         producer.start();

@@ -34,21 +34,23 @@ pub fn update(broker: &Broker, command: &Command) -> Command {
     if broker.offsets.pending_reset(&header.topic, &header.consumer_group, queue_id).is_some() {
         return command.error(response::SUCCESS, "Offset has been previously reset");
     }
-    if credible(broker, &header.topic, queue_id, offset) {
-        broker.offsets.commit(&header.topic, &header.consumer_group, queue_id, offset, now_ms());
-    }
+    store(broker, &header.topic, &header.consumer_group, queue_id, offset);
     command.ok()
 }
 
-/// False for progress beyond the end of a queue that has messages on a master: a live consumer that still commits what
-/// the lost master had would skip what comes next (F-02). A slave may simply be behind.
-pub fn credible(broker: &Broker, topic: &str, queue_id: i32, offset: i64) -> bool {
-    let max = broker.store.max_offset(topic, queue_id);
-    if offset <= max || max == 0 || !broker.config().is_master() {
-        return true;
+/// Stores what a consumer committed. Not beyond the end of a queue on a master: a live consumer that still commits what a
+/// lost master had, or what a deleted topic of the name had, would skip what comes next (F-02, F-01). A slave may simply be
+/// behind; its master hears of the progress.
+pub fn store(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i64) {
+    if !broker.config().is_master() {
+        return broker.offsets.commit_at_slave(topic, group, queue_id, offset);
     }
-    tracing::debug!("progress {offset} on {topic} queue {queue_id} is not taken: the queue ends at {max}");
-    false
+    let max = broker.store.max_offset(topic, queue_id);
+    if offset > max {
+        tracing::debug!("progress {offset} on {topic} queue {queue_id} is not taken: the queue ends at {max}");
+        return;
+    }
+    broker.offsets.commit(topic, group, queue_id, offset, now_ms());
 }
 
 /// QUERY_CONSUMER_OFFSET.

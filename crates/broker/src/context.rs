@@ -88,6 +88,8 @@ pub struct Broker {
     pub started_ms: i64,
     /// Start.
     pub started: Instant,
+    /// Set before a graceful stop: clients are sent away (`enableShutdownGracefully`).
+    pub leaving: AtomicBool,
     /// Set once the broker stops.
     pub stopping: AtomicBool,
     undispatched: AtomicBool,
@@ -163,6 +165,7 @@ impl Broker {
             clock: parts.clock,
             started_ms: now_ms(),
             started: Instant::now(),
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             undispatched: AtomicBool::new(false),
             dispatch_bell: Notify::new(),
@@ -185,6 +188,11 @@ impl Broker {
     /// The address that records carry.
     pub fn store_host(&self) -> SocketAddr {
         *self.store_host.read()
+    }
+
+    /// True once the broker is about to stop, or stops: no name server shall lead clients here any more.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.is_stopping()
     }
 
     /// True once the broker stops.
@@ -291,15 +299,6 @@ impl Broker {
     /// The end of what the device and every connected slave hold.
     pub fn safe_end(&self) -> i64 {
         self.store.marks().flushed.get().min(self.replicas.slowest().unwrap_or(i64::MAX))
-    }
-
-    /// Removes a topic with its queues and progress.
-    pub fn drop_topic_data(&self, topic: &str) {
-        self.offsets.remove_topic(topic, now_ms());
-        self.timers.remove_topic(topic);
-        if let Err(error) = self.store.delete_topic(topic) {
-            tracing::error!("queues of the deleted topic {topic} are not removed: {error}; remove them by hand");
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Consumer progress: the table, its version, `consumerOffset.json` (with `enableLmq`: `lmqConsumerOffset.json`),
-//! pending resets.
+//! pending resets; on a slave, what consumers committed to it and its master does not know yet (`slaveOffset.json`).
 //! Source: `broker/.../offset/ConsumerOffsetManager.java`; reference broker 5. Checks no topic and no group.
 
 use std::{
@@ -19,7 +19,9 @@ use crate::persist::{self, PersistError};
 pub struct Offsets {
     state: RwLock<State>,
     file: PathBuf,
-    saving: Mutex<u64>,
+    own_file: PathBuf,
+    /// Changes of both tables that are in their files.
+    saving: Mutex<(u64, u64)>,
     version_step: i64,
     /// Groups of light queues have a table of their own in files and answers.
     lmq: bool,
@@ -29,11 +31,27 @@ pub struct Offsets {
 struct State {
     table: HashMap<String, BTreeMap<i32, i64>>,
     resets: HashMap<String, BTreeMap<i32, i64>>,
+    /// Committed at this slave and not known to the master; part of `table` too.
+    own: HashMap<String, BTreeMap<i32, i64>>,
+    own_changes: u64,
     pulled: HashMap<String, BTreeMap<i32, i64>>,
     version: DataVersion,
     commits: i64,
     /// Counts changes, to write only what changed.
     changes: u64,
+}
+
+/// Progress of one queue that a slave knows and its master does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Topic.
+    pub topic: String,
+    /// Group.
+    pub group: String,
+    /// Queue id.
+    pub queue_id: i32,
+    /// Queue offset of the next message.
+    pub offset: i64,
 }
 
 fn key(topic: &str, group: &str) -> String {
@@ -69,7 +87,12 @@ impl Offsets {
             state.version = stored.data_version;
             state.table = one_table(stored).collect();
         }
-        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(0), version_step: version_step.max(1), lmq })
+        let own_file = dir.join("slaveOffset.json");
+        if let Some(own) = persist::load::<Wrapper>(&own_file)? {
+            state.own = own.offset_table.into_iter().collect();
+        }
+        let saving = Mutex::default();
+        Ok(Self { state: RwLock::new(state), file, own_file, saving, version_step: version_step.max(1), lmq })
     }
 
     /// Stored progress of one queue.
@@ -95,6 +118,56 @@ impl Offsets {
         if state.commits % self.version_step == 0 {
             state.version.next(now_ms);
         }
+    }
+
+    /// Stores what a consumer committed at a slave: the master hears of it when it answers. The version stays the master's.
+    pub fn commit_at_slave(&self, topic: &str, group: &str, queue_id: i32, offset: i64) {
+        let mut state = self.state.write();
+        let key = key(topic, group);
+        if state.table.entry(key.clone()).or_default().insert(queue_id, offset) != Some(offset) {
+            state.changes += 1;
+            state.own.entry(key).or_default().insert(queue_id, offset);
+            state.own_changes += 1;
+        }
+    }
+
+    /// What consumers committed at this slave and its master does not know.
+    pub fn own(&self) -> Vec<Own> {
+        let state = self.state.read();
+        let split = |key: &String| key.split_once('@').map(|(topic, group)| (topic.to_owned(), group.to_owned()));
+        let mut all = Vec::new();
+        for (key, queues) in &state.own {
+            let Some((topic, group)) = split(key) else { continue };
+            let own = |(queue_id, offset): (&i32, &i64)| Own {
+                topic: topic.clone(),
+                group: group.clone(),
+                queue_id: *queue_id,
+                offset: *offset,
+            };
+            all.extend(queues.iter().map(own));
+        }
+        all
+    }
+
+    /// The master knows it, or knows better, unless more was committed meanwhile.
+    pub fn told(&self, own: &Own) {
+        let mut state = self.state.write();
+        let key = key(&own.topic, &own.group);
+        let Some(queues) = state.own.get_mut(&key) else { return };
+        if queues.get(&own.queue_id) == Some(&own.offset) {
+            queues.remove(&own.queue_id);
+            if queues.is_empty() {
+                state.own.remove(&key);
+            }
+            state.own_changes += 1;
+        }
+    }
+
+    /// This broker is a master now, or follows another one: its table is what counts.
+    pub fn forget_own(&self) {
+        let mut state = self.state.write();
+        state.own_changes += u64::from(!state.own.is_empty());
+        state.own.clear();
     }
 
     /// Sets progress back or forth by an operator: until the consumer has heard it, its commits are ignored.
@@ -172,6 +245,9 @@ impl Offsets {
         state.table.retain(|key, _| keep(key));
         state.resets.retain(|key, _| keep(key));
         state.pulled.retain(|key, _| keep(key));
+        let own = state.own.len();
+        state.own.retain(|key, _| keep(key));
+        state.own_changes += u64::from(state.own.len() != own);
         if state.table.len() != before {
             state.changes += 1;
             state.version.next(now_ms);
@@ -193,11 +269,15 @@ impl Offsets {
         snapshot
     }
 
-    /// Takes a master's table. Keys absent there are gone; the version becomes the master's. True when it differed.
+    /// Takes a master's table. Keys absent there are gone, but for what the master does not know yet; the version becomes
+    /// the master's. True when it differed.
     pub fn adopt(&self, master: Wrapper) -> bool {
         let mut state = self.state.write();
         state.version = master.data_version;
-        let table: HashMap<_, _> = one_table(master).collect();
+        let mut table: HashMap<_, _> = one_table(master).collect();
+        for (key, queues) in &state.own {
+            table.entry(key.clone()).or_default().extend(queues);
+        }
         let differs = state.table != table;
         if differs {
             state.table = table;
@@ -227,13 +307,25 @@ impl Offsets {
     /// Writes `consumerOffset.json` when something changed since it was written.
     pub fn save(&self) -> Result<(), PersistError> {
         let mut saved = self.saving.lock();
-        let changes = self.state.read().changes;
-        if changes == *saved && self.file.exists() {
-            return Ok(());
+        let (changes, own_changes) = {
+            let state = self.state.read();
+            (state.changes, state.own_changes)
+        };
+        if changes != saved.0 || !self.file.exists() {
+            persist::save(&self.file, &self.snapshot())?;
+            saved.0 = changes;
         }
-        persist::save(&self.file, &self.snapshot())?;
-        *saved = changes;
+        if own_changes != saved.1 {
+            persist::save(&self.own_file, &self.own_snapshot())?;
+            saved.1 = own_changes;
+        }
         Ok(())
+    }
+
+    fn own_snapshot(&self) -> Wrapper {
+        let state = self.state.read();
+        let offset_table = state.own.iter().map(|(key, queues)| (key.clone(), queues.clone())).collect();
+        Wrapper { offset_table, ..Wrapper::default() }
     }
 }
 
@@ -290,6 +382,30 @@ mod tests {
         offsets.commit("T", "G", 1, 3, 1);
         assert_eq!(offsets.clamp(|_, _| 7_358), [("T@G".to_owned(), 0, 15_619, 7_358)]);
         assert_eq!((offsets.get("T", "G", 0), offsets.get("T", "G", 1)), (Some(7_358), Some(3)));
+    }
+
+    #[test]
+    fn what_was_committed_at_a_slave_stays_until_the_master_knows_it() {
+        let (dir, offsets) = empty();
+        offsets.commit_at_slave("T", "G", 0, 5);
+        offsets.save().unwrap();
+        let offsets = Offsets::load(dir.path(), false, 2).unwrap();
+        let version = offsets.snapshot().data_version;
+        offsets.adopt(Wrapper::default());
+        assert_eq!(offsets.get("T", "G", 0), Some(5));
+        let [own] = offsets.own().try_into().unwrap();
+        offsets.commit_at_slave("T", "G", 0, 6);
+        offsets.told(&own);
+        let [own] = offsets.own().try_into().unwrap();
+        assert_eq!((own.offset, offsets.snapshot().data_version), (6, version));
+        offsets.told(&own);
+        offsets.save().unwrap();
+        offsets.adopt(Wrapper::default());
+        assert_eq!(offsets.get("T", "G", 0), None);
+        assert_eq!(Offsets::load(dir.path(), false, 2).unwrap().own(), []);
+        offsets.commit_at_slave("T", "G", 0, 7);
+        offsets.remove_topic("T", 1);
+        assert_eq!(offsets.own(), []);
     }
 
     #[test]

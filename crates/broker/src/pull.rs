@@ -18,6 +18,7 @@ use wire::{
 
 use crate::{
     config::{BrokerConfig, BrokerRole},
+    consumer_offset,
     context::{Broker, FAQ, now_ms},
     filter::{TAG, TagFilter},
     hold::Held,
@@ -63,8 +64,8 @@ fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     if header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0 {
         let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
         let offset = header.commit_offset;
-        if reset.is_none() && crate::consumer_offset::credible(broker, &header.topic, pull.queue_id, offset) {
-            broker.offsets.commit(&header.topic, &header.consumer_group, pull.queue_id, offset, now_ms());
+        if reset.is_none() {
+            consumer_offset::store(broker, &header.topic, &header.consumer_group, pull.queue_id, offset);
         }
     }
     if outcome.code == response::PULL_NOT_FOUND && header.sys_flag & sys_flag::PULL_SUSPEND != 0 {

@@ -61,9 +61,7 @@ pub async fn run(broker: Arc<Broker>) {
             () = tokio::time::sleep_until(next) => {}
             () = broker.registrar.bell.notified() => {}
         }
-        if !broker.is_stopping() {
-            register_all(&broker);
-        }
+        register_all(&broker);
     }
 }
 
@@ -76,8 +74,11 @@ fn period(broker: &Broker) -> Duration {
     Duration::from_millis(config.register_name_server_period.clamp(10_000, 60_000))
 }
 
-/// Starts one registration at every name server and waits for none.
+/// Starts one registration at every name server and waits for none. None, once the broker leaves.
 pub fn register_all(broker: &Arc<Broker>) {
+    if broker.is_leaving() {
+        return;
+    }
     for server in broker.registrar.namesrv_list() {
         let broker = broker.clone();
         tokio::spawn(async move {

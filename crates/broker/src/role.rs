@@ -64,6 +64,7 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.dispatch();
     broker.replicas.new_term();
     prepare_master(broker);
+    broker.offsets.forget_own();
     broker.store.set_slave(false);
     broker.set_config(new);
     // Not before: until the configuration says master, a follower that may run would append the old master's bytes.

@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use parking_lot::RwLockReadGuard;
 use remoting::Connection;
 use store::{AppendError, Batch};
 use wire::{
@@ -53,6 +54,8 @@ pub struct Run<'a> {
     config: Arc<BrokerConfig>,
     batch: Batch,
     waiting: Vec<Accepted>,
+    /// From the first check to the append.
+    topics_in_use: Option<RwLockReadGuard<'a, ()>>,
 }
 
 /// A send that is in the batch.
@@ -93,11 +96,21 @@ pub struct Placed {
 impl<'a> Run<'a> {
     /// An empty run.
     pub fn new(broker: &'a Arc<Broker>, conn: &'a Arc<Connection>) -> Self {
-        Self { broker, conn, config: broker.config(), batch: Batch::default(), waiting: Vec::new() }
+        Self {
+            broker,
+            conn,
+            config: broker.config(),
+            batch: Batch::default(),
+            waiting: Vec::new(),
+            topics_in_use: None,
+        }
     }
 
     /// Checks one send and encodes it into the batch, or answers why not.
     pub fn add(&mut self, command: Command) {
+        if self.topics_in_use.is_none() {
+            self.topics_in_use = Some(self.broker.topics.in_use());
+        }
         if let Err(Refused(code, remark)) = self.accept(&command) {
             count(&self.broker.stats.put_failed, 1);
             let mut answer = command.error(code, remark);
@@ -213,6 +226,7 @@ impl<'a> Run<'a> {
 
     /// Appends what was accepted and answers it, now or when its marks are reached.
     pub fn finish(&mut self) {
+        let in_use = self.topics_in_use.take();
         if self.waiting.is_empty() {
             return;
         }
@@ -223,6 +237,7 @@ impl<'a> Run<'a> {
             Err(AppendError::TooLarge { .. }) if waiting.len() > 1 => self.finish_one_by_one(waiting),
             Err(error) => self.refuse(waiting, &error),
         }
+        drop(in_use);
         self.batch.clear();
         self.broker.dispatch_soon();
         if timed {
@@ -305,6 +320,11 @@ pub fn store_one(
     checked: &Checked,
     body: &[u8],
 ) -> Result<Placed, Refused> {
+    let _in_use = broker.topics.in_use();
+    if broker.topics.get(&checked.topic.topic_name).is_none() {
+        let remark = format!("topic[{}] was deleted meanwhile", checked.topic.topic_name);
+        return Err(Refused::new(response::TOPIC_NOT_EXIST, remark));
+    }
     let mut run = Run::new(broker, conn);
     let properties = checked.header.properties.as_deref().unwrap_or_default().as_bytes();
     if body.len() as i64 > run.config.max_message_size.into() || properties.len() > MAX_PROPERTIES {

@@ -48,6 +48,7 @@ type Failure = (i32, String);
 
 /// Answers the end of the new record, `None` when the group keeps no retries.
 fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -> Result<Option<i64>, Failure> {
+    let _in_use = broker.topics.in_use();
     let header: ConsumerSendMsgBackRequestHeader = command.header();
     let group = check(broker, config, &header)?;
     if group.retry_queue_nums <= 0 {

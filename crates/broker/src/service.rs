@@ -1,26 +1,31 @@
 //! The front door: requests of one socket read, in order, to their families. Reads no header.
 //! Which code belongs where: reference remoting 10.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use remoting::{Connection, Service};
 use wire::{Command, code::request};
 
 use crate::{
-    admin, assignment, consumer_offset, context::Broker, heartbeat, lock, pull, query, recall, reply, send, send_back,
+    admin, assignment, consumer_offset, context::Broker, heartbeat, leaving, lock, pull, query, recall, reply, send,
+    send_back, starting::Starting,
 };
 
 /// One listener of a broker.
 pub struct Front {
-    /// The broker behind it.
-    pub broker: Arc<Broker>,
+    /// The broker behind it, which may not serve yet.
+    pub starting: Arc<Starting>,
     /// The fast listener serves no pulls.
     pub fast: bool,
 }
 
 impl Service for Front {
     fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        let mut sends = send::Run::new(&self.broker, conn);
+        let Some(broker) = self.starting.broker() else { return self.starting.answer(conn, requests) };
+        if broker.leaving.load(Ordering::Acquire) {
+            leaving::send_away(conn, requests);
+        }
+        let mut sends = send::Run::new(broker, conn);
         for command in requests.drain(..) {
             if send::is_send(command.code) {
                 sends.add(command);
@@ -28,23 +33,23 @@ impl Service for Front {
             }
             sends.finish();
             // Whoever asks sees everything that was acknowledged before.
-            self.broker.dispatch();
-            self.handle(conn, command);
+            broker.dispatch();
+            self.handle(broker, conn, command);
         }
         sends.finish();
     }
 
     fn on_close(&self, conn: &Arc<Connection>) {
-        for changed in self.broker.clients.connection_closed(conn.id()) {
-            self.broker.notify_change(Some(changed));
+        let Some(broker) = self.starting.broker() else { return };
+        for changed in broker.clients.connection_closed(conn.id()) {
+            broker.notify_change(Some(changed));
         }
-        self.broker.holds.connection_closed(conn.id());
+        broker.holds.connection_closed(conn.id());
     }
 }
 
 impl Front {
-    fn handle(&self, conn: &Arc<Connection>, command: Command) {
-        let broker = &self.broker;
+    fn handle(&self, broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
         let answer = match command.code {
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE if !self.fast => {
                 pull::handle(broker, conn, &command);

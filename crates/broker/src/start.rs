@@ -1,7 +1,7 @@
 //! Start and stop of a broker, in the order that loses nothing. Reference broker 14.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
@@ -16,13 +16,15 @@ use crate::{
     config::{BrokerConfig, ConfigError, FlushDiskType},
     context::{Broker, Parts},
     groups::Groups,
-    ha,
+    ha::{self, master::Port},
+    leaving,
     offsets::Offsets,
     persist::PersistError,
     register::{self, Registrar},
     request_mode::RequestModes,
     schedule::{self, DelayOffsets},
     service::Front,
+    starting::Starting,
     tasks,
     timer::{self, Timers},
     topics::{self, Topics},
@@ -67,7 +69,8 @@ pub struct RunningBroker {
 }
 
 impl RunningBroker {
-    /// Loads, recovers, listens, registers. Call within a tokio runtime.
+    /// Listens, loads, recovers, serves, registers. Call within a tokio runtime. A recovery goes on when the future is
+    /// dropped: whoever drops it ends the process, and the next start goes on from what this one has proven.
     pub async fn start(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
         Self::start_on(config, config_file, Arc::new(RealDisk)).await
     }
@@ -81,22 +84,19 @@ impl RunningBroker {
         config.finish()?;
         config.tls.read_file()?.iter().for_each(|warning| tracing::warn!("{warning}"));
         let tls = ServerTls::new(&config.tls)?;
-        let broker = load(config, config_file, disk)?;
-        let config = broker.config();
-        listen_to_arrivals(&broker);
-        broker.dispatch();
-        broker.store.set_slave(!config.is_master());
-        match config.is_master() {
-            true => crate::role::prepare_master(&broker),
-            false => schedule::follow(&broker),
-        }
-        let ha = ha::master::Listener::bind(&broker).await.map_err(|source| StartError::Listen {
-            addr: address::join(&config.bind_address, config.ha_listen_port),
-            key: "haListenPort",
-            source,
-        })?;
-        let servers = listen(&broker, &config, &tls).await?;
+        let loading = Loading::begin(config, config_file, disk)?;
+        let ha_port = Port::take(&loading.config).await.map_err(|source| no_ha_port(&loading.config, source))?;
+        let starting = Arc::new(Starting::new(loading.config.clone(), loading.directory.progress()));
+        let servers = listen(&starting, &loading.config, &tls).await?;
+        let (broker, ha) = match bring_up(loading, ha_port).await {
+            Ok(up) => up,
+            Err(error) => {
+                close(&servers, Duration::ZERO).await;
+                return Err(error);
+            }
+        };
         let threads = tasks::start(&broker);
+        starting.serve(&broker);
         ha::slave::start(&broker);
         register::register_first(&broker).await;
         tasks::start_async(&broker);
@@ -109,18 +109,19 @@ impl RunningBroker {
         crate::role::ack_meaning(&self.broker)
     }
 
-    /// Stops in the order that loses nothing: leaves the name servers, answers what is held, closes the listeners,
+    /// Stops in the order that loses nothing: with `enableShutdownGracefully` sends clients away first; leaves the name servers, answers what is held, closes the listeners,
     /// writes progress, closes the store.
     pub async fn shutdown(self) {
         let Self { broker, servers, ha, threads, tls_watch } = self;
         tls_watch.abort();
+        if broker.config().enable_shutdown_gracefully {
+            leaving::leave(&broker, &servers).await;
+        }
         broker.stopping.store(true, Ordering::Release);
         broker.dispatch_soon();
         register::unregister_all(&broker).await;
         broker.holds.wake_all(&broker);
-        for server in servers {
-            server.shutdown(Duration::from_secs(3)).await;
-        }
+        close(&servers, Duration::from_secs(3)).await;
         ha.shutdown().await;
         broker.replicas.end_following().await;
         let closed = tokio::task::spawn_blocking(move || {
@@ -143,59 +144,93 @@ impl RunningBroker {
     }
 }
 
-/// Everything but listeners, threads and tasks.
-pub(crate) fn load(
+/// A broker whose directory is taken and whose store is not yet opened.
+pub(crate) struct Loading {
     config: BrokerConfig,
     config_file: Option<PathBuf>,
     disk: Arc<dyn Disk>,
-) -> Result<Arc<Broker>, StartError> {
-    let root = PathBuf::from(&config.store_path_root_dir);
-    let clean = !root.join("abort").exists();
-    let clock = Arc::new(StoreClock::default());
-    let mut store_config = store_config(&config, &root)?;
-    // The directory's lock comes first: nothing of another process's store is touched.
-    let directory = Directory::lock(&store_config, &*disk)?;
-    let dir = root.join("config");
-    std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
-    let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
-    let table = topics.clone();
-    store_config.batch_queue_topics =
-        Some(Arc::new(move |name| table.get(name).is_some_and(|topic| topics::has_batch_queues(&topic))));
-    let store = Store::open_locked(store_config, disk, clock.clone(), directory)?;
-    let groups = Groups::load(dir.join("subscriptionGroup.json"), config.enable_lmq)?;
-    let offsets = Offsets::load(&dir, config.enable_lmq, config.consumer_offset_update_version_step)?;
-    let delays = DelayOffsets::load(
-        dir.join("delayOffset.json"),
-        config.delay_levels_ms()?,
-        config.delay_offset_update_version_step,
-    )?;
-    let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
-    let timers = Timers::open(&store, &config, &dir, clean)?;
-    let registrar = Registrar::new(&config);
-    let tls = ClientTls::new(&config.tls)?;
-    let api =
-        client::BrokerApi::new(Arc::new(remoting::Client::new(ClientConfig { tls, ..ClientConfig::default() }, None)));
-    let parts = Parts {
-        config,
-        config_file,
-        store,
-        topics,
-        groups,
-        offsets,
-        delays,
-        request_modes,
-        timers,
-        registrar,
-        api,
-        clock,
-    };
-    Ok(Arc::new(Broker::new(parts)))
+    store_config: StoreConfig,
+    directory: Directory,
 }
 
-fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {
+impl Loading {
+    /// The directory's lock comes first: nothing of another process's store is touched, and who starts a broker twice
+    /// hears of the store, not of a port.
+    pub(crate) fn begin(
+        config: BrokerConfig,
+        config_file: Option<PathBuf>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StartError> {
+        let store_config = store_config(&config)?;
+        let directory = Directory::lock(&store_config, &*disk)?;
+        Ok(Self { config, config_file, disk, store_config, directory })
+    }
+
+    /// Everything but listeners, threads and tasks. Takes as long as the recovery of the store does.
+    pub(crate) fn load(self) -> Result<Arc<Broker>, StartError> {
+        let Self { config, config_file, disk, mut store_config, directory } = self;
+        let root = store_config.root.clone();
+        let clean = !root.join("abort").exists();
+        let clock = Arc::new(StoreClock::default());
+        // What can be refused is read first: not after an hour of recovery.
+        let dir = root.join("config");
+        std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
+        let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
+        let groups = Groups::load(dir.join("subscriptionGroup.json"), config.enable_lmq)?;
+        let offsets = Offsets::load(&dir, config.enable_lmq, config.consumer_offset_update_version_step)?;
+        let delays = DelayOffsets::load(
+            dir.join("delayOffset.json"),
+            config.delay_levels_ms()?,
+            config.delay_offset_update_version_step,
+        )?;
+        let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
+        let registrar = Registrar::new(&config);
+        let tls = ClientTls::new(&config.tls)?;
+        let client = remoting::Client::new(ClientConfig { tls, ..ClientConfig::default() }, None);
+        let api = client::BrokerApi::new(Arc::new(client));
+        let table = topics.clone();
+        store_config.batch_queue_topics =
+            Some(Arc::new(move |name| table.get(name).is_some_and(|topic| topics::has_batch_queues(&topic))));
+        let store = Store::open_locked(store_config, disk, clock.clone(), directory)?;
+        let timers = Timers::open(&store, &config, &dir, clean)?;
+        let parts = Parts {
+            config,
+            config_file,
+            store,
+            topics,
+            groups,
+            offsets,
+            delays,
+            request_modes,
+            timers,
+            registrar,
+            api,
+            clock,
+        };
+        Ok(Arc::new(Broker::new(parts)))
+    }
+}
+
+/// Loads on a thread of its own, so that the listeners answer meanwhile, and puts the broker into its role.
+async fn bring_up(loading: Loading, ha_port: Port) -> Result<(Arc<Broker>, ha::master::Listener), StartError> {
+    let loaded = tokio::task::spawn_blocking(|| loading.load()).await;
+    let broker = loaded.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
+    listen_to_arrivals(&broker);
+    broker.dispatch();
+    let config = broker.config();
+    broker.store.set_slave(!config.is_master());
+    match config.is_master() {
+        true => crate::role::prepare_master(&broker),
+        false => schedule::follow(&broker),
+    }
+    let ha = ha_port.listen(&broker).map_err(|source| no_ha_port(&config, source))?;
+    Ok((broker, ha))
+}
+
+fn store_config(config: &BrokerConfig) -> Result<StoreConfig, StartError> {
     let commit_log_dir = Some(&config.store_path_commit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(StoreConfig {
-        root: root.to_owned(),
+        root: PathBuf::from(&config.store_path_root_dir),
         commit_log_dir,
         segment_size: config.mapped_file_size_commit_log,
         queue_segment_size: config.mapped_file_size_consume_queue,
@@ -236,11 +271,11 @@ fn listen_to_arrivals(broker: &Arc<Broker>) {
     }));
 }
 
-async fn listen(broker: &Arc<Broker>, config: &BrokerConfig, tls: &ServerTls) -> Result<Vec<Server>, StartError> {
+async fn listen(starting: &Arc<Starting>, config: &BrokerConfig, tls: &ServerTls) -> Result<Vec<Server>, StartError> {
     let mut servers = Vec::new();
     for (port, fast) in [(config.listen_port, false), (config.fast_port(), true)] {
         let addr = address::join(&config.bind_address, port);
-        let front = Front { broker: broker.clone(), fast };
+        let front = Front { starting: starting.clone(), fast };
         let server_config = ServerConfig {
             idle_timeout: Duration::from_secs(config.server_channel_max_idle_time_seconds),
             tls: tls.clone(),
@@ -251,4 +286,15 @@ async fn listen(broker: &Arc<Broker>, config: &BrokerConfig, tls: &ServerTls) ->
         servers.push(server.map_err(|source| StartError::Listen { addr, key, source })?);
     }
     Ok(servers)
+}
+
+async fn close(servers: &[Server], grace: Duration) {
+    for server in servers {
+        server.shutdown(grace).await;
+    }
+}
+
+fn no_ha_port(config: &BrokerConfig, source: std::io::Error) -> StartError {
+    let addr = address::join(&config.bind_address, config.ha_listen_port);
+    StartError::Listen { addr, key: "haListenPort", source }
 }

@@ -10,9 +10,15 @@ use std::{sync::Arc, time::Duration};
 use client::ClientError;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
+use wire::body::{ConsumerOffsetSerializeWrapper, DataVersion, DelayOffsetSerializeWrapper};
 
-use crate::{config::BrokerConfig, context::Broker, persist::PersistError};
+use crate::{
+    config::BrokerConfig,
+    context::Broker,
+    deletion::{self, DeletionError},
+    offsets::Own,
+    persist::PersistError,
+};
 
 /// What a slave knows of its master.
 #[derive(Default)]
@@ -31,6 +37,8 @@ struct State {
     failing: bool,
     rounds: u64,
     warned: Option<Instant>,
+    /// The master's topics to which the queues here were fitted last.
+    cleaned: Option<DataVersion>,
 }
 
 impl SyncState {
@@ -81,6 +89,14 @@ impl SyncState {
         self.state.lock().rounds
     }
 
+    fn cleaned(&self) -> Option<DataVersion> {
+        self.state.lock().cleaned
+    }
+
+    fn set_cleaned(&self, version: DataVersion) {
+        self.state.lock().cleaned = Some(version);
+    }
+
     fn succeeded(&self) {
         let mut state = self.state.lock();
         state.last_success = Some(Instant::now());
@@ -105,13 +121,19 @@ impl SyncState {
 
 /// Why one item was not taken.
 #[derive(Debug, thiserror::Error)]
-enum SyncError {
+pub enum SyncError {
+    /// The master does not answer, or refuses.
     #[error(transparent)]
     Call(#[from] ClientError),
+    /// A table.
     #[error(transparent)]
     Persist(#[from] PersistError),
+    /// Queues.
     #[error(transparent)]
     Store(#[from] store::StoreError),
+    /// Queues of a topic that is gone.
+    #[error(transparent)]
+    Deletion(#[from] DeletionError),
 }
 
 /// Syncs while this broker is a slave, until it stops.
@@ -177,23 +199,51 @@ async fn items(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 
 async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     let table = broker.api.get_all_topic_config(addr).await?;
+    let version = table.data_version;
     let adopted = broker.topics.adopt(table)?;
-    for gone in adopted.gone {
-        tracing::info!("topic {gone} is deleted at the master, its queues go here too");
-        broker.drop_topic_data(&gone);
-    }
     if adopted.batch_queues {
         broker.store.align_queue_types()?;
+    }
+    if broker.sync.cleaned() != Some(version) && deletion::follow(broker, addr, &version).await? {
+        broker.sync.set_cleaned(version);
     }
     Ok(())
 }
 
 async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
-    let table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
+    let mut table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
+    tell_own_progress(broker, addr, &mut table).await;
     if broker.offsets.adopt(table) {
         broker.offsets.save()?;
     }
     Ok(())
+}
+
+/// Hands on what consumers committed here while the master was away, as a consumer would (P-3). What the master knows
+/// better, or does not take, is the master's. `table` is its answer, made as it is now.
+async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut ConsumerOffsetSerializeWrapper) {
+    let mut told = 0;
+    for own in broker.offsets.own() {
+        let Own { topic, group, queue_id, offset } = &own;
+        let key = format!("{topic}@{group}");
+        let light = table.lmq_offset_table.as_ref().and_then(|table| table.get(&key));
+        let known = table.offset_table.get(&key).and_then(|queues| queues.get(queue_id)).or(light);
+        if known.is_none_or(|known| known < offset) {
+            match broker.api.update_consumer_offset(addr, group, topic, *queue_id, *offset).await {
+                Ok(()) => drop(table.offset_table.entry(key).or_default().insert(*queue_id, *offset)),
+                Err(error) if error.is_answer() => tracing::warn!(
+                    "progress {offset} of {key} queue {queue_id}, committed at this slave, is not taken by the master: {error}"
+                ),
+                // The next round tells it.
+                Err(_) => continue,
+            }
+            told += 1;
+        }
+        broker.offsets.told(&own);
+    }
+    if told > 0 {
+        tracing::info!("{told} queues' progress that consumers committed at this slave is at the master now");
+    }
 }
 
 async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
@@ -202,17 +252,17 @@ async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
         return Ok(());
     }
     // Asked after the table: what that calls delivered lies before this end.
-    let end = log_end(broker, addr).await?;
+    let end = log_end(broker, addr).await?.unwrap_or(0);
     if broker.delays.adopt(table, end, broker.store.max_phys()) {
         broker.delays.save()?;
     }
     Ok(())
 }
 
-/// End of the master's log. One that does not tell it is believed.
-async fn log_end(broker: &Arc<Broker>, addr: &str) -> Result<i64, SyncError> {
+/// End of the master's log, where it tells it.
+pub async fn log_end(broker: &Broker, addr: &str) -> Result<Option<i64>, SyncError> {
     let info = broker.api.runtime_info(addr).await?;
-    Ok(info.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok()).unwrap_or(0))
+    Ok(info.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok()))
 }
 
 async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use wire::{
     body::{DataVersion, TopicConfig, TopicConfigAndMappingSerializeWrapper as Wrapper},
     topic::{self, perm},
@@ -24,6 +24,8 @@ pub struct Topics {
     file: PathBuf,
     /// Held while `topics.json` is written, so that an older table never replaces a newer one.
     saving: Mutex<()>,
+    /// Held shared from the look at a topic to the append of its message, and alone by a deletion.
+    in_use: RwLock<()>,
     /// Every topic `%LMQ%…` is there, and none is stored (`enableLmq`).
     lmq: bool,
 }
@@ -54,7 +56,13 @@ impl Topics {
             state.version = stored.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..stored };
         }
-        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()), lmq: config.enable_lmq })
+        Ok(Self {
+            state: RwLock::new(state),
+            file,
+            saving: Mutex::new(()),
+            in_use: RwLock::default(),
+            lmq: config.enable_lmq,
+        })
     }
 
     /// One topic.
@@ -121,6 +129,17 @@ impl Topics {
             state.version.next(now_ms);
         }
         self.save().map(|()| true)
+    }
+
+    /// While it is held no topic is deleted: whoever stores a message takes it before the topic is looked up. Not to be
+    /// taken twice.
+    pub fn in_use(&self) -> RwLockReadGuard<'_, ()> {
+        self.in_use.read()
+    }
+
+    /// Waits until the messages that are on their way are in the log, and lets no other on its way.
+    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.in_use.write()
     }
 
     /// Removes one topic; false when it was not there.
@@ -219,7 +238,6 @@ impl Topics {
             for name in names {
                 if !master.topic_config_table.contains_key(&name) {
                     state.table.remove(&name);
-                    adopted.gone.push(name);
                 }
             }
             for (name, topic) in &master.topic_config_table {
@@ -277,8 +295,6 @@ impl Topics {
 /// What [`Topics::adopt`] changed.
 #[derive(Debug, Default)]
 pub struct Adopted {
-    /// Names that are no more.
-    pub gone: Vec<String>,
     /// A topic with batch queues is new or changed.
     pub batch_queues: bool,
 }

@@ -7,11 +7,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use remoting::{Client, ClientConfig, ClientTls, RemotingError, Server, ServerConfig, ServerTls, TlsMode, TlsSettings};
+use rustls::{
+    SupportedProtocolVersion,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use support::*;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpSocket,
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 use wire::Command;
@@ -398,4 +403,86 @@ async fn random_bytes_after_the_first_hurt_nobody() {
 
 fn rand_seed() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
+}
+
+/// What `openssl x509 -req` and `openssl ca` write without extensions: certificates of X.509 version 1, in `data/tls`.
+fn of_version_1(name: &str, files: &Files) {
+    for suffix in [".pem", ".key"] {
+        let source = format!("{}/tests/data/tls/{name}{suffix}", env!("CARGO_MANIFEST_DIR"));
+        files.write(&format!("server{suffix}"), &std::fs::read_to_string(source).unwrap());
+    }
+    for authority in ["rsa-ca.pem", "ec-ca.pem"] {
+        let source = format!("{}/tests/data/tls/{authority}", env!("CARGO_MANIFEST_DIR"));
+        files.write(authority, &std::fs::read_to_string(source).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_of_version_1_are_taken_as_java_takes_them() {
+    for (name, trusted, good) in [
+        ("rsa", "", true),
+        ("ec", "", true),
+        ("rsa-expired", "", true),
+        ("rsa", "rsa-ca.pem", true),
+        ("ec", "ec-ca.pem", true),
+        ("rsa", "ec-ca.pem", false),
+        ("rsa-expired", "rsa-ca.pem", false),
+        ("ec-expired", "ec-ca.pem", false),
+    ] {
+        let files = Files::new();
+        of_version_1(name, &files);
+        let trust = [("tls.client.authServer", "true"), ("tls.client.trustCertPath", trusted)];
+        let verifying = files.settings(if trusted.is_empty() { &[] } else { &trust });
+        let (_server, _, addr) = serve(server(&files.settings(&SERVER))).await;
+        assert_eq!(echo(&client(&verifying), &addr, 100).await.is_ok(), good, "{name}'s server, {trusted} trusted");
+
+        // The other way round: the server looks at the client's.
+        let ours = [("tls.client.certPath", "server.pem"), ("tls.client.keyPath", "server.key")];
+        let auth = [("tls.server.need.client.auth", "require"), ("tls.server.authClient", "true")];
+        let own = [("tls.server.certPath", "own.pem"), ("tls.server.keyPath", "own.key")];
+        files.sign("own", &files.authority("own"));
+        let trust = [("tls.server.trustCertPath", trusted)];
+        let keys = if trusted.is_empty() { own.to_vec() } else { [&own[..], &auth, &trust].concat() };
+        let (_server, _, addr) = serve(server(&files.settings(&keys))).await;
+        assert_eq!(echo(&client(&files.settings(&ours)), &addr, 100).await.is_ok(), good, "{name}'s client, {trusted}");
+    }
+}
+
+/// Whether our client shakes hands with a server that shows one certificate and signs with a key that may be another's.
+async fn shakes_hands(cert: &str, key: &str, version: &'static SupportedProtocolVersion) -> bool {
+    let path = |name: &str| format!("{}/tests/data/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![CertificateDer::from_pem_file(path(cert)).unwrap()];
+    let private = PrivateKeyDer::from_pem_file(path(key)).unwrap();
+    let signer = provider.key_provider.load_private_key(private).unwrap();
+    let shown = SingleCertAndKey::from(CertifiedKey::new(chain, signer));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(shown));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(socket).await.is_ok()
+    });
+    let mut settings = TlsSettings::default();
+    settings.set("tls.enable", "true").unwrap();
+    let client = ClientTls::new(&settings).unwrap().unwrap();
+    let socket = TcpStream::connect(&addr).await.unwrap();
+    let is_good = client.connect(&addr, socket).await.is_ok();
+    assert!(!is_good || server.await.unwrap());
+    is_good
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_must_hold_the_key_of_its_certificate_of_version_1() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for name in ["rsa", "ec"] {
+            let (cert, key, other) = (format!("{name}.pem"), format!("{name}.key"), format!("{name}-other.key"));
+            assert!(shakes_hands(&cert, &key, version).await, "{name} {version:?}");
+            assert!(!shakes_hands(&cert, &other, version).await, "{name} {version:?}, another's key");
+        }
+    }
 }

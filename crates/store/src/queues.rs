@@ -157,11 +157,21 @@ impl Queues {
         }
     }
 
-    /// Takes a topic's queues out; nothing is put into them any more.
-    pub(crate) fn take_topic(&self, topic: &str) -> OfTopic {
-        let queues = self.shard(topic).write().remove(topic).unwrap_or_default();
+    /// All queues of a topic.
+    pub(crate) fn of_topic(&self, topic: &str) -> OfTopic {
+        self.shard(topic).read().get(topic).cloned().unwrap_or_default()
+    }
+
+    /// Takes queues of a topic out; nothing is put into them any more.
+    pub(crate) fn take(&self, topic: &str, queues: &[Arc<Queue>]) {
+        let mut shard = self.shard(topic).write();
+        if let Some(of_topic) = shard.get_mut(topic) {
+            of_topic.retain(|queue| queues.iter().all(|gone| gone.id() != queue.id()));
+            if of_topic.is_empty() {
+                shard.remove(topic);
+            }
+        }
         queues.iter().for_each(|queue| queue.deleted.store(true, SeqCst));
-        queues
     }
 
     /// Deletes the files of a queue that was taken out, and its directories if nothing is left in them.

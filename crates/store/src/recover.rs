@@ -19,6 +19,7 @@ use crate::{
     error::StoreError,
     index::Index,
     inspect::{LogFiles, Scanner},
+    progress::Progress,
     queue::{Queue, Unit},
     store::Store,
     walk::{Stop, walk},
@@ -31,7 +32,7 @@ const SAVE_EVERY: i64 = 512 << 20;
 const READ_AHEAD: i64 = 16 << 20;
 
 /// Brings all parts to the same end and sets the marks there.
-pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
+pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result<(), StoreError> {
     let Some(last_base) = store.log.bases().last().copied() else {
         return without_log(store);
     };
@@ -51,7 +52,7 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
     if let Some(from) = from {
         plan.begin_at(store, from);
     }
-    let known_end = if clean { end_beyond(store, plan)? } else { None };
+    let known_end = if clean { end_beyond(store, plan, progress)? } else { None };
     disprove_from(store, plan.dispatch_from)?;
     if !clean {
         for queue in store.queues.all() {
@@ -66,24 +67,24 @@ pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
         files_end = beyond,
         "recovering the commit log"
     );
-    let (end, lacking) = Scan::over(store, plan).up_to(known_end).run()?;
+    let (end, lacking) = Scan::over(store, plan, progress).up_to(known_end).run()?;
     if let Some(from) = lacking {
         tracing::warn!(from, "consume queues are older than the log: the log is read again from there");
         plan.begin_at(store, from);
         disprove_from(store, plan.dispatch_from)?;
-        Scan::over(store, plan).up_to(Some(end)).run()?;
+        Scan::over(store, plan, progress).up_to(Some(end)).run()?;
     }
     finish(store, end)
 }
 
 /// Where the log ends, when more than its last segment is read after a clean stop: then it is read for the units, and
 /// damage on the way is not the end.
-fn end_beyond(store: &Store, plan: Plan) -> Result<Option<i64>, StoreError> {
+fn end_beyond(store: &Store, plan: Plan, progress: &Progress) -> Result<Option<i64>, StoreError> {
     let scan_from = last_segment(store, |_, _| true);
     if plan.scan_from >= scan_from {
         return Ok(None);
     }
-    let (end, _) = Scan::over(store, Plan { scan_from, ..plan }).without_dispatch().run()?;
+    let (end, _) = Scan::over(store, Plan { scan_from, ..plan }, progress).without_dispatch().run()?;
     Ok(Some(end))
 }
 
@@ -299,6 +300,7 @@ struct Scan<'a> {
     builder: Builder,
     buf: Vec<u8>,
     told_at_ms: i64,
+    progress: &'a Progress,
     /// Up to here the progress was saved.
     saved: i64,
     /// Up to here the disk was told what will be read.
@@ -313,7 +315,8 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn over(store: &'a Store, plan: Plan) -> Self {
+    fn over(store: &'a Store, plan: Plan, progress: &'a Progress) -> Self {
+        progress.begin(plan.scan_from, plan.files_end);
         let told_at_ms = store.clock.now_ms();
         let checkpoint = store.checkpoint();
         let proven = checkpoint.logics_physical_offset.max(checkpoint.log_proof);
@@ -324,6 +327,7 @@ impl<'a> Scan<'a> {
             builder: Builder::default(),
             buf: Vec::new(),
             told_at_ms,
+            progress,
             saved,
             asked_to: 0,
             lacking: None,
@@ -489,12 +493,19 @@ impl<'a> Scan<'a> {
     }
 
     fn tell(&mut self, at: i64) {
+        self.progress.reached(at);
         let now = self.store.clock.now_ms();
         if now - self.told_at_ms >= 1000 {
             self.told_at_ms = now;
             let (from, end) = (self.plan.scan_from, self.plan.files_end);
-            let percent = (at - from) * 100 / (end - from).max(1);
-            tracing::info!(from, at, end, percent, clean = self.plan.clean, "reading the commit log");
+            tracing::info!(
+                from,
+                at,
+                end,
+                percent = self.progress.percent(),
+                clean = self.plan.clean,
+                "reading the commit log"
+            );
         }
     }
 }

@@ -2,13 +2,15 @@
 //! Source: `DefaultMessageStore.java` (CleanCommitLogService, truncateDirtyFiles); reference store 11 and 20;
 //! replication W-6.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use parking_lot::MutexGuard;
 
 use crate::{
     checkpoint::Checkpoint,
+    dispatch::DispatchState,
     error::{IoContext, StoreError},
+    queue::Queue,
     store::Store,
 };
 
@@ -23,6 +25,28 @@ pub struct Retention {
     pub regardless_of_age: bool,
     /// Most segments of one call.
     pub max_segments: usize,
+}
+
+/// A topic whose queues are gone from view and whose files are not deleted yet.
+pub struct TopicDeletion<'a> {
+    store: &'a Store,
+    topic: &'a str,
+    queues: Vec<Arc<Queue>>,
+    no_dispatch: MutexGuard<'a, DispatchState>,
+}
+
+impl TopicDeletion<'_> {
+    /// Deletes the files.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let Self { store, topic, queues, no_dispatch } = self;
+        for queue in &queues {
+            store.queues.delete_files(queue).inspect_err(|error| store.fail(error))?;
+        }
+        tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
+        drop(no_dispatch);
+        store.dispatch();
+        Ok(())
+    }
 }
 
 impl Store {
@@ -119,22 +143,38 @@ impl Store {
     /// Removes a topic's queues and their files. Records that are in the log now never bring it back; a message that is
     /// appended later does, from queue offset 0 on.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
+        self.begin_deletion(topic)?.finish()
+    }
+
+    /// The first part of it, which is short: nothing that is in the log now brings the topic back. Dispatch waits until the
+    /// rest is done or dropped; what is dropped, the next start finishes.
+    pub fn begin_deletion<'a>(&'a self, topic: &'a str) -> Result<TopicDeletion<'a>, StoreError> {
+        self.hide_topic(topic, None)
+    }
+
+    /// As [`Store::delete_topic`], on a replica: the topic was not there when the log ended at `end`. Records from there on
+    /// are of a topic that was made since, and its queues stay.
+    pub fn delete_topic_before(&self, topic: &str, end: i64) -> Result<(), StoreError> {
+        self.hide_topic(topic, Some(end))?.finish()
+    }
+
+    fn hide_topic<'a>(&'a self, topic: &'a str, end: Option<i64>) -> Result<TopicDeletion<'a>, StoreError> {
         self.check_usable()?;
-        {
-            let _no_dispatch = self.dispatcher.pause();
-            let queues = {
-                // Nothing is appended meanwhile: a record is of the old topic or of a new one.
-                let tail = self.tail.lock();
-                self.deleted.hide(topic, tail.end).inspect_err(|error| self.fail_unless_full(error))?;
-                self.queues.take_topic(topic)
-            };
-            for queue in &queues {
-                self.queues.delete_files(queue).inspect_err(|error| self.fail(error))?;
+        let no_dispatch = self.dispatcher.pause();
+        // Nothing is appended meanwhile: a record is of the old topic or of a new one.
+        let tail = self.tail.lock();
+        let end = end.unwrap_or(tail.end);
+        let mut queues = Vec::new();
+        for queue in self.queues.of_topic(topic) {
+            // A queue begins again with the first record of a new topic, so it holds units of one of both.
+            if queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
+                queues.push(queue);
             }
-            tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
         }
-        self.dispatch();
-        Ok(())
+        self.deleted.hide(topic, end).inspect_err(|error| self.fail_unless_full(error))?;
+        self.queues.take(topic, &queues);
+        drop(tail);
+        Ok(TopicDeletion { store: self, topic, queues, no_dispatch })
     }
 
     /// Cuts the log at `offset`, the start of a record (or its end): all that follows is gone, durably, from the log,

@@ -21,6 +21,7 @@ use crate::{
     index_file::Geometry,
     log::Log,
     mark::Marks,
+    progress::Progress,
     queues::Queues,
     recover,
     refusal::Refusal,
@@ -58,7 +59,10 @@ pub struct Store {
 }
 
 /// A directory that belongs to this process until this, or the store opened in it, is dropped.
-pub struct Directory(Box<dyn LockGuard>);
+pub struct Directory {
+    lock: Box<dyn LockGuard>,
+    progress: Arc<Progress>,
+}
 
 impl Directory {
     /// Takes the directory of a configuration, which is checked first. One that cannot be served stays as it is.
@@ -68,9 +72,14 @@ impl Directory {
         rocksdb::refuse(disk, root, config.queues_doubled_in_rocksdb)?;
         disk.create_dir_all(root).at("create", root)?;
         match disk.lock(&root.join("lock")).at("lock", root.join("lock"))? {
-            Some(lock) => Ok(Self(lock)),
+            Some(lock) => Ok(Self { lock, progress: Arc::default() }),
             None => Err(StoreError::Locked { root: root.clone() }),
         }
+    }
+
+    /// How far the recovery of the store that is opened in it is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
     }
 }
 
@@ -90,11 +99,11 @@ impl Store {
         directory: Directory,
     ) -> Result<Self, StoreError> {
         let clean = !disk.exists(&config.root.join("abort"));
-        let store = Self::load(config, disk, clock, directory.0, clean)?;
+        let store = Self::load(config, disk, clock, directory.lock, clean)?;
         // Before anything changes: a power cut within recovery must not leave what looks like a clean stop.
         store.write_abort()?;
         store.align_queue_types()?;
-        if let Err(error) = recover::recover(&store, clean) {
+        if let Err(error) = recover::recover(&store, clean, &directory.progress) {
             // A start that is refused leaves the directory as it was.
             if clean && matches!(error, StoreError::Damaged { .. }) {
                 store.remove_abort()?;

@@ -41,7 +41,13 @@ pub async fn run(args: BrokerArgs) -> Result<()> {
         return Ok(());
     }
     let mut signals = Signals::new()?;
-    let running = RunningBroker::start(config, args.config_file).await?;
+    let running = tokio::select! {
+        running = RunningBroker::start(config, args.config_file) => running?,
+        () = signals.end(HangUp::Ignored) => {
+            tracing::info!("stopped while starting: the next start goes on from what this one has proven");
+            return Ok(());
+        }
+    };
     announce(&running);
     signals.end(HangUp::Ignored).await;
     tracing::info!("stopping");

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let result = match cli.command {
             Command::Up(args) => up::run(args).await,
             Command::Broker(args) => broker::run(args).await,
@@ -54,12 +54,24 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
         }
-    })
+    });
+    // A recovery that was given up is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("tandem: {error:#}");
+    eprintln!("tandem: {}", one_line(error));
     ExitCode::FAILURE
+}
+
+/// An error with its causes; one that was told already is not told twice.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.contains(&cause) {
+        true => line,
+        false if line.is_empty() => cause,
+        false => format!("{line}: {cause}"),
+    })
 }
 
 /// One line for people and scripts on standard output. A terminal that is gone is no reason to fail (F-45).
@@ -86,4 +98,18 @@ fn init_log(level: &str) {
         .with_target(false)
         .log_internal_errors(false)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("no space");
+        let text = |error: anyhow::Error| one_line(&error);
+        assert_eq!(text(anyhow::Error::new(cause()).context("cannot write x")), "cannot write x: no space");
+        let told = anyhow::Error::new(cause()).context("cannot write x: no space; free some").context("no start");
+        assert_eq!(text(told), "no start: cannot write x: no space; free some");
+    }
 }

@@ -43,23 +43,40 @@ pub async fn run(args: UpArgs) -> Result<()> {
     let data = writable(&args.data)?;
     let mut signals = Signals::new()?;
     let name_server = start_namesrv(&args, &data).await?;
-    // Both at once: after a kill both recover, and sends wait for the slower one.
-    let (master, slave) = tokio::join!(start_broker(&args, &data, "master"), start_broker(&args, &data, "slave"));
-    let result = match (&master, &slave) {
-        (Ok(master), Ok(slave)) => {
-            until_paired(master).await;
-            welcome(&args, &data, master, slave);
-            signals.end(HangUp::Ends).await;
-            say(format_args!("stopping …"));
-            Ok(())
-        }
-        (Err(error), _) | (_, Err(error)) => Err(anyhow::anyhow!("{error:#}")),
+    let (mut master, mut slave) = (None, None);
+    let started = tokio::select! {
+        started = until_ready(&args, &data, &mut master, &mut slave) => Some(started),
+        () = signals.end(HangUp::Ends) => None,
     };
-    for running in [slave.ok(), master.ok()].into_iter().flatten() {
+    if let (Some(Ok(())), Some(master), Some(slave)) = (&started, &master, &slave) {
+        welcome(&args, &data, master, slave);
+        signals.end(HangUp::Ends).await;
+        say(format_args!("stopping …"));
+    }
+    for running in [slave, master].into_iter().flatten() {
         running.shutdown().await;
     }
     name_server.shutdown().await;
-    result
+    started.unwrap_or(Ok(()))
+}
+
+/// Both at once: after a kill both recover, and sends wait for the slower one. What has started is in its place even when
+/// this is dropped.
+async fn until_ready(
+    args: &UpArgs,
+    data: &Path,
+    master: &mut Option<RunningBroker>,
+    slave: &mut Option<RunningBroker>,
+) -> Result<()> {
+    let start = async |role, place: &mut Option<RunningBroker>| {
+        *place = Some(start_broker(args, data, role).await?);
+        anyhow::Ok(())
+    };
+    tokio::try_join!(start("master", &mut *master), start("slave", slave))?;
+    if let Some(master) = master {
+        until_paired(master).await;
+    }
+    Ok(())
 }
 
 /// Until the slave follows, so that the first send finds it; a slave that does not come is no reason to wait for ever.

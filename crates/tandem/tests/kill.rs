@@ -122,24 +122,64 @@ async fn has_last(api: &BrokerApi, addr: &str) -> bool {
     pulled.records().any(|record| record.property(property::KEYS) == Some("last"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn f44_keys_are_found_after_a_kill() {
-    const COUNT: u32 = 10_000;
-    let (dir, at) = (tempfile::tempdir().unwrap(), port());
-    let (api, addr) = (api(), format!("127.0.0.1:{at}"));
-    let small = "maxHashSlotNum=500\nmaxIndexNum=2000\n";
-    let mut running = Running::start(broker_with(dir.path(), at, small));
-    send(&api, &addr, COUNT, |number| vec![("KEYS", format!("k{number}")), ("UNIQ_KEY", format!("u{number}"))]).await;
-    running.0.kill().unwrap();
-    assert!(running.ended());
-    let running = Running::start(broker_with(dir.path(), at, small));
-    for number in [0, 1, 1999, 2000, COUNT / 2, COUNT - 2, COUNT - 1] {
+const KEYED: u32 = 10_000;
+const SMALL_INDEX: &str = "maxHashSlotNum=500\nmaxIndexNum=2000\n";
+
+async fn send_keyed(api: &BrokerApi, addr: &str) {
+    send(api, addr, KEYED, |number| vec![("KEYS", format!("k{number}")), ("UNIQ_KEY", format!("u{number}"))]).await;
+}
+
+async fn finds_keys(api: &BrokerApi, addr: &str) {
+    for number in [0, 1, 1999, 2000, KEYED / 2, KEYED - 2, KEYED - 1] {
         for (key, unique) in [(format!("k{number}"), false), (format!("u{number}"), true)] {
-            let found = query(&api, &addr, &key, unique).await;
+            let found = query(api, addr, &key, unique).await;
             assert!(found.contains(&number.to_be_bytes().to_vec()), "{key} is not found: {found:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f44_keys_are_found_after_a_kill() {
+    let (dir, at) = (tempfile::tempdir().unwrap(), port());
+    let (api, addr) = (api(), format!("127.0.0.1:{at}"));
+    let mut running = Running::start(broker_with(dir.path(), at, SMALL_INDEX));
+    send_keyed(&api, &addr).await;
+    running.0.kill().unwrap();
+    assert!(running.ended());
+    let running = Running::start(broker_with(dir.path(), at, SMALL_INDEX));
+    finds_keys(&api, &addr).await;
     drop(running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f44_keys_are_found_at_a_slave_after_kills_and_promotion() {
+    let (dirs, ports) = ([tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()], [port(), port()]);
+    let (api, addrs) = (api(), ports.map(|port| format!("127.0.0.1:{port}")));
+    let slave_keys = format!("{SMALL_INDEX}brokerRole=SLAVE\nbrokerId=1\nhaMasterAddress=127.0.0.1:{}\n", ports[0] + 1);
+    let start_slave = || Running::start(broker_with(dirs[1].path(), ports[1], &slave_keys));
+    let mut master = Running::start(broker_with(dirs[0].path(), ports[0], SMALL_INDEX));
+    let mut slave = start_slave();
+    let sender = tokio::spawn({
+        let (api, addr) = (api.clone(), addrs[0].clone());
+        async move { send_keyed(&api, &addr).await }
+    });
+    for part in 1..=3 {
+        reaches(&api, &addrs[1], i64::from(KEYED) * part / 4).await;
+        slave.0.kill().unwrap();
+        assert!(slave.ended());
+        slave = start_slave();
+    }
+    sender.await.unwrap();
+    reaches(&api, &addrs[1], KEYED.into()).await;
+    finds_keys(&api, &addrs[1]).await;
+    master.0.kill().unwrap();
+    slave.0.kill().unwrap();
+    assert!(master.ended() && slave.ended());
+    slave = start_slave();
+    finds_keys(&api, &addrs[1]).await;
+    api.update_config(&addrs[1], "brokerRole=ASYNC_MASTER").await.unwrap();
+    finds_keys(&api, &addrs[1]).await;
+    drop(slave);
 }
 
 /// Bodies of the messages with a key.

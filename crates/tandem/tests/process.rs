@@ -5,10 +5,13 @@ mod support;
 use std::{
     net::TcpListener,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use support::{Running, broker, port, tandem};
+use client::BrokerApi;
+use support::{LIMIT, Running, broker, port, refused, tandem};
 
 fn up(dir: &Path) -> (Command, [u16; 3]) {
     let ports = [port(), port(), port()];
@@ -17,15 +20,6 @@ fn up(dir: &Path) -> (Command, [u16; 3]) {
     command.args(["--namesrv-port", &ports[0].to_string()]);
     command.args(["--master-port", &ports[1].to_string(), "--slave-port", &ports[2].to_string()]);
     (command, ports)
-}
-
-fn refused(mut command: Command) -> String {
-    let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output().unwrap();
-    let text = String::from_utf8_lossy(&stderr).into_owned();
-    assert!(!status.success(), "it started: {text}");
-    let last = text.lines().last().unwrap_or_default();
-    assert!(last.starts_with("tandem: "), "no clear line: {text}");
-    last.to_owned()
 }
 
 #[test]
@@ -53,6 +47,62 @@ fn f45_closing_the_terminal_of_up_stops_all_cleanly() {
     for role in ["master", "slave"] {
         assert!(!dir.path().join(role).join("abort").exists(), "{role} stopped cleanly");
     }
+}
+
+/// Something that makes a start wait: reading it takes until somebody writes.
+fn obstacle(root: &Path) -> std::path::PathBuf {
+    let path = root.join("config/topics.json");
+    std::fs::create_dir_all(root.join("config")).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+/// Waits until the listener is there.
+fn listens(port: u16) {
+    let end = Instant::now() + LIMIT;
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "nobody listens");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until a name server has the route of a topic.
+#[tokio::main(flavor = "current_thread")]
+async fn until_known(namesrv: u16, topic: &str) {
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    let end = Instant::now() + LIMIT;
+    while api.query_route(&format!("127.0.0.1:{namesrv}"), topic).await.is_err() {
+        assert!(Instant::now() < end, "nobody registers");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn f18_a_start_that_takes_long_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = port();
+    let path = obstacle(&dir.path().join("store"));
+    let mut running = Running(broker(dir.path(), at).spawn().unwrap());
+    listens(at);
+    running.signal("TERM");
+    assert!(running.ended(), "it goes on starting");
+    assert!(running.0.wait().unwrap().success());
+    std::fs::remove_file(&path).unwrap();
+    drop(Running::start(broker(dir.path(), at)));
+}
+
+#[test]
+fn f18_up_can_be_stopped_while_one_of_its_brokers_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut command, ports) = up(dir.path());
+    obstacle(&dir.path().join("slave"));
+    let mut running = Running(command.spawn().unwrap());
+    listens(ports[2]);
+    // The master has come so far that it has something to stop.
+    until_known(ports[0], "broker-a");
+    running.signal("TERM");
+    assert!(running.ended(), "it goes on starting");
+    assert!(!dir.path().join("master/abort").exists(), "the master stopped cleanly");
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod relation;
 mod relay;
 mod request_mode;
 mod reset;
-mod runtime;
+pub(crate) mod runtime;
 mod sync_answers;
 mod topic;
 
@@ -36,7 +36,7 @@ use wire::{
     json::{self, FromJson},
 };
 
-use crate::{context::Broker, persist::PersistError, service::answer_unless_oneway};
+use crate::{context::Broker, deletion::DeletionError, persist::PersistError, service::answer_unless_oneway};
 
 /// Held while a table or the configuration changes.
 static CHANGES: Mutex<()> = Mutex::const_new(());
@@ -56,6 +56,12 @@ impl Refused {
 
     fn parameter(remark: impl Into<String>) -> Self {
         Self::new(response::INVALID_PARAMETER, remark)
+    }
+}
+
+impl From<DeletionError> for Refused {
+    fn from(error: DeletionError) -> Self {
+        Self::error(error.to_string())
     }
 }
 

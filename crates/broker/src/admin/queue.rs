@@ -8,12 +8,12 @@ use wire::{
     body::{ConsumeQueueData, QueryConsumeQueueResponseBody, SubscriptionData},
     header::QueryConsumeQueueRequestHeader,
     json,
-    topic::LMQ_PREFIX,
 };
 
 use super::{Answer, Needs, Refused, parse};
 use crate::{
     context::Broker,
+    deletion,
     space::{self, When},
 };
 
@@ -76,18 +76,19 @@ fn units(broker: &Broker, header: &QueryConsumeQueueRequestHeader) -> Vec<Consum
     found
 }
 
-/// CLEAN_UNUSED_TOPIC: queues whose topic is not configured go, except those of system and light message topics.
+/// CLEAN_UNUSED_TOPIC: queues whose topic is not configured go, except those of system and light message topics. A slave
+/// may hold messages before it hears of their topic: it follows its master.
 pub fn clean_unused(broker: &Arc<Broker>, command: &Command) -> Answer {
+    if !broker.config().is_master() {
+        tracing::info!("cleanUnusedTopic changes nothing at a slave: it deletes what its master deletes");
+        return Ok(command.ok());
+    }
     let stored: BTreeSet<Arc<str>> = broker.store.queues().into_iter().map(|(topic, _)| topic).collect();
-    for name in stored.iter().filter(|name| is_unused(broker, name)) {
+    for name in stored.iter().filter(|name| broker.topics.get(name).is_none() && !deletion::is_kept(broker, name)) {
         tracing::info!("topic {name} is not configured: its queues are removed");
-        broker.drop_topic_data(name);
+        deletion::delete_unless_known(broker, name)?;
     }
     Ok(command.ok())
-}
-
-fn is_unused(broker: &Broker, topic: &str) -> bool {
-    broker.topics.get(topic).is_none() && !broker.topics.is_system(topic) && !topic.starts_with(LMQ_PREFIX)
 }
 
 /// CLEAN_EXPIRED_CONSUMEQUEUE: what points before the log goes with the segments it points to.

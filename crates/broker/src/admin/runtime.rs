@@ -26,7 +26,8 @@ use crate::{
 /// Name of [`CURRENT_VERSION`] in upstream's list.
 const VERSION_NAME: &str = "V5_3_3";
 
-type Table = BTreeMap<String, String>;
+/// What `brokerStatus` shows.
+pub(crate) type Table = BTreeMap<String, String>;
 
 /// GET_BROKER_RUNTIME_INFO.
 pub fn info(broker: &Arc<Broker>, command: &Command) -> Answer {
@@ -49,7 +50,7 @@ fn put(table: &mut Table, key: &str, value: impl ToString) {
     table.insert(key.to_owned(), value.to_string());
 }
 
-fn identity(table: &mut Table, config: &BrokerConfig, started_ms: i64, up: Duration) {
+pub(crate) fn identity(table: &mut Table, config: &BrokerConfig, started_ms: i64, up: Duration) {
     put(table, "bootTimestamp", started_ms);
     put(table, "runtime", run_time(up));
     put(table, "brokerActive", config.is_master());

@@ -23,6 +23,8 @@ use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
     service::Front,
+    start::Loading,
+    starting::Starting,
 };
 
 /// More than every code of upstream's brokers below the pop family.
@@ -40,7 +42,7 @@ fn broker_with(keys: &[(&str, &str)]) -> (TempDir, Arc<Broker>) {
     config.finish().unwrap();
     let file = dir.path().join("broker.conf");
     std::fs::write(&file, "# mine\nbrokerName=b\n").unwrap();
-    let broker = crate::start::load(config, Some(file), Arc::new(store::RealDisk)).unwrap();
+    let broker = Loading::begin(config, Some(file), Arc::new(store::RealDisk)).unwrap().load().unwrap();
     (dir, broker)
 }
 
@@ -369,7 +371,9 @@ impl Service for Consumer {
 #[tokio::test]
 async fn a_consumer_is_asked_through_its_broker() {
     let (_dir, broker) = broker();
-    let front = Arc::new(Front { broker: broker.clone(), fast: false });
+    let starting = Arc::new(Starting::new(BrokerConfig::clone(&broker.config()), Arc::default()));
+    starting.serve(&broker);
+    let front = Arc::new(Front { starting, fast: false });
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), front).await.unwrap();
     let addr = server.local_addr().to_string();
     let limit = Duration::from_secs(5);

@@ -17,7 +17,10 @@ use wire::{
 };
 
 use super::{Answer, Needs, Refused, attributes, body, master_only, no_topic, parse};
-use crate::context::{Broker, now_ms};
+use crate::{
+    context::{Broker, now_ms},
+    deletion,
+};
 
 /// More would only be a slip: each queue is a directory.
 const MAX_QUEUES: i32 = 65_535;
@@ -134,8 +137,7 @@ pub fn delete(broker: &Arc<Broker>, command: &Command) -> Answer {
         names::validate(&topic).map_err(Refused::parameter)?;
     }
     for name in with_retry_topics(broker, topic) {
-        broker.topics.remove(&name, now_ms())?;
-        broker.drop_topic_data(&name);
+        deletion::delete(broker, &name)?;
         tracing::info!("topic {name} is deleted");
     }
     broker.registrar.topic_changed();

@@ -106,6 +106,8 @@ broker_config! {
     "namesrvAddr" namesrv_addr: String = std::env::var("NAMESRV_ADDR").unwrap_or_default();
     "brokerPermission" broker_permission: i32 = 6;
     "serverChannelMaxIdleTimeSeconds" server_channel_max_idle_time_seconds: u64 = 120;
+    "enableShutdownGracefully" enable_shutdown_gracefully: bool = false;
+    "shutdownWaitTimeSeconds" shutdown_wait_time_seconds: u64 = 30;
 
     "storePathRootDir" store_path_root_dir: String = home_store();
     "storePathCommitLog" store_path_commit_log: String = String::new();

@@ -13,7 +13,7 @@ use replica::{MasterAction, MasterClose, MasterSession, MasterSettings, frame::T
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream, lookup_host,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::Notify,
@@ -22,12 +22,39 @@ use tokio::{
 use wire::address;
 
 use super::ticks;
-use crate::context::Broker;
+use crate::{config::BrokerConfig, context::Broker};
 
 const MAX_SLAVES: usize = 64;
+const BACKLOG: u32 = 64;
 const READ_BUFFER: usize = 4096;
 /// How often an idle writer looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
+
+/// The replication port while the store is recovered: taken, but nobody can connect.
+pub struct Port(TcpSocket);
+
+impl Port {
+    /// Takes `haListenPort`.
+    pub async fn take(config: &BrokerConfig) -> io::Result<Self> {
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for addr in lookup_host((address::host(&config.bind_address), config.ha_listen_port)).await? {
+            let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            match socket.bind(addr) {
+                Ok(()) => return Ok(Self(socket)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Lets slaves in.
+    pub fn listen(self, broker: &Arc<Broker>) -> io::Result<Listener> {
+        let listener = self.0.listen(BACKLOG)?;
+        let addr = listener.local_addr()?;
+        Ok(Listener { accepting: tokio::spawn(accept(broker.clone(), listener)), addr })
+    }
+}
 
 /// The replication port.
 pub struct Listener {
@@ -36,14 +63,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `haListenPort` and starts to accept.
-    pub async fn bind(broker: &Arc<Broker>) -> io::Result<Self> {
-        let config = broker.config();
-        let listener = TcpListener::bind((address::host(&config.bind_address), config.ha_listen_port)).await?;
-        let addr = listener.local_addr()?;
-        Ok(Self { accepting: tokio::spawn(accept(broker.clone(), listener)), addr })
-    }
-
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr

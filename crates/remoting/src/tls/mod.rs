@@ -7,6 +7,7 @@
 mod files;
 mod settings;
 mod verify;
+mod version_1;
 mod watch;
 
 use std::{

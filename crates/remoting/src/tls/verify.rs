@@ -18,7 +18,7 @@ use rustls::{
     },
 };
 
-use super::ClientAuth;
+use super::{ClientAuth, version_1};
 
 /// The certificates one trusts.
 #[derive(Debug)]
@@ -66,6 +66,9 @@ impl ServerCertVerifier for Servers {
         if let Some(trust) = &self.trust
             && !trust.names(end_entity)
         {
+            if let Some(checked) = version_1::check(end_entity, &trust.certificates, now, &self.algorithms) {
+                return checked.map(|()| ServerCertVerified::assertion());
+            }
             let parsed = ParsedCertificate::try_from(end_entity)?;
             let algorithms = self.algorithms.all;
             verify_server_cert_signed_by_trust_anchor(&parsed, &trust.roots, intermediates, now, algorithms)?;
@@ -79,7 +82,8 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        version_1::verify_tls12(message, cert, dss, &self.algorithms)
+            .unwrap_or_else(|| verify_tls12_signature(message, cert, dss, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -88,7 +92,8 @@ impl ServerCertVerifier for Servers {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        version_1::verify_tls13(message, cert, dss, &self.algorithms)
+            .unwrap_or_else(|| verify_tls13_signature(message, cert, dss, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -142,11 +147,16 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match &self.trust {
-            None => Ok(ClientCertVerified::assertion()),
-            Some((trust, _)) if trust.names(end_entity) => Ok(ClientCertVerified::assertion()),
-            Some((_, Some(chain))) => chain.verify_client_cert(end_entity, intermediates, now),
-            Some((_, None)) => Err(CertificateError::UnknownIssuer.into()),
+        let Some((trust, chain)) = &self.trust else { return Ok(ClientCertVerified::assertion()) };
+        if trust.names(end_entity) {
+            return Ok(ClientCertVerified::assertion());
+        }
+        if let Some(checked) = version_1::check(end_entity, &trust.certificates, now, &self.algorithms) {
+            return checked.map(|()| ClientCertVerified::assertion());
+        }
+        match chain {
+            Some(chain) => chain.verify_client_cert(end_entity, intermediates, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
         }
     }
 
@@ -156,7 +166,8 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        version_1::verify_tls12(message, cert, dss, &self.algorithms)
+            .unwrap_or_else(|| verify_tls12_signature(message, cert, dss, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -165,7 +176,8 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        version_1::verify_tls13(message, cert, dss, &self.algorithms)
+            .unwrap_or_else(|| verify_tls13_signature(message, cert, dss, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

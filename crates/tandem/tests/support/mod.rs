@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -26,6 +26,17 @@ pub fn port() -> u16 {
             return port;
         }
     }
+}
+
+/// The one line of a command that ended because it could not start. Others may be logged around it.
+pub fn refused(mut command: Command) -> String {
+    let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&stderr);
+    assert!(!status.success(), "it started: {text}");
+    let mut lines = text.lines().filter(|line| line.starts_with("tandem: "));
+    let line = lines.next().unwrap_or_else(|| panic!("no clear line: {text}"));
+    assert_eq!(lines.next(), None, "one line");
+    line.to_owned()
 }
 
 /// A child that dies with the test.

@@ -1,0 +1,110 @@
+//! Deletion of topics: at the master, where nothing that was checked before may be stored after it (F-33), and at a slave,
+//! where the log may already hold messages of a topic of the same name that was made since (F-01).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use store::{StoreError, TopicDeletion};
+use wire::{body::DataVersion, topic::LMQ_PREFIX};
+
+use crate::{
+    context::{Broker, now_ms},
+    persist::PersistError,
+    sync::{self, SyncError},
+};
+
+/// Why a topic is not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeletionError {
+    /// Its queues.
+    #[error("queues of topic {topic} are not removed: {source}; try again")]
+    Store {
+        /// Name.
+        topic: String,
+        /// Cause.
+        source: StoreError,
+    },
+    /// `topics.json`.
+    #[error(transparent)]
+    Table(#[from] PersistError),
+}
+
+/// Removes a topic with its queues and progress. Queues first: a topic without messages after a crash is better than
+/// messages that wait for a topic of their name.
+pub fn delete(broker: &Broker, topic: &str) -> Result<(), DeletionError> {
+    let alone = broker.topics.alone();
+    let deletion = begin(broker, topic)?;
+    let removed = broker.topics.remove(topic, now_ms());
+    // Files take time; a topic that is made now begins behind what is hidden already.
+    drop(alone);
+    deletion.finish().map_err(|source| failed(topic, source))?;
+    removed?;
+    Ok(())
+}
+
+/// Removes queues and progress of a name, if it is still not in the table once no message is on its way.
+pub fn delete_unless_known(broker: &Broker, topic: &str) -> Result<(), DeletionError> {
+    let alone = broker.topics.alone();
+    if broker.topics.get(topic).is_some() {
+        return Ok(());
+    }
+    let deletion = begin(broker, topic)?;
+    drop(alone);
+    deletion.finish().map_err(|source| failed(topic, source))
+}
+
+/// At a slave: queues that the master deleted go here too. What was deleted is no topic of the master's table, has no
+/// message there, and lies before an end that the master's log had while the table was so. False when that cannot be told
+/// yet: the table has changed meanwhile, or this log is not so far.
+pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<bool, SyncError> {
+    let end = sync::log_end(broker, addr).await?.unwrap_or(broker.store.max_phys());
+    let again = broker.api.get_all_topic_config(addr).await?;
+    if again.data_version != *version || broker.store.max_phys() < end {
+        return Ok(false);
+    }
+    broker.dispatch();
+    let mut stored: BTreeMap<Arc<str>, Vec<i32>> = BTreeMap::new();
+    for (topic, queue_id) in broker.store.queues() {
+        stored.entry(topic).or_default().push(queue_id);
+    }
+    let wanted = |topic: &str| again.topic_config_table.contains_key(topic) || is_kept(broker, topic);
+    for (topic, queues) in stored.into_iter().filter(|(topic, _)| !wanted(topic)) {
+        if master_has(broker, addr, &topic, &queues).await? {
+            tracing::warn!(
+                "topic {topic} is not configured at the master, which has messages of it: they stay here too"
+            );
+            continue;
+        }
+        tracing::info!("topic {topic} is deleted at the master, its queues go here too");
+        broker.timers.remove_topic(&topic);
+        broker.store.delete_topic_before(&topic, end).map_err(|source| failed(&topic, source))?;
+    }
+    Ok(true)
+}
+
+/// Names whose queues need no entry in the table.
+pub fn is_kept(broker: &Broker, topic: &str) -> bool {
+    broker.topics.is_system(topic) || topic.starts_with(LMQ_PREFIX)
+}
+
+async fn master_has(broker: &Broker, addr: &str, topic: &str, queues: &[i32]) -> Result<bool, SyncError> {
+    for queue_id in queues {
+        match broker.api.max_offset(addr, topic, *queue_id).await {
+            Ok(end) if end > 0 => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.is_answer() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
+fn begin<'a>(broker: &'a Broker, topic: &'a str) -> Result<TopicDeletion<'a>, DeletionError> {
+    let deletion = broker.store.begin_deletion(topic).map_err(|source| failed(topic, source))?;
+    broker.offsets.remove_topic(topic, now_ms());
+    broker.timers.remove_topic(topic);
+    Ok(deletion)
+}
+
+fn failed(topic: &str, source: StoreError) -> DeletionError {
+    DeletionError::Store { topic: topic.to_owned(), source }
+}

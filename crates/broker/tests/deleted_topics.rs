@@ -1,0 +1,375 @@
+//! Topics that go, under load and while a slave follows, and come again: F-01, F-17, F-33.
+
+mod common;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use broker::clock::StoreClock;
+use bytes::Bytes;
+use client::BrokerApi;
+use common::{Node, Pair, api, drain, header, send, topic, until};
+use remoting::{Connection, Server, ServerConfig, Service};
+use wire::{
+    Command,
+    code::{request, response},
+};
+
+/// The slave looks at its master's tables when the test says so.
+const BY_HAND: (&str, &str) = ("slaveSyncInterval", "3600000");
+
+async fn sync(node: &Node) {
+    assert!(broker::sync::round(node.broker()).await, "the master answers");
+}
+
+/// Queues of `topic` are gone from memory and disk.
+fn has_queues(node: &Node, topic: &str) -> bool {
+    Path::new(&node.root).join("consumequeue").join(topic).exists()
+}
+
+async fn is_new(pair: &Pair, api: &BrokerApi, count: usize) {
+    for node in [&pair.master, &pair.slave] {
+        let addr = &node.addr;
+        assert_eq!(api.min_offset(addr, "T", 0).await.unwrap(), 0, "at {addr}");
+        assert_eq!(api.max_offset(addr, "T", 0).await.unwrap(), count as i64, "at {addr}");
+        assert_eq!(drain(api, addr, "T", 0, 0).await, vec![b"new".to_vec(); count], "at {addr}");
+        let progress = api.query_consumer_offset(addr, "TOOLS_CONSUMER", "T", 0).await.unwrap();
+        assert!(progress.is_none_or(|offset| offset == 0), "at {addr}: {progress:?}");
+    }
+}
+
+async fn deleted_and_created(hears: bool) {
+    let mut pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    for _ in 0..264 {
+        send(&api, &addr, "T", 0, &[], b"old").await;
+    }
+    api.update_consumer_offset(&addr, "TOOLS_CONSUMER", "T", 0, 264).await.unwrap();
+    until("progress is at the master", || async {
+        pair.master.broker().offsets.get("T", "TOOLS_CONSUMER", 0) == Some(264)
+    })
+    .await;
+    pair.equal().await;
+    sync(&pair.slave).await;
+    assert_eq!(pair.slave.broker().offsets.get("T", "TOOLS_CONSUMER", 0), Some(264));
+
+    api.delete_topic(&addr, "T").await.unwrap();
+    if hears {
+        sync(&pair.slave).await;
+        assert!(!has_queues(&pair.slave, "T"));
+    }
+    topic(&api, &addr, "T", 1).await;
+    // A consumer that lives on still says what it has read of the old one.
+    api.update_consumer_offset(&addr, "TOOLS_CONSUMER", "T", 0, 264).await.unwrap();
+    for _ in 0..10 {
+        send(&api, &addr, "T", 0, &[], b"new").await;
+    }
+    pair.equal().await;
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 10).await;
+
+    pair.master.stop().await;
+    api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    assert_eq!(send(&api, &pair.slave.addr, "T", 0, &[], b"new").await.header.queue_offset, 10);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f01_a_topic_created_anew_after_the_slave_heard_of_its_deletion() {
+    deleted_and_created(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f01_a_topic_created_anew_before_the_slave_heard_of_its_deletion() {
+    deleted_and_created(false).await;
+}
+
+/// A master's listener that tells of its topics as they were, once.
+struct Late {
+    api: BrokerApi,
+    master: String,
+    topics: Mutex<Option<Bytes>>,
+}
+
+impl Service for Late {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+        for command in requests.drain(..) {
+            let stale = match command.code {
+                request::GET_ALL_TOPIC_CONFIG => self.topics.lock().unwrap().take(),
+                _ => None,
+            };
+            if let Some(body) = stale {
+                conn.reply(command.ok_body(body));
+                continue;
+            }
+            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
+            tokio::spawn(async move {
+                let opaque = command.opaque;
+                let answer = api.ask(&master, command, Duration::from_secs(10)).await.unwrap();
+                conn.reply(Command { opaque, ..answer });
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f01_a_topic_created_anew_while_the_slave_hears_of_its_deletion() {
+    let pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    for _ in 0..264 {
+        send(&api, &addr, "T", 0, &[], b"old").await;
+    }
+    pair.equal().await;
+    sync(&pair.slave).await;
+    api.delete_topic(&addr, "T").await.unwrap();
+    let command = Command::request(request::GET_ALL_TOPIC_CONFIG);
+    let without = api.ask(&addr, command, Duration::from_secs(10)).await.unwrap().body;
+    topic(&api, &addr, "T", 1).await;
+    for _ in 0..10 {
+        send(&api, &addr, "T", 0, &[], b"new").await;
+    }
+    pair.equal().await;
+
+    let late = Late { api: api.clone(), master: addr.clone(), topics: Mutex::new(Some(without)) };
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(late)).await.unwrap();
+    let slave = pair.slave.broker();
+    slave.sync.learned(&slave.config(), Some(server.local_addr().to_string()), None);
+    sync(&pair.slave).await;
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 10).await;
+    server.shutdown(Duration::ZERO).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_master_still_has_stays_at_the_slave() {
+    let pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"new").await;
+    pair.equal().await;
+    sync(&pair.slave).await;
+    // As after the loss of topics.json.
+    pair.master.broker().topics.remove("T", 1).unwrap();
+    sync(&pair.slave).await;
+    assert!(pair.slave.broker().topics.get("T").is_none());
+    topic(&api, &addr, "T", 1).await;
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 1).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_cleans_no_topic_that_it_has_not_heard_of() {
+    let pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"new").await;
+    pair.equal().await;
+    for node in [&pair.slave, &pair.master] {
+        api.call(&node.addr, Command::request(request::CLEAN_UNUSED_TOPIC), Duration::from_secs(10)).await.unwrap();
+    }
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 1).await;
+    pair.stop().await;
+}
+
+/// In classic mode nothing tells a returning master where to cut; whoever does it finds no trace of the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn f17_a_queue_that_is_cut_away_wholly_begins_at_0_on_both() {
+    let mut pair = Pair::start(&[("brokerRole", "ASYNC_MASTER")], &[]).await;
+    let api = pair.api.clone();
+    topic(&api, &pair.master.addr, "Before", 1).await;
+    send(&api, &pair.master.addr, "Before", 0, &[], b"x").await;
+    pair.equal().await;
+    let end = pair.slave.broker().store.max_phys();
+    pair.slave.stop().await;
+    topic(&api, &pair.master.addr, "T", 1).await;
+    for _ in 0..100 {
+        send(&api, &pair.master.addr, "T", 0, &[], b"lost").await;
+    }
+    pair.master.stop().await;
+    pair.slave.again().await;
+    api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    assert_eq!(pair.slave.broker().store.max_phys(), end);
+
+    let config = store::StoreConfig {
+        root: pair.master.root.clone(),
+        segment_size: 1 << 20,
+        queue_segment_size: 6000,
+        ..store::StoreConfig::default()
+    };
+    let cut = store::Store::open(config, pair.master.disk.clone(), Arc::new(StoreClock::default())).unwrap();
+    cut.truncate(end).unwrap();
+    assert_eq!((cut.min_offset("T", 0), cut.max_offset("T", 0)), (0, 0));
+    cut.close().unwrap();
+    pair.master.keys.extend([("brokerRole", "SLAVE"), ("brokerId", "2"), ("slaveReadEnable", "true")].map(owned));
+    pair.master.again().await;
+    assert_eq!(api.min_offset(&pair.master.addr, "T", 0).await.unwrap(), 0);
+    assert_eq!(api.max_offset(&pair.master.addr, "T", 0).await.unwrap(), 0);
+
+    topic(&api, &pair.slave.addr, "T", 1).await;
+    for number in 0..10 {
+        assert_eq!(send(&api, &pair.slave.addr, "T", 0, &[], b"new").await.header.queue_offset, number);
+    }
+    pair.equal().await;
+    until("the topic is at the old master", || async { pair.master.broker().topics.get("T").is_some() }).await;
+    until("and its queue", || async { pair.master.broker().store.max_offset("T", 0) == 10 }).await;
+    is_new(&pair, &api, 10).await;
+    pair.stop().await;
+}
+
+fn owned((key, value): (&str, &str)) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+/// What the load of F-33 saw.
+#[derive(Default)]
+struct Load {
+    stop: AtomicBool,
+    stored: AtomicUsize,
+}
+
+/// Sends to queues of `T`, which may not be there.
+async fn produce(load: Arc<Load>, addr: String, queue: i32) {
+    let api = api();
+    while !load.stop.load(SeqCst) {
+        match api.send(&addr, &header("T", queue, &[]), vec![b'x'; 100], Duration::from_secs(10)).await {
+            Ok(sent) => {
+                assert_eq!(sent.code, response::SUCCESS);
+                load.stored.fetch_add(1, SeqCst);
+            }
+            Err(error) => assert_eq!(error.code(), Some(response::TOPIC_NOT_EXIST), "{error}"),
+        }
+    }
+}
+
+/// Sends in bursts and waits for nothing: a read of the broker's brings many messages at once.
+async fn flood(load: Arc<Load>, addr: String) {
+    let api = api();
+    let conn = api.client().connect(&addr).await.unwrap();
+    while !load.stop.load(SeqCst) {
+        for _ in 0..100 {
+            let command = Command::request_with(request::SEND_MESSAGE_V2, &header("T", 0, &[]));
+            conn.send_oneway(command.with_body(vec![b'x'; 100]));
+        }
+        // The answer comes when the burst is served.
+        let _ = api.max_offset(&addr, "T", 0).await;
+    }
+}
+
+/// Polls a queue of `T` and goes where the broker sends it.
+async fn consume(load: Arc<Load>, addr: String, queue: i32) {
+    let api = api();
+    let puller = client::Puller::new(api.clone(), &addr, "G");
+    let mut offset = 0;
+    while !load.stop.load(SeqCst) {
+        match puller.pull("T", queue, offset, 32).await {
+            Ok(pulled) => offset = pulled.header.next_begin_offset,
+            Err(error) => assert_eq!(error.code(), Some(response::TOPIC_NOT_EXIST), "{error}"),
+        }
+        let _ = api.update_consumer_offset(&addr, "TOOLS_CONSUMER", "T", queue, offset).await;
+    }
+}
+
+/// Resident memory of this process in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+}
+
+/// Until the slave has applied what the master's tables say now.
+async fn heard(pair: &Pair) {
+    until("the slave has the master's topics", || async {
+        pair.slave.broker().topics.version() == pair.master.broker().topics.version()
+    })
+    .await;
+    pair.equal().await;
+    let rounds = pair.slave.broker().sync.rounds();
+    until("it has looked again", || async { pair.slave.broker().sync.rounds() > rounds + 1 }).await;
+}
+
+async fn topics_deleted_under_load(rounds: usize) {
+    let keys = [("autoCreateTopicEnable", "false"), ("flushIntervalConsumeQueue", "100")];
+    let mut pair = Pair::start(&keys, &[("flushIntervalConsumeQueue", "100")]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    let load = Arc::new(Load::default());
+    let mut tasks = vec![tokio::spawn(flood(load.clone(), addr.clone()))];
+    for queue in 0..4 {
+        tasks.push(tokio::spawn(produce(load.clone(), addr.clone(), queue)));
+        let from = if queue < 2 { &pair.master.addr } else { &pair.slave.addr };
+        tasks.push(tokio::spawn(consume(load.clone(), from.clone(), queue)));
+    }
+    let mut halfway = 0;
+    for round in 0..rounds {
+        let before = load.stored.load(SeqCst);
+        topic(&api, &addr, "T", 4).await;
+        until("producers have found the topic", || async {
+            assert!(!tasks.iter().any(tokio::task::JoinHandle::is_finished), "a client ended in round {round}");
+            load.stored.load(SeqCst) >= before + 40
+        })
+        .await;
+        api.delete_topic(&addr, "T").await.unwrap();
+        // What was checked before the deletion must not be stored after it.
+        assert_eq!(api.max_offset(&addr, "T", 0).await.unwrap(), 0, "round {round}");
+        assert!(!has_queues(&pair.master, "T"), "a queue came back in round {round}");
+        if round == rounds / 2 {
+            halfway = resident();
+        }
+    }
+    load.stop.store(true, SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let grown = resident().saturating_sub(halfway);
+    assert!(grown < 32 << 10, "memory has grown by {grown} KiB in the second half");
+
+    for again in [false, true] {
+        if again {
+            pair.slave.stop().await;
+            pair.master.stop().await;
+            pair.master.again().await;
+            pair.slave.again().await;
+            until("the slave follows", || async { pair.master.broker().replicas.connections() == 1 }).await;
+        }
+        heard(&pair).await;
+        for node in [&pair.master, &pair.slave] {
+            for queue in 0..4 {
+                assert_eq!(api.max_offset(&node.addr, "T", queue).await.unwrap(), 0, "at {}", node.addr);
+                let _ = api.query_consumer_offset(&node.addr, "TOOLS_CONSUMER", "T", queue).await;
+                let _ = client::Puller::new(api.clone(), &node.addr, "G").pull("T", queue, 0, 32).await;
+            }
+            node.broker().store.flush_queues().unwrap();
+            assert!(!has_queues(node, "T"), "a queue came back at {}, after a restart: {again}", node.addr);
+            assert!(node.broker().store.failed().is_none());
+        }
+    }
+    topic(&api, &addr, "T", 1).await;
+    for _ in 0..20 {
+        send(&api, &addr, "T", 0, &[], b"new").await;
+    }
+    heard(&pair).await;
+    is_new(&pair, &api, 20).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f33_topics_deleted_under_load_stay_away_at_master_and_slave() {
+    topics_deleted_under_load(20).await;
+}
+
+/// The length of the report; minutes.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: cargo test -p broker --test deleted_topics -- --ignored"]
+async fn f33_in_full_length() {
+    topics_deleted_under_load(200).await;
+}

@@ -1,0 +1,70 @@
+//! A graceful stop: clients that understand it are sent away, nobody else notices.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{LIMIT, Node, api, header, name_server, send, topic, until};
+use wire::{
+    Command,
+    code::{request, response},
+    header::UpdateConsumerOffsetRequestHeader,
+};
+
+const NEW: i32 = 476;
+const OLD: i32 = 475;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_sent_away_before_the_broker_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, namesrv) = name_server(&dir).await;
+    // Longer than the test: it ends because the clients go.
+    let keys =
+        [("namesrvAddr", namesrv.as_str()), ("enableShutdownGracefully", "true"), ("shutdownWaitTimeSeconds", "600")];
+    let mut node = Node::start(&dir, "m", &keys).await;
+    let (api, addr) = (api(), node.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"before").await;
+    until("the route is known", || async { api.query_route(&namesrv, "T").await.is_ok() }).await;
+    let broker = node.broker().clone();
+    let stop = tokio::spawn(node.running.take().unwrap().shutdown());
+    until("the route is gone", || async { api.query_route(&namesrv, "T").await.is_err() }).await;
+
+    let client = api.client();
+    let ask = async |version: i32, code: i32| {
+        let command = match code {
+            request::SEND_MESSAGE_V2 => Command::request_with(code, &header("T", 0, &[])).with_body("x"),
+            _ => Command::request(code),
+        };
+        client.invoke(&addr, Command { version, ..command }, LIMIT).await.unwrap()
+    };
+    let away = ask(NEW, request::SEND_MESSAGE_V2).await;
+    assert_eq!((away.code, away.remark.as_deref()), (response::GO_AWAY, Some("please go away")));
+    assert_eq!(ask(OLD, request::SEND_MESSAGE_V2).await.code, response::SUCCESS);
+    assert_eq!(ask(NEW, request::GET_ALL_CONSUMER_OFFSET).await.code, response::SUCCESS);
+    assert_eq!(broker.store.max_offset("T", 0), 2, "what was sent away is not stored");
+    let commit = UpdateConsumerOffsetRequestHeader {
+        consumer_group: "TOOLS_CONSUMER".into(),
+        topic: "T".into(),
+        queue_id: Some(0),
+        commit_offset: Some(1),
+        ..UpdateConsumerOffsetRequestHeader::default()
+    };
+    let commit = Command { version: NEW, ..Command::request_with(request::UPDATE_CONSUMER_OFFSET, &commit) };
+    client.oneway(&addr, commit, LIMIT).await.unwrap();
+    until("a commit is taken", || async { broker.offsets.get("T", "TOOLS_CONSUMER", 0) == Some(1) }).await;
+    // A client of our own connects anew and asks once more.
+    let error = api.send(&addr, &header("T", 0, &[]), "x", Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error.code(), Some(response::GO_AWAY), "{error}");
+    assert!(!stop.is_finished());
+    assert!(api.query_route(&namesrv, "T").await.is_err(), "it does not register again");
+
+    client.close_all();
+    tokio::time::timeout(LIMIT, stop).await.expect("it stops when nobody is connected").unwrap();
+    assert!(!node.root.join("abort").exists(), "a clean stop");
+    drop(broker);
+    node.again().await;
+    assert_eq!(node.broker().offsets.get("T", "TOOLS_CONSUMER", 0), Some(1));
+    node.stop().await;
+    server.shutdown().await;
+}

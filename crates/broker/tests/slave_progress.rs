@@ -1,0 +1,107 @@
+//! Consumers go on at the slave while the master is away: what they commit there is not lost when it returns (P-3).
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Node, Pair, send, topic, until};
+use wire::{Command, code::request, header::ResetOffsetRequestHeader};
+
+const GROUP: &str = "TOOLS_CONSUMER";
+
+async fn commit(pair: &Pair, node: &Node, offset: i64) {
+    pair.api.update_consumer_offset(&node.addr, GROUP, "T", 0, offset).await.unwrap();
+}
+
+fn progress(node: &Node) -> Option<i64> {
+    node.broker().offsets.get("T", GROUP, 0)
+}
+
+async fn rounds(pair: &Pair) {
+    let rounds = pair.slave.broker().sync.rounds();
+    until("two rounds are over", || async { pair.slave.broker().sync.rounds() > rounds + 1 }).await;
+}
+
+/// 100 messages and progress 10 at both.
+async fn pair_at_10() -> Pair {
+    let pair = Pair::start(&[], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    for _ in 0..100 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    }
+    pair.equal().await;
+    commit(&pair, &pair.master, 10).await;
+    until("the slave has the progress", || async { progress(&pair.slave) == Some(10) }).await;
+    pair
+}
+
+async fn reset(pair: &Pair, offset: i64) {
+    let header = ResetOffsetRequestHeader {
+        topic: "T".into(),
+        group: GROUP.into(),
+        timestamp: 0,
+        queue_id: 0,
+        offset: Some(offset),
+        ..ResetOffsetRequestHeader::default()
+    };
+    let command = Command::request_with(request::INVOKE_BROKER_TO_RESET_OFFSET, &header);
+    pair.api.call(&pair.master.addr, command, Duration::from_secs(5)).await.unwrap();
+}
+
+async fn a_returning_master_learns(slave_restarts: bool) {
+    let mut pair = pair_at_10().await;
+    pair.master.stop().await;
+    commit(&pair, &pair.slave, 60).await;
+    assert_eq!(progress(&pair.slave), Some(60));
+    if slave_restarts {
+        pair.slave.stop().await;
+        pair.slave.again().await;
+        assert_eq!(progress(&pair.slave), Some(60));
+    }
+    pair.master.again().await;
+    until("the master knows it", || async {
+        assert_eq!(progress(&pair.slave), Some(60), "the slave never forgets it");
+        progress(&pair.master) == Some(60)
+    })
+    .await;
+    rounds(&pair).await;
+    assert_eq!((progress(&pair.slave), pair.slave.broker().offsets.own()), (Some(60), vec![]));
+
+    // A reset to an earlier offset travels, and stays.
+    reset(&pair, 20).await;
+    until("the slave has been reset", || async { progress(&pair.slave) == Some(20) }).await;
+    rounds(&pair).await;
+    assert_eq!((progress(&pair.master), progress(&pair.slave)), (Some(20), Some(20)));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_returning_master_learns_what_consumers_committed_at_the_slave() {
+    a_returning_master_learns(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_it_learns_it_from_a_slave_that_was_restarted_meanwhile() {
+    a_returning_master_learns(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_master_knows_better_is_the_masters() {
+    let mut pair = pair_at_10().await;
+    pair.master.stop().await;
+    commit(&pair, &pair.slave, 5).await;
+    pair.master.again().await;
+    until("the slave has the master's progress again", || async { progress(&pair.slave) == Some(10) }).await;
+    assert_eq!(progress(&pair.master), Some(10));
+
+    pair.master.stop().await;
+    commit(&pair, &pair.slave, 60).await;
+    pair.slave.stop().await;
+    pair.master.again().await;
+    pair.api.delete_topic(&pair.master.addr, "T").await.unwrap();
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    pair.slave.again().await;
+    rounds(&pair).await;
+    assert_eq!((progress(&pair.master), progress(&pair.slave)), (None, None), "progress of a topic that was deleted");
+    pair.stop().await;
+}
