@@ -1,10 +1,12 @@
-//! Looking into a store directory from outside: a read-only view, what is in it, and the check of a whole store over it. Takes no lock,
-//! writes nothing, and bears that a broker writes meanwhile.
+//! Looking into a store directory from outside: a read-only view, what is in it, the check of a whole store and the
+//! comparison of two over it. Takes no lock, writes nothing, and bears that a broker writes meanwhile.
 
+mod diff;
 mod facts;
 mod index;
 mod log;
 mod overlay;
+mod places;
 mod queues;
 mod read_only;
 mod recovery;
@@ -14,7 +16,9 @@ mod view;
 
 pub(crate) use log::{LogFiles, Scanner};
 
+pub use diff::{Compared, LogDifference, Part, Row, SideFacts, Weight, diff};
 pub use facts::{ConfigFacts, ConfigState, Facts, IndexFacts, QueueFacts, inspect};
+pub use places::{LogContent, LogPlace, RecordName};
 pub use recovery::{QueueChange, Recovery};
 pub use select::{Reader, Selection, read, read_one};
 pub use verify::{Finding, FindingKind, Findings, Verified, Watch, verify};

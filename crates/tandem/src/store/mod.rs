@@ -2,6 +2,7 @@
 //! and changes nothing in the directory.
 
 mod cat;
+mod diff;
 mod inspect;
 mod place;
 mod progress;
@@ -27,13 +28,15 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Print messages as JSON lines, in the order of the log.
     Cat(cat::CatArgs),
+    /// Compare two replicas. Exit code: 0 equal, 1 different or one is behind, 2 could not run.
+    Diff(diff::DiffArgs),
 }
 
 /// How a command ended.
 enum End {
     /// All is well.
     Well,
-    /// What was asked for was done, and something is wrong with the store.
+    /// What was asked for was done, and something is wrong with the store, or the stores differ.
     Damage,
 }
 
@@ -43,6 +46,7 @@ pub fn run(args: &StoreArgs) -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::Diff(args) => diff::run(args),
     };
     match end {
         Ok(End::Well) => ExitCode::SUCCESS,
