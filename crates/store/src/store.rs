@@ -22,6 +22,7 @@ use crate::{
     log::Log,
     mark::Marks,
     queues::Queues,
+    rebuild::swap,
     recover,
     refusal::Refusal,
     rocksdb,
@@ -89,6 +90,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         directory: Directory,
     ) -> Result<Self, StoreError> {
+        swap::at_start(&disk, &config.root)?;
         let clean = !disk.exists(&config.root.join("abort"));
         let store = Self::load(config, disk, clock, directory.0, clean)?;
         // Before anything changes: a power cut within recovery must not leave what looks like a clean stop.

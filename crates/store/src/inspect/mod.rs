@@ -3,16 +3,17 @@
 
 mod diff;
 mod facts;
-mod index;
-mod log;
-mod overlay;
+pub(crate) mod fit;
+pub(crate) mod index;
+pub(crate) mod log;
+pub(crate) mod overlay;
 mod places;
-mod queues;
+pub(crate) mod queues;
 mod read_only;
 mod recovery;
 mod select;
-mod verify;
-mod view;
+pub(crate) mod verify;
+pub(crate) mod view;
 
 pub(crate) use log::{LogFiles, Scanner};
 
