@@ -191,7 +191,11 @@ pub(crate) fn load(
     Ok(Arc::new(Broker::new(parts)))
 }
 
-fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {
+/// What a broker of this configuration opens its store with, but for the topics that have batch queues.
+///
+/// # Errors
+/// Delay levels that are none.
+pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {
     let commit_log_dir = Some(&config.store_path_commit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(StoreConfig {
         root: root.to_owned(),

@@ -141,8 +141,10 @@ fn topics_that_java_deleted_stay_away_unless_asked_for() {
         (made.left_out, fixture.root().join("consumequeue/CorpusGone").exists()),
         (vec![("CorpusGone".into(), 60)], false)
     );
-    let options = RebuildOptions { all_topics: true, ..RebuildOptions::default() };
+    let config = Some(fixture.config.clone());
+    let options = RebuildOptions { config, all_topics: true, ..RebuildOptions::default() };
     let made = rebuild(Arc::new(RealDisk), &fixture.root(), &options, &mut Still).unwrap();
+    assert_eq!(made.entries, 15373, "tags have entries");
     assert!(made.left_out.is_empty() && fixture.root().join("consumequeue/CorpusGone/1").exists());
 }
 
@@ -259,6 +261,19 @@ fn what_is_behind_the_end_is_not_queued() {
     }
     let made = run(dir.path());
     assert_eq!((made.end, made.records), (places[13], 13), "{made:?}");
+}
+
+#[test]
+fn a_queue_whose_records_are_lost_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    put_some(&store, "T", 5);
+    let (_, last, _) = put_some(&store, "lost", 1)[0];
+    store.close().unwrap();
+    common::damage::flip(dir.path(), last + 5);
+    let made = run(dir.path());
+    assert_eq!((made.end, made.records, made.kept.len(), made.queues), (last, 5, 0, 1));
 }
 
 #[test]

@@ -19,7 +19,9 @@ const BUDGET: u64 = 256 << 20;
 pub enum Recovery {
     /// A broker has the store: nothing to recover.
     Running,
-    /// The start refuses the store, or cannot be tried.
+    /// A rebuild was stopped while it was put in place: the start ends that first, which is not tried.
+    Unfinished(String),
+    /// The start refuses the store.
     Refused(String),
     /// The store as the start leaves it.
     Done {
@@ -51,7 +53,7 @@ pub(crate) fn recovery(view: &StoreView, queues: &[QueueFacts], clock: Arc<dyn C
         return Ok(Recovery::Running);
     }
     if let Some(why) = swap::unfinished(&*view.disk, &view.root) {
-        return Ok(Recovery::Refused(why));
+        return Ok(Recovery::Unfinished(why));
     }
     let disk = Arc::new(Overlay::new(view.disk.clone(), BUDGET));
     match Store::open(fit::config(view)?, disk, clock) {

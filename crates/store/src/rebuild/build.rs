@@ -184,10 +184,6 @@ impl<'a> Build<'a> {
         &self.queues
     }
 
-    pub(super) fn deleted(&self) -> &Deleted {
-        &self.deleted
-    }
-
     pub(super) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }

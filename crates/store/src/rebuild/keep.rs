@@ -36,9 +36,7 @@ fn keep(build: &Build<'_>, old: &QueueFiles) -> Result<bool, StoreError> {
     let (start, all, size) = (old.start(), old.end()?, old.file_size());
     // Units beyond the log's begin have no record either: it was lost, and its number goes with it.
     let end = old.first_at(build.min(), all)?;
-    let last = old.unit_at(end - 1)?;
-    let hidden = last.is_some_and(|unit| build.deleted().hides(&old.topic, unit.physical_offset));
-    if hidden || size == 0 || (end == start && (all > start || start == 0)) {
+    if size == 0 || (end == start && (all > start || start == 0)) {
         return Ok(false);
     }
     // An empty file keeps the counter by its name.

@@ -24,6 +24,21 @@ const LOOKED_AT: usize = 3000;
 /// A configuration that makes the same views again.
 pub(super) fn config(view: &StoreView, fitting: StoreConfig) -> Result<StoreConfig, StoreError> {
     let queues = view.queues()?;
+    let config = StoreConfig {
+        delay_levels_ms: delays(view, &queues, StoreConfig::default().delay_levels_ms)?,
+        enable_multi_dispatch: queues.is_empty() || queues.iter().any(is_light),
+        ..fitting
+    };
+    completed(view, config)
+}
+
+/// Adds what no key says: whether tags are in the index, and which topics have batch queues.
+pub(super) fn completed(view: &StoreView, config: StoreConfig) -> Result<StoreConfig, StoreError> {
+    let config = StoreConfig { index_tags: config.index_tags || has_tags(view)?, ..config };
+    if config.batch_queue_topics.is_some() {
+        return Ok(config);
+    }
+    let queues = view.queues()?;
     let mut batch: BTreeSet<String> =
         queues.iter().filter(|queue| queue.kind == Kind::Batch).map(|queue| queue.topic.to_string()).collect();
     for (name, topic) in view.topics().map(|topics| topics.topic_config_table).unwrap_or_default() {
@@ -31,13 +46,7 @@ pub(super) fn config(view: &StoreView, fitting: StoreConfig) -> Result<StoreConf
             batch.insert(name);
         }
     }
-    Ok(StoreConfig {
-        delay_levels_ms: delays(view, &queues, StoreConfig::default().delay_levels_ms)?,
-        batch_queue_topics: Some(Arc::new(move |name| batch.contains(name))),
-        enable_multi_dispatch: queues.is_empty() || queues.iter().any(|queue| is_light(queue)),
-        index_tags: has_tags(view)?,
-        ..fitting
-    })
+    Ok(StoreConfig { batch_queue_topics: Some(Arc::new(move |name| batch.contains(name))), ..config })
 }
 
 /// True when there is no queue file, or no index file whose sizes can be told.

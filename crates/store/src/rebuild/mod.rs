@@ -95,7 +95,7 @@ pub fn rebuild(
     let _directory = Directory::lock(&lock_config, &*disk)?;
     let finished_earlier = swap::finish(&disk, root)?;
     let (config, default_sizes) = match &options.config {
-        Some(config) => (StoreConfig { root: root.to_path_buf(), ..config.clone() }, false),
+        Some(config) => (learn::completed(&view, StoreConfig { root: root.to_path_buf(), ..config.clone() })?, false),
         None => (learn::config(&view, fit::config(&view)?)?, learn::nothing_tells_sizes(&view)?),
     };
     let aside = swap::begin(&*disk, root)?;

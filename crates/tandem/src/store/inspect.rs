@@ -103,6 +103,7 @@ fn print_checkpoint(facts: &Facts) {
 fn print_recovery(recovery: &Recovery) {
     match recovery {
         Recovery::Running => say("next start   not tried: a broker has the store"),
+        Recovery::Unfinished(why) => say(format_args!("next start   not tried: {why}")),
         Recovery::Refused(why) => say(format_args!("next start   REFUSED: {why}")),
         Recovery::Done { min, end, queues } => {
             say(format_args!("next start   the log goes from {min} to {end}, {} queues change", queues.len()));
@@ -180,6 +181,7 @@ fn next_start(recovery: &Recovery) -> Json {
     let pair = |(first, second): (i64, i64)| Json::Arr(vec![first.into(), second.into()]);
     match recovery {
         Recovery::Running => object([("state", "running".into())]),
+        Recovery::Unfinished(why) => object([("state", "unfinishedRebuild".into()), ("why", why.as_str().into())]),
         Recovery::Refused(why) => object([("state", "refused".into()), ("why", why.as_str().into())]),
         Recovery::Done { min, end, queues } => {
             let change = queues.iter().map(|change| {

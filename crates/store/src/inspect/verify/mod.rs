@@ -18,6 +18,7 @@ use crate::{
         verify::{cursor::Ground, entries::EntryWalk, queues::QueueWalk},
         view::StoreView,
     },
+    rebuild::swap,
 };
 
 pub use findings::{Finding, FindingKind, Findings};
@@ -99,7 +100,8 @@ impl<'a> Walk<'a> {
         let built = if running { queues.built } else { i64::MAX };
         view.log.refresh()?;
         let end = if queues.built > 0 { queues.built } else { view.log.files_end() };
-        let out = Verified { min, running, clean, queues: queues.count(), ..Verified::default() };
+        let mut out = Verified { min, running, clean, queues: queues.count(), ..Verified::default() };
+        out.notes.extend(swap::unfinished(&*view.disk, &view.root));
         Ok(Self {
             view,
             watch,
