@@ -142,6 +142,17 @@ fn cat_prints_what_was_chosen() {
     assert_eq!(physical(&["--topic", "T", "--queue", "1", "--offset", "17"]), [places[35], places[37], places[39]]);
     assert_eq!(physical(&["--topic", "T", "--queue", "0", "--offset", "3", "--count", "1"]), [places[6]]);
     assert_eq!(physical(&["--key", "k4"]), [places[4]]);
+    assert_eq!(physical(&["--key", "k4", "--scan", "--topic", "T"]), [places[4]]);
+    assert!(physical(&["--key", "k4", "--topic", "U"]).is_empty());
+    let id = run(&["--key", "k4"])[0].get("offsetMsgId").and_then(Json::as_str).unwrap().to_owned();
+    assert_eq!(physical(&["--id", &id]), [places[4]]);
+    assert_eq!(physical(&["--id", "k5"]), [places[5]], "an id that names no place is a key");
+    let other_host = id.replacen("0A", "0B", 1);
+    for none in ["k99", &other_host] {
+        let out = tandem(&["cat", "--id", none], dir.path());
+        assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+        assert!(text(&out.stderr).contains("no message has the id"), "{}", text(&out.stderr));
+    }
     assert_eq!(physical(&["--physical", &places[21].to_string()]), [places[21]]);
     assert_eq!(physical(&["--from", "1700000000000", "--to", "1700000000000"]).len(), 40);
     assert!(physical(&["--from", "1700000000001"]).is_empty() && physical(&["--to", "1699999999999"]).is_empty());
@@ -150,6 +161,12 @@ fn cat_prints_what_was_chosen() {
     assert_eq!((body, one.get("queueId").and_then(Json::to_i64)), (format!("body {:080}", 4).as_str(), Some(0)));
     let out = tandem(&["cat", "--physical", "1"], dir.path());
     assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{}", text(&out.stderr));
+
+    // Without the index the log is read, and that is said.
+    std::fs::rename(dir.path().join("index"), dir.path().join("away")).unwrap();
+    let out = tandem(&["cat", "--key", "k4"], dir.path());
+    assert_eq!((out.status.code(), text(&out.stdout).lines().count()), (Some(0), 1));
+    assert_eq!(text(&out.stderr), "tandem: there is no index; the log was read instead\n");
 
     // A damaged record is told and never printed.
     flip(&dir.path().join("commitlog/00000000000000000000"), places[3] as usize + 110);
