@@ -60,5 +60,5 @@ pub use remove::Retention;
 pub use space::{DEFAULT_RESERVE, Deletion, NoSpace, Partition, SpaceLimits, SpaceSeen, Verdict, judge};
 pub use store::{Directory, Store};
 pub use timer::{
-    Delivered, TIMER_CHECK_POINT, Timer, TimerCheckPoint, TimerConfig, TimerError, TimerStatus, TopicCount,
+    Delivered, TIMER_CHECK_POINT, Timer, TimerCheckPoint, TimerConfig, TimerError, TimerFacts, TimerStatus, TopicCount,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use store::{
-    Clock,
+    Clock, TimerFacts,
     inspect::{ConfigState, Facts, IndexFacts, QueueFacts, Recovery, StoreView, inspect},
 };
 use wire::json::Json;
@@ -70,6 +70,9 @@ fn print(view: &StoreView, facts: &Facts) {
     for (name, len) in &facts.timer {
         say(format_args!("timer        {name:<28} {len} bytes"));
     }
+    if let Some(timer) = &facts.timer_state {
+        print_timer(timer);
+    }
     for file in &facts.index {
         let IndexFacts { name, entries, times, places, .. } = file;
         say(format_args!(
@@ -85,6 +88,57 @@ fn print(view: &StoreView, facts: &Facts) {
     }
     say("");
     print_recovery(&facts.recovery);
+}
+
+fn print_timer(timer: &TimerFacts) {
+    match &timer.check_point {
+        Some(point) => {
+            let (read, queue) = (point.last_read_ms, point.last_timer_queue_offset);
+            say(format_args!(
+                "             delivered to time {read}, queue offset {queue} (at the master {}), timer log {}",
+                point.master_timer_queue_offset, point.last_timer_log_flush_pos
+            ));
+        }
+        None => say("             no check point"),
+    }
+    if let Some(behind) = timer.behind {
+        say(format_args!("             {behind} messages of the timer topic are beyond the check point"));
+    }
+    let (slots, waiting, tick) = (timer.slots, timer.waiting, timer.precision_ms);
+    say(format_args!("             {waiting} messages wait in {slots} slots of {tick} ms"));
+    if let Some((first, last)) = timer.due {
+        say(format_args!("             the next are due at {first}, the last at {last}"));
+    }
+    for (topic, count) in &timer.topics {
+        say(format_args!("             {count:>8}  {topic}"));
+    }
+    if timer.topics_cut {
+        say("             (the topics of the first messages only)");
+    }
+}
+
+fn timer_json(timer: &TimerFacts) -> Json {
+    let point = timer.check_point.as_ref().map(|point| {
+        object([
+            ("lastReadTimeMs", point.last_read_ms.into()),
+            ("lastTimerLogFlushPos", point.last_timer_log_flush_pos.into()),
+            ("lastTimerQueueOffset", point.last_timer_queue_offset.into()),
+            ("masterTimerQueueOffset", point.master_timer_queue_offset.into()),
+        ])
+    });
+    let due = |time: Option<i64>| time.map_or(Json::Null, Json::from);
+    let topics = timer.topics.iter().map(|(topic, count)| (topic.as_str().into(), (*count).into()));
+    object([
+        ("checkPoint", point.unwrap_or(Json::Null)),
+        ("behind", timer.behind.map_or(Json::Null, Json::from)),
+        ("precisionMs", timer.precision_ms.into()),
+        ("slots", number(timer.slots)),
+        ("waiting", timer.waiting.into()),
+        ("nextDueMs", due(timer.due.map(|(first, _)| first))),
+        ("lastDueMs", due(timer.due.map(|(_, last)| last))),
+        ("topics", Json::Obj(topics.collect())),
+        ("topicsCut", timer.topics_cut.into()),
+    ])
 }
 
 fn print_checkpoint(facts: &Facts) {
@@ -171,6 +225,7 @@ fn json(view: &StoreView, facts: &Facts) -> Json {
         ("checkpoint", checkpoint.unwrap_or(Json::Null)),
         ("configs", Json::Arr(configs.collect())),
         ("timer", Json::Arr(facts.timer.iter().map(timer).collect())),
+        ("timerState", facts.timer_state.as_ref().map_or(Json::Null, timer_json)),
         ("index", Json::Arr(index.collect())),
         ("queues", Json::Arr(queues.collect())),
         ("nextStart", next_start(&facts.recovery)),
