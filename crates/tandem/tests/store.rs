@@ -93,6 +93,29 @@ fn what_cannot_be_looked_at_is_one_line_and_exit_code_2() {
     std::fs::write(rocks.join("consumequeue/CURRENT"), "MANIFEST-000001").unwrap();
     refused(&rocks, "storeType=defaultRocksDB");
     assert_eq!(tandem(&["verify", "--no-such-flag"], dir.path()).status.code(), Some(2));
+    let namesrv = dir.path().join("namesrv");
+    std::fs::create_dir(&namesrv).unwrap();
+    std::fs::write(namesrv.join("kvConfig.json"), "{}").unwrap();
+    refused(&namesrv, "there is no commitlog in it");
+}
+
+/// A segment that opens and fails at each read.
+#[test]
+fn what_cannot_be_read_is_one_line_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, twin) = (dir.path().join("a"), dir.path().join("b"));
+    sound(&root);
+    sound(&twin);
+    let segment = root.join("commitlog/00000000000000000000");
+    std::fs::remove_file(&segment).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &segment).unwrap();
+    let twin = twin.to_str().unwrap().to_owned();
+    for args in [&["verify"][..], &["cat"], &["rebuild"], &["diff", &twin]] {
+        let out = tandem(args, &root);
+        let (line, code) = (text(&out.stderr), out.status.code());
+        assert!(code == Some(2) && line.lines().count() == 1, "{args:?}: {code:?} {line}{}", text(&out.stdout));
+        assert!(line.contains("00000000000000000000"), "{args:?}: {line}");
+    }
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! The commit log, for reading: segments as they lie in the directory, whatever is wrong with them, and a scanner that
 //! reads them in large pieces and finds its way past damage.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::RwLock;
 use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, Check, MAGIC_V1, MAGIC_V2, MIN_RECORD, RecordView, Verify, check};
@@ -37,6 +41,10 @@ impl LogFiles {
         let found = segments::find(&*disk, &dir)?;
         let size = size.map_or_else(|| size_of(&found), |size| size as i64).max(1);
         Ok(Self { disk, dir, size, segments: RwLock::new(found), handles: Handles::new(16) })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Bytes of a segment.

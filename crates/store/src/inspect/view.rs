@@ -88,6 +88,14 @@ impl StoreView {
         &self.root
     }
 
+    /// Fails when the log's directory has gone since: what was read of the store is then not all of it.
+    pub fn still_there(&self) -> Result<(), ViewError> {
+        match self.disk.exists(self.log.dir()) {
+            true => Ok(()),
+            false => Err(ViewError::NoStore { dir: self.root.clone(), why: "it was taken away while it was read" }),
+        }
+    }
+
     /// Somebody holds the lock; where that cannot be told, `abort` decides.
     pub fn is_running(&self) -> bool {
         self.disk.is_locked(&self.root.join("lock")).ok().flatten().unwrap_or_else(|| !self.is_clean())

@@ -72,6 +72,7 @@ pub(super) fn run(args: &CatArgs) -> Result<End> {
         }
     }
     let flushed = lines.out.flush().err();
+    view.still_there()?;
     match lines.failed.or(flushed) {
         // Who reads has enough.
         Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(End::Well),

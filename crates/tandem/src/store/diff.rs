@@ -51,6 +51,8 @@ pub(super) fn run(args: &DiffArgs) -> Result<End> {
     let found = diff(&a, &b, &mut progress);
     progress.end();
     let found = found.with_context(|| format!("comparing {} with {}", args.a.display(), args.b.display()))?;
+    a.still_there()?;
+    b.still_there()?;
     match args.json {
         true => say(json_line(&json([&a, &b], &found))),
         false => print([&a, &b], &found),

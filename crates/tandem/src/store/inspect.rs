@@ -40,6 +40,7 @@ impl Clock for Wall {
 pub(super) fn run(args: &InspectArgs) -> Result<End> {
     let view = args.place.open(false)?;
     let facts = inspect(&view, Arc::new(Wall))?;
+    view.still_there()?;
     match args.json {
         true => say(json_line(&json(&view, &facts))),
         false => print(&view, &facts),
