@@ -32,6 +32,7 @@ use crate::{
         PassedOver, Rebuilt, keep,
         learn::{self, Topics},
     },
+    segments,
 };
 
 /// The build and what it needs.
@@ -169,11 +170,25 @@ impl<'a> Build<'a> {
             keep::index_names(&*self.disk, &self.aside, self.view)?;
         }
         self.facts.left_out = std::mem::take(&mut self.left_out).into_iter().collect();
+        self.settle_log()?;
         for name in ["consumequeue", "batchconsumequeue"] {
             sync_dir(&*self.disk, &self.aside.join(name))?;
         }
         sync_dir(&*self.disk, &self.aside)?;
         Ok(std::mem::take(&mut self.facts))
+    }
+
+    /// After a kill the log's last records may be in the page cache alone. A queue that begins again over one of them has
+    /// forgotten its former life: the record must not be lost after that.
+    fn settle_log(&self) -> Result<(), StoreError> {
+        if self.view.is_clean() {
+            return Ok(());
+        }
+        for base in self.log.bases() {
+            let path = segments::path(self.log.dir(), base);
+            self.disk.open_read(&path).at("open", &path)?.sync().at("sync", &path)?;
+        }
+        sync_dir(&*self.disk, self.log.dir())
     }
 
     pub(super) fn old(&self) -> &[QueueFiles] {
@@ -203,6 +218,8 @@ fn parts<'b>(build: &'b mut Build<'_>, now_ms: i64) -> (&'b mut Builder, Views<'
     let views = Views {
         config: &build.config,
         log: &build.log,
+        // What is built counts only when `finish` has made the log durable.
+        flushed: i64::MAX,
         queues: &build.queues,
         index: build.index.as_ref(),
         deleted: &build.deleted,
