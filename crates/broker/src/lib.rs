@@ -43,4 +43,4 @@ pub mod timer;
 pub mod topics;
 
 pub use config::BrokerConfig;
-pub use start::{RunningBroker, StartError};
+pub use start::{RunningBroker, StartError, store_config};

@@ -1,7 +1,7 @@
 //! Start and stop of a broker, in the order that loses nothing. Reference broker 14.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
@@ -161,7 +161,7 @@ impl Loading {
         config_file: Option<PathBuf>,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, StartError> {
-        let store_config = store_config(&config)?;
+        let store_config = store_config(&config, Path::new(&config.store_path_root_dir))?;
         let directory = Directory::lock(&store_config, &*disk)?;
         Ok(Self { config, config_file, disk, store_config, directory })
     }
@@ -227,10 +227,14 @@ async fn bring_up(loading: Loading, ha_port: Port) -> Result<(Arc<Broker>, ha::m
     Ok((broker, ha))
 }
 
-fn store_config(config: &BrokerConfig) -> Result<StoreConfig, StartError> {
+/// What a broker of this configuration opens its store with, but for the topics that have batch queues.
+///
+/// # Errors
+/// Delay levels that are none.
+pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {
     let commit_log_dir = Some(&config.store_path_commit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(StoreConfig {
-        root: PathBuf::from(&config.store_path_root_dir),
+        root: root.to_path_buf(),
         commit_log_dir,
         segment_size: config.mapped_file_size_commit_log,
         queue_segment_size: config.mapped_file_size_consume_queue,

@@ -107,10 +107,7 @@ impl Builder {
             self.add_unit(views, record)?;
             self.last = Some(Last { start: record.physical_offset(), store_timestamp: record.store_timestamp() });
         }
-        match views.index {
-            Some(index) => put_keys(index, views, record),
-            None => Ok(()),
-        }
+        put_keys(views, record)
     }
 
     fn add_unit(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
@@ -375,10 +372,11 @@ fn delay_ms(levels: &[i64], level: i64) -> i64 {
     usize::try_from(level).ok().and_then(|level| levels.get(level)).copied().unwrap_or(1000)
 }
 
-fn put_keys(index: &Index, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
-    match keys_of(record, views.config.index_tags) {
-        Some(keys) => index.put(&keys, views.now_ms),
-        None => Ok(()),
+/// The index entries of a record.
+pub(crate) fn put_keys(views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+    match (views.index, keys_of(record, views.config.index_tags)) {
+        (Some(index), Some(keys)) => index.put(&keys, views.now_ms),
+        _ => Ok(()),
     }
 }
 

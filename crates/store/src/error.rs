@@ -99,6 +99,12 @@ pub enum StoreError {
         /// What the operator can do.
         advice: &'static str,
     },
+    /// A directory of this name would be deleted, if it were ours.
+    #[error("{} was not made by a rebuild of this store: move it away", .path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No space for bytes of a master; the store stays usable, and takes them when there is some.
     #[error("{0}; it goes on by itself when there is space")]
     NoSpace(NoSpace),

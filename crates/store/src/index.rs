@@ -261,6 +261,12 @@ impl Index {
         Ok(())
     }
 
+    /// Files, and entries in all of them.
+    pub(crate) fn count(&self) -> (usize, u64) {
+        let state = self.state.lock();
+        (state.files.len(), state.files.iter().map(|file| file.header().next_entry as u64 - 1).sum())
+    }
+
     /// Bytes of all files.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.state.lock().files.len() as u64 * self.geometry.file_size()

@@ -33,6 +33,7 @@ mod queue_ext;
 mod queues;
 mod read;
 mod real_disk;
+mod rebuild;
 mod recover;
 mod refusal;
 mod remove;
@@ -59,9 +60,10 @@ pub use progress::Progress;
 pub use queue::Unit;
 pub use read::QueryResult;
 pub use real_disk::RealDisk;
+pub use rebuild::{PassedOver, RebuildError, RebuildOptions, Rebuilt, rebuild};
 pub use remove::{Retention, TopicDeletion};
 pub use space::{DEFAULT_RESERVE, Deletion, NoSpace, Partition, SpaceLimits, SpaceSeen, Verdict, judge};
 pub use store::{Directory, Store};
 pub use timer::{
-    Delivered, TIMER_CHECK_POINT, Timer, TimerCheckPoint, TimerConfig, TimerError, TimerStatus, TopicCount,
+    Delivered, TIMER_CHECK_POINT, Timer, TimerCheckPoint, TimerConfig, TimerError, TimerFacts, TimerStatus, TopicCount,
 };

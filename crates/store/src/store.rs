@@ -23,6 +23,7 @@ use crate::{
     mark::Marks,
     progress::Progress,
     queues::Queues,
+    rebuild::swap,
     recover,
     refusal::Refusal,
     rocksdb,
@@ -98,6 +99,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         directory: Directory,
     ) -> Result<Self, StoreError> {
+        swap::at_start(&disk, &config.root)?;
         let clean = !disk.exists(&config.root.join("abort"));
         let store = Self::load(config, disk, clock, directory.lock, clean)?;
         // Before anything changes: a power cut within recovery must not leave what looks like a clean stop.

@@ -107,3 +107,39 @@ fn configuration_files_by_the_rule_of_the_backup() {
     std::fs::write(dir.join("topics.json.bak"), b"").unwrap();
     assert_eq!(state("topics.json"), ConfigState::Broken);
 }
+
+/// What waits, by the topic it goes to: from wheel, timer log and commit log the same as Java's own counts.
+#[test]
+fn the_timer_holds_what_java_counted() {
+    for name in ["java-5.3.3-clean", "java-5.3.3-killed", "java-5.3.3-slave", "java-5.5.0-clean"] {
+        let fixture = Fixture::unpack(name);
+        let timer = look(&fixture.root()).timer_state.unwrap();
+        let metrics = std::fs::read(fixture.root().join("config/timermetrics")).unwrap();
+        let metrics: Value = serde_json::from_slice(&metrics).unwrap();
+        let counts = metrics["timingCount"].as_object().unwrap();
+        let want: BTreeMap<String, i64> =
+            counts.iter().map(|(topic, count)| (topic.clone(), count["count"].as_i64().unwrap())).collect();
+        assert_eq!((&timer.topics, timer.topics_cut), (&want, false), "{name}");
+        assert_eq!((timer.waiting, timer.precision_ms), (want.values().sum(), 1000), "{name}");
+        let point = timer.check_point.unwrap();
+        let (first, last) = timer.due.unwrap();
+        assert!(point.last_read_ms <= first && first <= last && timer.slots > 4, "{name}: {timer:?}");
+        let behind = if name.contains("killed") { 24 } else { 0 };
+        assert_eq!(timer.behind, Some(behind), "{name}");
+    }
+}
+
+#[test]
+fn a_timer_that_is_not_there_or_lost_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    common::open(&common::small(dir.path())).close().unwrap();
+    assert_eq!(look(dir.path()).timer_state, None);
+    let fixture = Fixture::unpack("java-5.3.3-clean");
+    std::fs::remove_dir_all(fixture.root().join("timerlog")).unwrap();
+    let timer = look(&fixture.root()).timer_state.unwrap();
+    assert_eq!((timer.waiting, timer.topics.len()), (52, 0), "the wheel counts, the topics are in the timer log");
+    assert!(!fixture.root().join("timerlog").exists());
+    std::fs::write(fixture.root().join("timerwheel"), b"short").unwrap();
+    let timer = look(&fixture.root()).timer_state.unwrap();
+    assert_eq!((timer.waiting, timer.due, timer.check_point.is_some()), (0, None, true));
+}

@@ -80,3 +80,14 @@ fn each_cut_is_reported() {
     }
     assert!(damaged >= 7, "{damaged}");
 }
+
+#[test]
+fn a_store_that_is_taken_away_meanwhile_is_not_called_sound() {
+    let fixture = Fixture::unpack("java-5.3.3-slave");
+    let view = StoreView::open(Arc::new(RealDisk), &fixture.root(), ViewOptions::default()).unwrap();
+    view.still_there().unwrap();
+    std::fs::rename(fixture.root(), fixture.dir.path().join("elsewhere")).unwrap();
+    let found = verify(&view, &mut Still);
+    let told = view.still_there().unwrap_err().to_string();
+    assert!(told.contains("it was taken away while it was read"), "{told}, {found:?}");
+}

@@ -1,6 +1,6 @@
 //! `tandem broker`: one broker, with upstream's flags and keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use broker::{BrokerConfig, RunningBroker, config::Known};
@@ -58,11 +58,7 @@ pub async fn run(args: BrokerArgs) -> Result<()> {
 fn read(args: &BrokerArgs) -> Result<BrokerConfig> {
     let mut config = BrokerConfig::default();
     if let Some(path) = &args.config_file {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let text = String::from_utf8_lossy(&bytes);
-        for key in config.apply(&text).with_context(|| path.display().to_string())? {
-            tracing::warn!("configuration key {key} in {} is unknown, it changes nothing", path.display());
-        }
+        apply_file(&mut config, path)?;
         config.other.insert("brokerConfigPath".into(), path.display().to_string());
     }
     set_keys(&mut config, &args.set)?;
@@ -71,6 +67,16 @@ fn read(args: &BrokerArgs) -> Result<BrokerConfig> {
     }
     config.finish()?;
     Ok(config)
+}
+
+/// The keys of a file.
+pub fn apply_file(config: &mut BrokerConfig, path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    for key in config.apply(&text).with_context(|| path.display().to_string())? {
+        tracing::warn!("configuration key {key} in {} is unknown, it changes nothing", path.display());
+    }
+    Ok(())
 }
 
 /// The keys of `-D`.

@@ -30,7 +30,7 @@ enum Command {
     Namesrv(namesrv::NamesrvArgs),
     /// Measure a broker, this one or any other.
     Bench(bench::BenchArgs),
-    /// Look into a store directory; changes nothing in it.
+    /// Look into store directories and compare them; only `rebuild` changes anything.
     Store(store::StoreArgs),
 }
 

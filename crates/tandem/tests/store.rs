@@ -1,99 +1,15 @@
 //! `tandem store` as an operator runs it: exit codes, the one line when it cannot run, and a directory that stays as it
 //! was.
 
+mod stores;
+
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::Arc,
+    path::Path,
+    process::{Command, Stdio},
 };
 
-use store::{Batch, Clock, RealDisk, Store, StoreConfig};
-use wire::{json::Json, record_encode::NewRecord};
-
-struct Noon;
-
-impl Clock for Noon {
-    fn now_ms(&self) -> i64 {
-        1_700_000_000_000
-    }
-}
-
-fn config(root: &Path) -> StoreConfig {
-    StoreConfig {
-        root: root.to_path_buf(),
-        segment_size: 4096,
-        queue_segment_size: 200,
-        max_hash_slots: 64,
-        max_index: 40,
-        ..StoreConfig::default()
-    }
-}
-
-fn open(root: &Path) -> Store {
-    Store::open(config(root), Arc::new(RealDisk), Arc::new(Noon)).unwrap()
-}
-
-/// Appends one message, its views built; returns its place in the log.
-fn put(store: &Store, topic: &str, queue_id: i32, key: &str, body: &[u8]) -> i64 {
-    let mut properties = Vec::new();
-    wire::property::push(&mut properties, "KEYS", key);
-    let record = NewRecord {
-        topic,
-        queue_id,
-        flag: 0,
-        sys_flag: 0,
-        born_timestamp: 1_600_000_000_000,
-        born_host: "10.0.0.1:5000".parse().unwrap(),
-        store_host: "10.0.0.2:10911".parse().unwrap(),
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        properties: &properties,
-        body,
-    };
-    let mut batch = Batch::new();
-    batch.push(&record).unwrap();
-    store.append(&mut batch).unwrap();
-    store.dispatch();
-    batch.entries()[0].physical_offset
-}
-
-/// A store of three segments that was stopped cleanly: 40 messages in two queues of topic `T`.
-fn sound(root: &Path) -> Vec<i64> {
-    let store = open(root);
-    let put =
-        |number: i32| put(&store, "T", number % 2, &format!("k{number}"), format!("body {number:080}").as_bytes());
-    let places = (0..40).map(put).collect();
-    store.close().unwrap();
-    places
-}
-
-fn tandem(args: &[&str], dir: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
-    command.env_remove("RUST_LOG").arg("store").args(args).arg(dir).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// Content of all files below a directory.
-fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
-        match entry.is_dir() {
-            true => found.extend(content(&entry)),
-            false => drop(found.insert(entry.clone(), std::fs::read(&entry).unwrap())),
-        }
-    }
-    found
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[at] ^= 0x20;
-    std::fs::write(path, bytes).unwrap();
-}
+use stores::{content, flip, open, put, sound, tandem, text};
+use wire::json::Json;
 
 fn refused(dir: &Path, part: &str) {
     for json in [&["verify"][..], &["verify", "--json"], &["inspect"]] {
@@ -177,6 +93,29 @@ fn what_cannot_be_looked_at_is_one_line_and_exit_code_2() {
     std::fs::write(rocks.join("consumequeue/CURRENT"), "MANIFEST-000001").unwrap();
     refused(&rocks, "storeType=defaultRocksDB");
     assert_eq!(tandem(&["verify", "--no-such-flag"], dir.path()).status.code(), Some(2));
+    let namesrv = dir.path().join("namesrv");
+    std::fs::create_dir(&namesrv).unwrap();
+    std::fs::write(namesrv.join("kvConfig.json"), "{}").unwrap();
+    refused(&namesrv, "there is no commitlog in it");
+}
+
+/// A segment that opens and fails at each read.
+#[test]
+fn what_cannot_be_read_is_one_line_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, twin) = (dir.path().join("a"), dir.path().join("b"));
+    sound(&root);
+    sound(&twin);
+    let segment = root.join("commitlog/00000000000000000000");
+    std::fs::remove_file(&segment).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &segment).unwrap();
+    let twin = twin.to_str().unwrap().to_owned();
+    for args in [&["verify"][..], &["cat"], &["rebuild"], &["diff", &twin]] {
+        let out = tandem(args, &root);
+        let (line, code) = (text(&out.stderr), out.status.code());
+        assert!(code == Some(2) && line.lines().count() == 1, "{args:?}: {code:?} {line}{}", text(&out.stdout));
+        assert!(line.contains("00000000000000000000"), "{args:?}: {line}");
+    }
 }
 
 #[test]
@@ -226,6 +165,17 @@ fn cat_prints_what_was_chosen() {
     assert_eq!(physical(&["--topic", "T", "--queue", "1", "--offset", "17"]), [places[35], places[37], places[39]]);
     assert_eq!(physical(&["--topic", "T", "--queue", "0", "--offset", "3", "--count", "1"]), [places[6]]);
     assert_eq!(physical(&["--key", "k4"]), [places[4]]);
+    assert_eq!(physical(&["--key", "k4", "--scan", "--topic", "T"]), [places[4]]);
+    assert!(physical(&["--key", "k4", "--topic", "U"]).is_empty());
+    let id = run(&["--key", "k4"])[0].get("offsetMsgId").and_then(Json::as_str).unwrap().to_owned();
+    assert_eq!(physical(&["--id", &id]), [places[4]]);
+    assert_eq!(physical(&["--id", "k5"]), [places[5]], "an id that names no place is a key");
+    let other_host = id.replacen("0A", "0B", 1);
+    for none in ["k99", &other_host] {
+        let out = tandem(&["cat", "--id", none], dir.path());
+        assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+        assert!(text(&out.stderr).contains("no message has the id"), "{}", text(&out.stderr));
+    }
     assert_eq!(physical(&["--physical", &places[21].to_string()]), [places[21]]);
     assert_eq!(physical(&["--from", "1700000000000", "--to", "1700000000000"]).len(), 40);
     assert!(physical(&["--from", "1700000000001"]).is_empty() && physical(&["--to", "1699999999999"]).is_empty());
@@ -234,6 +184,12 @@ fn cat_prints_what_was_chosen() {
     assert_eq!((body, one.get("queueId").and_then(Json::to_i64)), (format!("body {:080}", 4).as_str(), Some(0)));
     let out = tandem(&["cat", "--physical", "1"], dir.path());
     assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{}", text(&out.stderr));
+
+    // Without the index the log is read, and that is said.
+    std::fs::rename(dir.path().join("index"), dir.path().join("away")).unwrap();
+    let out = tandem(&["cat", "--key", "k4"], dir.path());
+    assert_eq!((out.status.code(), text(&out.stdout).lines().count()), (Some(0), 1));
+    assert_eq!(text(&out.stderr), "tandem: there is no index; the log was read instead\n");
 
     // A damaged record is told and never printed.
     flip(&dir.path().join("commitlog/00000000000000000000"), places[3] as usize + 110);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use wire::json::Json;
+use wire::{json::Json, topic};
 
 use crate::{
     checkpoint::Checkpoint,
@@ -11,11 +11,13 @@ use crate::{
     error::{IoContext, StoreError},
     inspect::{
         index::{self, IndexView},
+        overlay::Overlay,
         queues::QueueFiles,
         recovery::{Recovery, recovery},
         view::StoreView,
     },
     queue::Kind,
+    timer::{TimerFacts, look},
 };
 
 /// All of it.
@@ -41,6 +43,8 @@ pub struct Facts {
     pub configs: Vec<ConfigFacts>,
     /// Names and bytes of the timer's files.
     pub timer: Vec<(String, u64)>,
+    /// What waits in the timer, if there is one.
+    pub timer_state: Option<TimerFacts>,
     /// What the next start would do.
     pub recovery: Recovery,
 }
@@ -122,6 +126,7 @@ pub fn inspect(view: &StoreView, clock: Arc<dyn Clock>) -> Result<Facts, StoreEr
         checkpoint: checkpoint.then(|| Checkpoint::load(&*view.disk, &view.root)).transpose()?,
         configs: configs(view)?,
         timer: timer(view)?,
+        timer_state: timer_state(view, &queues)?,
         recovery: recovery(view, &queues, clock)?,
         queues,
     })
@@ -184,6 +189,13 @@ fn configs(view: &StoreView) -> Result<Vec<ConfigFacts>, StoreError> {
 
 fn parses(view: &StoreView, path: &Path) -> Result<bool, StoreError> {
     Ok(view.read_small(path)?.is_some_and(|bytes| !bytes.is_empty() && Json::parse(&bytes).is_ok()))
+}
+
+fn timer_state(view: &StoreView, queues: &[QueueFacts]) -> Result<Option<TimerFacts>, StoreError> {
+    let queue = queues.iter().find(|queue| queue.topic == topic::TIMER && queue.queue_id == 0);
+    // Files that a start would mend are mended in memory.
+    let disk = Arc::new(Overlay::new(view.disk.clone(), 1 << 20));
+    look(disk, &view.root, queue.map(|queue| queue.max), &|physical| view.log.record(physical))
 }
 
 fn timer(view: &StoreView) -> Result<Vec<(String, u64)>, StoreError> {

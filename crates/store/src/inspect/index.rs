@@ -61,6 +61,21 @@ impl IndexView {
         self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// Number of the newest entry in the slot of a hash.
+    pub(crate) fn slot(&self, geometry: Geometry, hash: i32) -> Result<i32, StoreError> {
+        let mut bytes = [0; SLOT];
+        let slot = hash.max(0) as u64 % u64::from(geometry.slots);
+        self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes).at("read", &self.path)?;
+        Ok(i32::from_be_bytes(bytes))
+    }
+
+    /// An entry by its number.
+    pub(crate) fn entry(&self, geometry: Geometry, number: i32) -> Result<IndexEntry, StoreError> {
+        let mut bytes = [0; ENTRY];
+        self.file.read_exact_at(geometry.entry_at(number), &mut bytes).at("read", &self.path)?;
+        Ok(IndexEntry::decode(&bytes))
+    }
+
     /// All slots.
     pub(crate) fn slots(&self, geometry: Geometry) -> Result<Vec<i32>, StoreError> {
         let mut bytes = vec![0; geometry.slots as usize * SLOT];

@@ -1,7 +1,11 @@
 //! The commit log, for reading: segments as they lie in the directory, whatever is wrong with them, and a scanner that
 //! reads them in large pieces and finds its way past damage.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::RwLock;
 use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, Check, MAGIC_V1, MAGIC_V2, MIN_RECORD, RecordView, Verify, check};
@@ -19,6 +23,8 @@ use crate::{
 const CHUNK: usize = 1 << 20;
 /// Longest record that is believed: no broker lets a body grow beyond it.
 const MAX_RECORD: usize = 256 << 20;
+/// Longest record that is believed when its body is damaged.
+const MAX_LAYOUT: i32 = 64 << 20;
 
 /// The segments of the log.
 pub(crate) struct LogFiles {
@@ -35,6 +41,10 @@ impl LogFiles {
         let found = segments::find(&*disk, &dir)?;
         let size = size.map_or_else(|| size_of(&found), |size| size as i64).max(1);
         Ok(Self { disk, dir, size, segments: RwLock::new(found), handles: Handles::new(16) })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Bytes of a segment.
@@ -108,6 +118,17 @@ impl LogFiles {
         }
         let whole = read >= total && is_record(&bytes, offset);
         Ok(whole.then_some(bytes))
+    }
+
+    /// What lies at `offset`, if its lengths fit together and it carries its own place; its body may be damaged.
+    pub(crate) fn layout(&self, offset: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut head = [0; 4];
+        self.read(offset, &mut head)?;
+        let total = i32::from_be_bytes(head).clamp(0, MAX_LAYOUT);
+        let mut bytes = vec![0; total as usize];
+        let read = self.read(offset, &mut bytes)?;
+        let fits = matches!(check(&bytes[..read], false), Check::Record(record) if record.physical_offset() == offset);
+        Ok(fits.then_some(bytes))
     }
 }
 

@@ -4,11 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::StoreConfig,
     disk::Clock,
     error::StoreError,
-    inspect::{facts::QueueFacts, index, index::IndexView, overlay::Overlay, view::StoreView},
-    queue::Kind,
+    inspect::{facts::QueueFacts, fit, overlay::Overlay, view::StoreView},
+    rebuild::swap,
     store::Store,
 };
 
@@ -20,6 +19,8 @@ const BUDGET: u64 = 256 << 20;
 pub enum Recovery {
     /// A broker has the store: nothing to recover.
     Running,
+    /// A rebuild was stopped while it was put in place: the start ends that first, which is not tried.
+    Unfinished(String),
     /// The start refuses the store.
     Refused(String),
     /// The store as the start leaves it.
@@ -51,8 +52,11 @@ pub(crate) fn recovery(view: &StoreView, queues: &[QueueFacts], clock: Arc<dyn C
     if view.is_running() {
         return Ok(Recovery::Running);
     }
+    if let Some(why) = swap::unfinished(&*view.disk, &view.root) {
+        return Ok(Recovery::Unfinished(why));
+    }
     let disk = Arc::new(Overlay::new(view.disk.clone(), BUDGET));
-    match Store::open(config(view)?, disk, clock) {
+    match Store::open(fit::config(view)?, disk, clock) {
         Ok(store) => {
             Ok(Recovery::Done { min: store.min_phys(), end: store.max_phys(), queues: changes(&store, queues) })
         }
@@ -75,30 +79,4 @@ fn changes(store: &Store, queues: &[QueueFacts]) -> Vec<QueueChange> {
         QueueChange { topic, queue_id, before, after }
     };
     all.into_iter().map(change).filter(|change| change.before != Some(change.after)).collect()
-}
-
-/// A configuration that fits the files.
-fn config(view: &StoreView) -> Result<StoreConfig, StoreError> {
-    let mut config = StoreConfig {
-        commit_log_dir: view.options.commit_log_dir.clone(),
-        index_enabled: !view.options.without_index,
-        ..view.unit_config()
-    };
-    if !view.log.segments().is_empty() {
-        config.segment_size = view.log.size() as u64;
-    }
-    for queue in view.queues()? {
-        let size = queue.file_size();
-        match queue.kind {
-            _ if size == 0 => {}
-            Kind::Simple => config.queue_segment_size = size,
-            Kind::Batch => config.batch_queue_segment_size = size,
-        }
-    }
-    for path in index::find(&*view.disk, &view.root)? {
-        if let Some(geometry) = IndexView::open(&*view.disk, &path, view.geometry())?.geometry {
-            (config.max_hash_slots, config.max_index) = (geometry.slots, geometry.max_index);
-        }
-    }
-    Ok(config)
 }

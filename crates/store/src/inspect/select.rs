@@ -1,11 +1,15 @@
-//! Hands out chosen records of the log, in its order. What is no whole record of its own place with the right body CRC
-//! is passed over and told. Includes records of deleted topics: the log still has them.
+//! Hands out chosen records of the log, in its order: those of a key through the index, others by reading. What is no whole
+//! record of its own place with the right body CRC is passed over and told. Reading finds records of deleted topics, too:
+//! the log still has them.
+
+use std::collections::BTreeSet;
 
 use wire::{property, record::RecordView};
 
 use crate::{
     error::StoreError,
     inspect::{
+        by_key,
         log::{Halt, Scanner},
         view::StoreView,
     },
@@ -27,6 +31,21 @@ pub struct Selection {
     pub from: Option<i64>,
     /// Stored at or before, milliseconds.
     pub to: Option<i64>,
+    /// Reads the log for a key, whatever the index says.
+    pub scan: bool,
+    /// Beginning beyond this place of the log.
+    pub beyond: Option<i64>,
+}
+
+/// How records were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Through the index, and beyond its end by reading.
+    ByIndex,
+    /// By reading the log.
+    ByReading,
+    /// By reading the log, because the index cannot tell, for this reason.
+    WithoutIndex(&'static str),
 }
 
 /// What a reader of records hears.
@@ -44,8 +63,50 @@ pub fn read_one(view: &StoreView, physical: i64, reader: &mut dyn Reader) -> Res
 }
 
 /// All chosen records.
-pub fn read(view: &StoreView, selection: &Selection, reader: &mut dyn Reader) -> Result<(), StoreError> {
-    let mut scanner = Scanner::new(&view.log, start(view, selection)?);
+pub fn read(view: &StoreView, selection: &Selection, reader: &mut dyn Reader) -> Result<Found, StoreError> {
+    let Some(key) = selection.key.as_deref().filter(|_| !selection.scan && selection.offset.is_none()) else {
+        scan(view, selection, start(view, selection)?, reader)?;
+        return Ok(Found::ByReading);
+    };
+    let topics = match &selection.topic {
+        Some(topic) => BTreeSet::from([topic.clone()]),
+        None => topics(view)?,
+    };
+    let hits = match by_key::look_up(view, &topics, key)? {
+        Ok(hits) => hits,
+        Err(why) => {
+            scan(view, selection, view.log.min(), reader)?;
+            return Ok(Found::WithoutIndex(why));
+        }
+    };
+    let behind = selection.beyond(hits.indexed_to);
+    for place in hits.places.into_iter().filter(|place| *place >= view.log.min()) {
+        let bytes = view.log.record(place)?;
+        match bytes.as_deref().and_then(RecordView::layout) {
+            Some(record) if selection.has(&record) && !reader.record(&record) => return Ok(Found::ByIndex),
+            Some(_) => {}
+            None => {
+                reader.skipped(place, place + 1, "the index leads there for this key, and there is no whole record")
+            }
+        }
+    }
+    // After a clean stop the index has everything.
+    if !view.is_clean() {
+        scan(view, &behind, hits.indexed_to.max(view.log.min()), reader)?;
+    }
+    Ok(Found::ByIndex)
+}
+
+/// Names that records may have: a key is looked up together with its topic.
+fn topics(view: &StoreView) -> Result<BTreeSet<String>, StoreError> {
+    let mut names: BTreeSet<String> = view.queues()?.iter().map(|queue| queue.topic.to_string()).collect();
+    names.extend(view.topics().map(|topics| topics.topic_config_table).unwrap_or_default().into_keys());
+    Ok(names)
+}
+
+/// Reads the log from `from` on.
+fn scan(view: &StoreView, selection: &Selection, from: i64, reader: &mut dyn Reader) -> Result<(), StoreError> {
+    let mut scanner = Scanner::new(&view.log, from);
     let mut goes_on = true;
     while goes_on {
         let halt = scanner.step(|record| {
@@ -95,8 +156,14 @@ fn start(view: &StoreView, selection: &Selection) -> Result<i64, StoreError> {
 }
 
 impl Selection {
+    /// The same, of records that begin beyond a place.
+    fn beyond(&self, place: i64) -> Self {
+        Self { beyond: Some(place), ..self.clone() }
+    }
+
     fn has(&self, record: &RecordView<'_>) -> bool {
-        self.topic.as_deref().is_none_or(|topic| record.topic() == topic)
+        self.beyond.is_none_or(|place| record.physical_offset() > place)
+            && self.topic.as_deref().is_none_or(|topic| record.topic() == topic)
             && self.queue_id.is_none_or(|queue_id| record.queue_id() == queue_id)
             && self.offset.is_none_or(|offset| record.queue_offset() >= offset)
             && self.from.is_none_or(|from| record.store_timestamp() >= from)

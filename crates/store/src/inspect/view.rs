@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use wire::body::TopicConfigAndMappingSerializeWrapper as Topics;
+use wire::{body::TopicConfigAndMappingSerializeWrapper as Topics, json::Json};
 
 use crate::{
     config::StoreConfig,
@@ -88,6 +88,14 @@ impl StoreView {
         &self.root
     }
 
+    /// Fails when the log's directory has gone since: what was read of the store is then not all of it.
+    pub fn still_there(&self) -> Result<(), ViewError> {
+        match self.disk.exists(self.log.dir()) {
+            true => Ok(()),
+            false => Err(ViewError::NoStore { dir: self.root.clone(), why: "it was taken away while it was read" }),
+        }
+    }
+
     /// Somebody holds the lock; where that cannot be told, `abort` decides.
     pub fn is_running(&self) -> bool {
         self.disk.is_locked(&self.root.join("lock")).ok().flatten().unwrap_or_else(|| !self.is_clean())
@@ -132,6 +140,17 @@ impl StoreView {
             let bytes = self.read_small(&self.root.join("config").join(name)).ok()??;
             if bytes.is_empty() { None } else { wire::json::decode::<Topics>(&bytes).ok() }
         })
+    }
+
+    /// A configuration file, or its `.bak` where that cannot be read; `None` when neither can.
+    pub(crate) fn config(&self, name: &str) -> Result<Option<Json>, StoreError> {
+        for name in [name.to_owned(), format!("{name}.bak")] {
+            let bytes = self.read_small(&self.root.join("config").join(name))?.unwrap_or_default();
+            if let Some(json) = Json::parse(&bytes).ok().filter(|_| !bytes.is_empty()) {
+                return Ok(Some(json));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn deleted(&self) -> Result<Deleted, StoreError> {

@@ -62,7 +62,7 @@ impl TimerCheckPoint {
     }
 
     /// Reads the file; a missing or short one counts as one that knows nothing.
-    pub(super) fn load(disk: &dyn Disk, root: &Path) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn load(disk: &dyn Disk, root: &Path) -> Result<Option<Self>, StoreError> {
         let path = root.join("config/timercheck");
         if !disk.exists(&path) {
             return Ok(None);

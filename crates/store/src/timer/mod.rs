@@ -9,6 +9,7 @@ mod check_point;
 mod deliver;
 mod enqueue;
 mod log;
+mod look;
 mod message;
 mod recover;
 mod wheel;
@@ -25,6 +26,8 @@ use parking_lot::Mutex;
 
 pub use check_point::{TIMER_CHECK_POINT, TimerCheckPoint};
 pub use deliver::{Delivered, TimerError};
+pub use look::TimerFacts;
+pub(crate) use look::look;
 
 use crate::{disk::Clock, error::StoreError, log::Log, store::Store};
 use log::TimerLog;
@@ -173,23 +176,33 @@ struct Flushed {
     delivered: i64,
 }
 
+/// The units of a slot, the newest first. A unit that cannot belong to it ends the chain.
+fn chain(
+    log: &TimerLog,
+    slot: &Slot,
+    precision_ms: i64,
+    mut each: impl FnMut(i64, &log::Unit),
+) -> Result<(), StoreError> {
+    let mut position = slot.last;
+    while position >= 0
+        && let Some(unit) = log.unit(position)?
+        && unit.slot_ms() / precision_ms == slot.tick
+    {
+        each(position, &unit);
+        position = if unit.previous < position { unit.previous } else { -1 };
+    }
+    Ok(())
+}
+
 impl Work {
     /// Messages before this queue offset are in the timer log or delivered.
     fn commit_offset(&self) -> i64 {
         self.late_offsets.first().copied().unwrap_or(self.queue_offset)
     }
 
-    /// The units of a slot, the newest first. A unit that cannot belong to it ends the chain.
-    fn chain(&self, slot: &Slot, precision_ms: i64, mut each: impl FnMut(i64, &log::Unit)) -> Result<(), StoreError> {
-        let mut position = slot.last;
-        while position >= 0
-            && let Some(unit) = self.log.unit(position)?
-            && unit.slot_ms() / precision_ms == slot.tick
-        {
-            each(position, &unit);
-            position = if unit.previous < position { unit.previous } else { -1 };
-        }
-        Ok(())
+    /// The units of a slot, the newest first.
+    fn chain(&self, slot: &Slot, precision_ms: i64, each: impl FnMut(i64, &log::Unit)) -> Result<(), StoreError> {
+        chain(&self.log, slot, precision_ms, each)
     }
 
     fn number(&mut self) -> u64 {

@@ -119,7 +119,7 @@ impl Wheel {
             let bytes = &mut buf[..(PAGES - first).min(READ / PAGE) * PAGE];
             file.read_exact_at((first * PAGE) as u64, bytes).at("read", &wheel.path)?;
             for (number, page) in bytes.chunks_exact(PAGE).enumerate() {
-                if page.iter().any(|byte| *byte != 0) {
+                if page != [0; PAGE] {
                     wheel.pages[first + number] = Page::OnDisk(newest(page));
                 }
             }

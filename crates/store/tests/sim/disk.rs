@@ -370,11 +370,14 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.named(Class::Write, 11, from)?;
-        assert_eq!(from.parent(), to.parent(), "across directories");
         if state.names.find(from).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.names.change(from, Naming::Rename(name_of(from), name_of(to)))
+        if from.parent() == to.parent() {
+            return state.names.change(from, Naming::Rename(name_of(from), name_of(to)));
+        }
+        let other = state.names.dir(to.parent().unwrap())?;
+        state.names.change(from, Naming::Move(name_of(from), other, name_of(to)))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {

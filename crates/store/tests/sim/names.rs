@@ -16,6 +16,18 @@ pub enum Naming {
     Create(String, Node),
     Remove(String),
     Rename(String, String),
+    /// Into another directory, at once for both.
+    Move(String, usize, String),
+}
+
+impl Naming {
+    /// The other directory that it changes.
+    fn other(&self) -> Option<usize> {
+        match self {
+            Self::Move(_, to, _) => Some(*to),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -31,7 +43,9 @@ pub struct Names {
     pending: Vec<(usize, Naming)>,
 }
 
-fn apply(names: &mut BTreeMap<String, Node>, naming: &Naming) {
+/// Applies a change to the names that `of` chooses: those that are durable, or those of now.
+fn apply(dirs: &mut [Dir], of: fn(&mut Dir) -> &mut BTreeMap<String, Node>, dir: usize, naming: &Naming) {
+    let names = of(&mut dirs[dir]);
     match naming {
         Naming::Create(name, node) => drop(names.insert(name.clone(), *node)),
         Naming::Remove(name) => drop(names.remove(name)),
@@ -40,7 +54,20 @@ fn apply(names: &mut BTreeMap<String, Node>, naming: &Naming) {
                 names.insert(to.clone(), node);
             }
         }
+        Naming::Move(from, other, to) => {
+            if let Some(node) = names.remove(from) {
+                of(&mut dirs[*other]).insert(to.clone(), node);
+            }
+        }
     }
+}
+
+fn durable(dir: &mut Dir) -> &mut BTreeMap<String, Node> {
+    &mut dir.durable
+}
+
+fn now(dir: &mut Dir) -> &mut BTreeMap<String, Node> {
+    &mut dir.now
 }
 
 pub fn name_of(path: &Path) -> String {
@@ -77,7 +104,7 @@ impl Names {
     /// Changes the names of the directory that holds `path`.
     pub fn change(&mut self, path: &Path, naming: Naming) -> io::Result<()> {
         let dir = self.dir(path.parent().unwrap())?;
-        apply(&mut self.dirs[dir].now, &naming);
+        apply(&mut self.dirs, now, dir, &naming);
         self.pending.push((dir, naming));
         Ok(())
     }
@@ -88,11 +115,20 @@ impl Names {
         self.change(path, Naming::Create(name_of(path), Node::Dir(self.dirs.len() - 1)))
     }
 
-    /// Names directly in the directory become durable.
+    /// Names directly in the directory become durable, and what was changed before one of them came from elsewhere.
     pub fn sync(&mut self, dir: usize) {
-        let (durable, rest): (Vec<_>, Vec<_>) = self.pending.drain(..).partition(|(of, _)| *of == dir);
+        let touches = |(of, naming): &(usize, Naming)| *of == dir || naming.other() == Some(dir);
+        let moves = |change: &(usize, Naming)| touches(change) && change.1.other().is_some();
+        let before = self.pending.iter().rposition(moves).map_or(0, |last| last + 1);
+        let (mut rest, mut number) = (Vec::new(), 0);
+        for change in std::mem::take(&mut self.pending) {
+            number += 1;
+            match number <= before || touches(&change) {
+                true => apply(&mut self.dirs, durable, change.0, &change.1),
+                false => rest.push(change),
+            }
+        }
         self.pending = rest;
-        durable.iter().for_each(|(_, naming)| apply(&mut self.dirs[dir].durable, naming));
     }
 
     /// The power went: of all changes the first ones are kept, or of each directory the first ones.
@@ -102,9 +138,12 @@ impl Names {
         let kept = random.below(pending.len() as u64 + 1) as usize;
         let mut stopped = vec![false; self.dirs.len()];
         for (number, (dir, naming)) in pending.iter().enumerate() {
-            stopped[*dir] |= if as_a_journal { number >= kept } else { random.below(4) == 0 };
-            if !stopped[*dir] {
-                apply(&mut self.dirs[*dir].durable, naming);
+            let stops = if as_a_journal { number >= kept } else { random.below(4) == 0 };
+            let other = naming.other().unwrap_or(*dir);
+            let is_lost = stops || stopped[*dir] || stopped[other];
+            (stopped[*dir], stopped[other]) = (is_lost, is_lost || stopped[other]);
+            if !is_lost {
+                apply(&mut self.dirs, durable, *dir, naming);
             }
         }
         self.dirs.iter_mut().for_each(|dir| dir.now.clone_from(&dir.durable));

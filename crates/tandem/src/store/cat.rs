@@ -4,7 +4,7 @@ use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use store::inspect::{Reader, Selection, read, read_one};
+use store::inspect::{Found, Reader, Selection, StoreView, read, read_one};
 use wire::{json::Json, message_id, property, record::RecordView};
 
 use super::{
@@ -27,9 +27,15 @@ pub(super) struct CatArgs {
     /// From this offset of the queue on.
     #[arg(long, requires = "queue")]
     offset: Option<i64>,
-    /// With this key or unique id.
+    /// With this key (one of KEYS) or unique id, through the index.
     #[arg(long)]
     key: Option<String>,
+    /// The message of this id: the one that names its place in the log (offsetMsgId), or the unique id of its producer.
+    #[arg(long, conflicts_with_all = ["key", "offset", "physical"])]
+    id: Option<String>,
+    /// Read the whole log for the key or id, whatever the index says.
+    #[arg(long)]
+    scan: bool,
     /// Stored at or after, milliseconds since 1970.
     #[arg(long, value_name = "MS")]
     from: Option<i64>,
@@ -53,18 +59,54 @@ pub(super) fn run(args: &CatArgs) -> Result<End> {
         if !read_one(&view, physical, &mut lines)? {
             bail!("no whole message begins at {physical} of the log");
         }
-    } else if args.count > 0 {
-        let (topic, key) = (args.topic.clone(), args.key.clone());
-        let (queue_id, offset, from, to) = (args.queue, args.offset, args.from, args.to);
-        read(&view, &Selection { topic, queue_id, offset, key, from, to }, &mut lines)?;
+    } else if args.count > 0 && !by_place(args, &view, &mut lines)? {
+        let (topic, key) = (args.topic.clone(), args.key.clone().or(args.id.clone()));
+        let (queue_id, offset, from, to, scan) = (args.queue, args.offset, args.from, args.to, args.scan);
+        let selection = Selection { topic, queue_id, offset, key, from, to, scan, ..Selection::default() };
+        if let Found::WithoutIndex(why) = read(&view, &selection, &mut lines)? {
+            let _ = writeln!(std::io::stderr(), "tandem: {why}; the log was read instead");
+        }
+        if let Some(id) = args.id.as_deref().filter(|_| lines.left == args.count) {
+            let hint = if args.scan { "" } else { " in the index; --scan reads the whole log" };
+            bail!("no message has the id {id}{hint}");
+        }
     }
     let flushed = lines.out.flush().err();
+    view.still_there()?;
     match lines.failed.or(flushed) {
         // Who reads has enough.
         Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(End::Well),
         Some(error) => Err(error.into()),
         None => Ok(if lines.damaged { End::Damage } else { End::Well }),
     }
+}
+
+/// Prints the message of an id that names its place, if there is one. Producers make ids of the same form.
+fn by_place(args: &CatArgs, view: &StoreView, lines: &mut Lines) -> Result<bool> {
+    let Some((id, (_, physical))) = args.id.as_deref().and_then(|id| Some((id, message_id::parse_offset_id(id)?)))
+    else {
+        return Ok(false);
+    };
+    let mut named = Named { id, found: false, lines };
+    read_one(view, physical, &mut named)?;
+    Ok(named.found)
+}
+
+/// Lets the message through whose own id it is.
+struct Named<'a> {
+    id: &'a str,
+    found: bool,
+    lines: &'a mut Lines,
+}
+
+impl Reader for Named<'_> {
+    fn record(&mut self, record: &RecordView<'_>) -> bool {
+        let own = message_id::offset_id(record.store_host(), record.physical_offset());
+        self.found = own.eq_ignore_ascii_case(self.id);
+        self.found && self.lines.record(record)
+    }
+
+    fn skipped(&mut self, _: i64, _: i64, _: &str) {}
 }
 
 struct Lines {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use store::{
-    Clock,
+    Clock, TimerFacts,
     inspect::{ConfigState, Facts, IndexFacts, QueueFacts, Recovery, StoreView, inspect},
 };
 use wire::json::Json;
@@ -40,6 +40,7 @@ impl Clock for Wall {
 pub(super) fn run(args: &InspectArgs) -> Result<End> {
     let view = args.place.open(false)?;
     let facts = inspect(&view, Arc::new(Wall))?;
+    view.still_there()?;
     match args.json {
         true => say(json_line(&json(&view, &facts))),
         false => print(&view, &facts),
@@ -70,6 +71,9 @@ fn print(view: &StoreView, facts: &Facts) {
     for (name, len) in &facts.timer {
         say(format_args!("timer        {name:<28} {len} bytes"));
     }
+    if let Some(timer) = &facts.timer_state {
+        print_timer(timer);
+    }
     for file in &facts.index {
         let IndexFacts { name, entries, times, places, .. } = file;
         say(format_args!(
@@ -85,6 +89,57 @@ fn print(view: &StoreView, facts: &Facts) {
     }
     say("");
     print_recovery(&facts.recovery);
+}
+
+fn print_timer(timer: &TimerFacts) {
+    match &timer.check_point {
+        Some(point) => {
+            let (read, queue) = (point.last_read_ms, point.last_timer_queue_offset);
+            say(format_args!(
+                "             delivered to time {read}, queue offset {queue} (at the master {}), timer log {}",
+                point.master_timer_queue_offset, point.last_timer_log_flush_pos
+            ));
+        }
+        None => say("             no check point"),
+    }
+    if let Some(behind) = timer.behind {
+        say(format_args!("             {behind} messages of the timer topic are beyond the check point"));
+    }
+    let (slots, waiting, tick) = (timer.slots, timer.waiting, timer.precision_ms);
+    say(format_args!("             {waiting} messages wait in {slots} slots of {tick} ms"));
+    if let Some((first, last)) = timer.due {
+        say(format_args!("             the next are due at {first}, the last at {last}"));
+    }
+    for (topic, count) in &timer.topics {
+        say(format_args!("             {count:>8}  {topic}"));
+    }
+    if timer.topics_cut {
+        say("             (the topics of the first messages only)");
+    }
+}
+
+fn timer_json(timer: &TimerFacts) -> Json {
+    let point = timer.check_point.as_ref().map(|point| {
+        object([
+            ("lastReadTimeMs", point.last_read_ms.into()),
+            ("lastTimerLogFlushPos", point.last_timer_log_flush_pos.into()),
+            ("lastTimerQueueOffset", point.last_timer_queue_offset.into()),
+            ("masterTimerQueueOffset", point.master_timer_queue_offset.into()),
+        ])
+    });
+    let due = |time: Option<i64>| time.map_or(Json::Null, Json::from);
+    let topics = timer.topics.iter().map(|(topic, count)| (topic.as_str().into(), (*count).into()));
+    object([
+        ("checkPoint", point.unwrap_or(Json::Null)),
+        ("behind", timer.behind.map_or(Json::Null, Json::from)),
+        ("precisionMs", timer.precision_ms.into()),
+        ("slots", number(timer.slots)),
+        ("waiting", timer.waiting.into()),
+        ("nextDueMs", due(timer.due.map(|(first, _)| first))),
+        ("lastDueMs", due(timer.due.map(|(_, last)| last))),
+        ("topics", Json::Obj(topics.collect())),
+        ("topicsCut", timer.topics_cut.into()),
+    ])
 }
 
 fn print_checkpoint(facts: &Facts) {
@@ -103,6 +158,7 @@ fn print_checkpoint(facts: &Facts) {
 fn print_recovery(recovery: &Recovery) {
     match recovery {
         Recovery::Running => say("next start   not tried: a broker has the store"),
+        Recovery::Unfinished(why) => say(format_args!("next start   not tried: {why}")),
         Recovery::Refused(why) => say(format_args!("next start   REFUSED: {why}")),
         Recovery::Done { min, end, queues } => {
             say(format_args!("next start   the log goes from {min} to {end}, {} queues change", queues.len()));
@@ -170,6 +226,7 @@ fn json(view: &StoreView, facts: &Facts) -> Json {
         ("checkpoint", checkpoint.unwrap_or(Json::Null)),
         ("configs", Json::Arr(configs.collect())),
         ("timer", Json::Arr(facts.timer.iter().map(timer).collect())),
+        ("timerState", facts.timer_state.as_ref().map_or(Json::Null, timer_json)),
         ("index", Json::Arr(index.collect())),
         ("queues", Json::Arr(queues.collect())),
         ("nextStart", next_start(&facts.recovery)),
@@ -180,6 +237,7 @@ fn next_start(recovery: &Recovery) -> Json {
     let pair = |(first, second): (i64, i64)| Json::Arr(vec![first.into(), second.into()]);
     match recovery {
         Recovery::Running => object([("state", "running".into())]),
+        Recovery::Unfinished(why) => object([("state", "unfinishedRebuild".into()), ("why", why.as_str().into())]),
         Recovery::Refused(why) => object([("state", "refused".into()), ("why", why.as_str().into())]),
         Recovery::Done { min, end, queues } => {
             let change = queues.iter().map(|change| {

@@ -1,6 +1,9 @@
 //! Which store is meant, and what the caller knows better than its files.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use clap::Args;
@@ -30,16 +33,25 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Opens the view.
     pub fn open(&self, without_index: bool) -> Result<StoreView> {
-        let options = ViewOptions {
+        Ok(StoreView::open(Arc::new(RealDisk), &self.dir, self.options(without_index))?)
+    }
+
+    /// What the caller knows better than the files.
+    pub fn options(&self, without_index: bool) -> ViewOptions {
+        ViewOptions {
             commit_log_dir: self.commitlog.clone(),
             segment_size: self.segment_size,
             max_hash_slots: self.max_hash_slots,
             max_index: self.max_index,
             without_index,
             ..ViewOptions::default()
-        };
-        Ok(StoreView::open(Arc::new(RealDisk), &self.dir, options)?)
+        }
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<End> {
     let found = verify(&view, &mut progress);
     progress.end();
     let found = found?;
+    view.still_there()?;
     match args.json {
         true => say(json_line(&json(&view, &found))),
         false => print(&view, &found),

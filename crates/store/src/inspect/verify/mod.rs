@@ -7,7 +7,7 @@ mod entries;
 mod findings;
 mod queues;
 
-use wire::record::{Check, RecordView, check};
+use wire::record::RecordView;
 
 use crate::{
     deleted::Deleted,
@@ -18,6 +18,7 @@ use crate::{
         verify::{cursor::Ground, entries::EntryWalk, queues::QueueWalk},
         view::StoreView,
     },
+    rebuild::swap,
 };
 
 pub use findings::{Finding, FindingKind, Findings};
@@ -99,7 +100,8 @@ impl<'a> Walk<'a> {
         let built = if running { queues.built } else { i64::MAX };
         view.log.refresh()?;
         let end = if queues.built > 0 { queues.built } else { view.log.files_end() };
-        let out = Verified { min, running, clean, queues: queues.count(), ..Verified::default() };
+        let mut out = Verified { min, running, clean, queues: queues.count(), ..Verified::default() };
+        out.notes.extend(swap::unfinished(&*view.disk, &view.root));
         Ok(Self {
             view,
             watch,
@@ -225,21 +227,14 @@ impl<'a> Walk<'a> {
 
     /// A record whose lengths fit and whose body does not: its views are still compared. Returns its size.
     fn only_body(&mut self, at: i64, reason: &str) -> Result<Option<i64>, StoreError> {
-        let mut head = [0; 4];
-        self.view.log.read(at, &mut head)?;
-        let total = i32::from_be_bytes(head).clamp(0, 64 << 20);
-        let mut bytes = vec![0; total as usize];
-        let read = self.view.log.read(at, &mut bytes)?;
-        let Check::Record(record) = check(&bytes[..read], false) else { return Ok(None) };
-        if record.physical_offset() != at {
-            return Ok(None);
-        }
+        let Some(bytes) = self.view.log.layout(at)? else { return Ok(None) };
+        let Some(record) = RecordView::layout(&bytes) else { return Ok(None) };
         self.out.findings.add(FindingKind::BodyCrc, 1, || {
             let (topic, queue_id, offset) = (record.topic(), record.queue_id(), record.queue_offset());
             format!("the record at {at} (topic {topic}, queue {queue_id}, offset {offset}) is damaged: {reason}")
         });
         self.record(&record);
-        Ok(Some(total.into()))
+        Ok(Some(bytes.len() as i64))
     }
 
     fn record(&mut self, record: &RecordView<'_>) {
