@@ -65,6 +65,7 @@ impl Timers {
             segment_size: config.mapped_file_size_timer_log,
             precision_ms: config.timer_precision_ms,
             roll_window_slots: config.timer_roll_window_slot,
+            ..TimerConfig::default()
         };
         let timer =
             config.timer_wheel_enable.then(|| Timer::open(store, timer_config, Arc::new(WallClock))).transpose()?;

@@ -64,6 +64,15 @@ impl<'a> TimerMessage<'a> {
         self.record.property(property::TIMER_DELETE_UNIQUE_KEY)
     }
 
+    /// What it adds to the number of its topic's messages that wait. Late ones never wait.
+    pub(super) fn weight(&self, late: bool) -> i64 {
+        match (late, self.takes_back()) {
+            (true, _) => 0,
+            (false, Some(_)) => -1,
+            (false, None) => 1,
+        }
+    }
+
     /// What a message that takes this one back names.
     pub(super) fn keys(&self) -> Option<[String; 2]> {
         let unique = self.record.property(property::UNIQ_KEY)?;
@@ -100,6 +109,24 @@ impl<'a> TimerMessage<'a> {
     {
         let (topic, queue_id) = self.destination(roll);
         NewRecord { properties, ..NewRecord::again(&self.record, topic, queue_id, host) }
+    }
+
+    /// True when the timer topic has a message that takes this one back. It is found by the unique id, which brokers give
+    /// to both.
+    pub(super) fn is_taken_back(&self, store: &Store) -> bool {
+        let (Some(unique), Some(keys)) = (self.record.property(property::UNIQ_KEY), self.keys()) else { return false };
+        let max = store.config().max_query_count as usize;
+        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
+        let found = store.query(topic::TIMER, unique, max, begin, i64::MAX);
+        let mut rest = &found.messages[..];
+        while let Check::Record(other) = check(rest, false) {
+            rest = &rest[other.size()..];
+            let named = other.property(property::TIMER_DELETE_UNIQUE_KEY);
+            if other.topic() == topic::TIMER && named.is_some_and(|named| keys.iter().any(|key| key == named)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// True when the log has what this message becomes: it was delivered, or sent round, before.

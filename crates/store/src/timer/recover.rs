@@ -14,7 +14,7 @@ use super::{
     Progress, TimerConfig, Work,
     check_point::TimerCheckPoint,
     log::{TimerLog, Unit},
-    wheel::{SLOTS, Slot, Wheel},
+    wheel::{PER_PAGE, Slot, Wheel},
 };
 use crate::{error::StoreError, store::Store};
 
@@ -32,7 +32,10 @@ pub(super) fn checked(mut config: TimerConfig) -> Result<TimerConfig, StoreError
     if config.precision_ms < 1 || config.precision_ms > 3_600_000 {
         return bad("timerPrecisionMs", config.precision_ms, "use 1 to 3600000");
     }
-    let most = (SLOTS / 2 - BLANK_SLOTS).min(i64::from(i32::MAX) / config.precision_ms - BLANK_SLOTS);
+    if config.slots < 4 * BLANK_SLOTS || config.slots % PER_PAGE != 0 {
+        return bad("slots", config.slots, "use a multiple of 128");
+    }
+    let most = (config.slots / 2 - BLANK_SLOTS).min(i64::from(i32::MAX) / config.precision_ms - BLANK_SLOTS);
     if config.roll_window_slots < 2 || config.roll_window_slots > most {
         config.roll_window_slots = most;
     }
@@ -46,21 +49,22 @@ pub(super) fn load(
     now_ms: i64,
 ) -> Result<(Work, Wheel, Progress, i64), StoreError> {
     let (disk, root) = (store.disk.clone(), store.config().root.clone());
-    let found = TimerCheckPoint::load(&*disk, &root)?;
-    let point = found.unwrap_or_default();
+    let (found, mut proofs) = TimerCheckPoint::load(&*disk, &root)?;
+    let point = proofs.fitted(found.unwrap_or_default(), store.max_phys());
     let mut log = TimerLog::load(disk.clone(), &root, config.segment_size, false)?;
-    let (mut wheel, mut stale) = match Wheel::load(disk.clone(), &root)? {
+    let (mut wheel, mut stale) = match Wheel::load(disk.clone(), &root, config.slots)? {
         Some(wheel) => (wheel, false),
-        None => (Wheel::empty(disk.clone(), &root)?, true),
+        None => (Wheel::empty(disk.clone(), &root, config.slots)?, true),
     };
     let margin = if store.index.is_some() { START_MARGIN } else { 0 };
+    proofs.cut(store.max_phys());
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
     let mut scan = Scan::new(store, config, &point, from_tick);
     let (end, consistent) = scan.revise(&log, &mut wheel)?;
     stale |= !consistent;
     log.cut(end)?;
     if stale {
-        wheel = rebuild(disk, &root, &log, from_tick, config.precision_ms)?;
+        wheel = rebuild(disk, &root, &log, from_tick, config)?;
     }
     let queue_offset = scan.queue_offset(found.is_some(), end);
     tracing::info!(
@@ -76,6 +80,7 @@ pub(super) fn load(
         queue_offset,
         master_queue_offset: point.master_timer_queue_offset,
         version: point.version,
+        proofs,
         ..Progress::default()
     };
     let durable = if stale { log.min() } else { end.min(point.last_timer_log_flush_pos) };
@@ -90,7 +95,9 @@ pub(super) fn load(
         late_offsets: Default::default(),
         seen: scan.seen,
         doubt_until_ms: now_ms,
-        next_number: 0,
+        doubt_log_end: store.max_phys(),
+        gate: None,
+        blocked: false,
     };
     Ok((work, wheel, progress, durable))
 }
@@ -114,7 +121,7 @@ pub(super) fn first_tick(wheel: &mut Wheel, tick: i64, now_tick: i64) -> Result<
     if tick > 0 {
         return Ok(tick);
     }
-    Ok(wheel.earliest()?.unwrap_or(now_tick).min(now_tick))
+    Ok(wheel.earliest(0)?.unwrap_or(now_tick).min(now_tick))
 }
 
 struct Scan<'a> {
@@ -130,7 +137,9 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(store: &'a Store, config: &TimerConfig, point: &'a TimerCheckPoint, from_tick: i64) -> Self {
-        let open = store.queue_unit(topic::TIMER, 0, point.last_timer_queue_offset);
+        // The queue may begin later by now.
+        let next = point.last_timer_queue_offset.max(store.min_offset(topic::TIMER, 0));
+        let open = store.queue_unit(topic::TIMER, 0, next);
         Self {
             store,
             point,
@@ -216,12 +225,12 @@ fn rebuild(
     root: &std::path::Path,
     log: &TimerLog,
     from_tick: i64,
-    precision_ms: i64,
+    config: &TimerConfig,
 ) -> Result<Wheel, StoreError> {
     tracing::warn!(from = log.min(), to = log.end(), "the timer wheel does not fit the timer log: it is made again");
-    let mut wheel = Wheel::empty(disk, root)?;
+    let mut wheel = Wheel::empty(disk, root, config.slots)?;
     log.scan(log.min(), log.end(), |position, unit| {
-        let tick = unit.slot_ms() / precision_ms;
+        let tick = unit.slot_ms() / config.precision_ms;
         if tick < from_tick {
             return Ok(true);
         }

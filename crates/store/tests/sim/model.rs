@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use store::{EveryMessage, Store};
 use wire::hash::java_hash;
 
+use super::timers::Timed;
 use crate::common::records;
 
-pub const TOPICS: [&str; 4] = ["A", "B", "C", "D"];
+pub const TOPICS: [&str; 5] = ["A", "B", "C", "D", wire::topic::TIMER];
+/// The topic where timer messages wait; those before it are any topics.
+pub const TIMER: usize = 4;
 pub const QUEUES: i32 = 2;
 /// The topic with batch consume queues.
 pub const BATCH_TOPIC: usize = 1;
@@ -25,6 +28,7 @@ pub struct Sent {
     pub count: i64,
     pub key: String,
     pub body: Vec<u8>,
+    pub timed: Timed,
 }
 
 /// The log as it may be, and what must be there.
