@@ -114,40 +114,39 @@ impl<'a> TimerMessage<'a> {
     /// True when the timer topic has a message that takes this one back. It is found by the unique id, which brokers give
     /// to both.
     pub(super) fn is_taken_back(&self, store: &Store) -> bool {
-        let (Some(unique), Some(keys)) = (self.record.property(property::UNIQ_KEY), self.keys()) else { return false };
-        let max = store.config().max_query_count as usize;
-        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
-        let found = store.query(topic::TIMER, unique, max, begin, i64::MAX);
-        let mut rest = &found.messages[..];
-        while let Check::Record(other) = check(rest, false) {
-            rest = &rest[other.size()..];
+        let Some(keys) = self.keys() else { return false };
+        self.any_of_this_id(store, topic::TIMER, |other| {
             let named = other.property(property::TIMER_DELETE_UNIQUE_KEY);
-            if other.topic() == topic::TIMER && named.is_some_and(|named| keys.iter().any(|key| key == named)) {
-                return true;
-            }
-        }
-        false
+            named.is_some_and(|named| keys.iter().any(|key| key == named))
+        })
     }
 
-    /// True when the log has what this message becomes: it was delivered, or sent round, before.
+    /// True when the log has what this message becomes: it was delivered, or sent round, before. One that shall go round
+    /// may have been delivered by a broker with a longer window.
     pub(super) fn is_done(&self, store: &Store, roll: bool) -> bool {
+        let is_copy = |copy: &RecordView<'_>, roll| {
+            let rolls = copy.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse::<i64>().ok());
+            copy.queue_id() == self.destination(roll).1
+                && copy.physical_offset() > self.record.physical_offset()
+                && copy.property(property::TIMER_OUT_MS) == self.record.property(property::TIMER_OUT_MS)
+                && copy.property(property::TIMER_DEQUEUE_MS).is_some()
+                && copy.body() == self.record.body()
+                && (!roll || rolls.unwrap_or(0) > self.roll_times())
+        };
+        (roll && self.any_of_this_id(store, topic::TIMER, |copy| is_copy(copy, true)))
+            || self.any_of_this_id(store, self.real_topic, |copy| is_copy(copy, false))
+    }
+
+    /// Whether any message of a topic with this one's unique id is as asked for.
+    fn any_of_this_id(&self, store: &Store, topic: &str, is: impl Fn(&RecordView<'_>) -> bool) -> bool {
         let Some(unique) = self.record.property(property::UNIQ_KEY) else { return false };
-        let (topic, queue_id) = self.destination(roll);
         let max = store.config().max_query_count as usize;
         let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
         let found = store.query(topic, unique, max, begin, i64::MAX);
         let mut rest = &found.messages[..];
-        while let Check::Record(copy) = check(rest, false) {
-            rest = &rest[copy.size()..];
-            let same = copy.topic() == topic
-                && copy.queue_id() == queue_id
-                && copy.physical_offset() > self.record.physical_offset()
-                && copy.property(property::UNIQ_KEY) == Some(unique)
-                && copy.property(property::TIMER_OUT_MS) == self.record.property(property::TIMER_OUT_MS)
-                && copy.property(property::TIMER_DEQUEUE_MS).is_some()
-                && copy.body() == self.record.body();
-            let rolls = copy.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse::<i64>().ok());
-            if same && (!roll || rolls.unwrap_or(0) > self.roll_times()) {
+        while let Check::Record(other) = check(rest, false) {
+            rest = &rest[other.size()..];
+            if other.topic() == topic && other.property(property::UNIQ_KEY) == Some(unique) && is(&other) {
                 return true;
             }
         }

@@ -61,6 +61,7 @@ pub(super) fn load(
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
     let mut scan = Scan::new(store, config, &point, from_tick);
     let (end, consistent) = scan.revise(&log, &mut wheel)?;
+    let from_tick = scan.from_tick;
     stale |= !consistent;
     log.cut(end)?;
     if stale {
@@ -169,6 +170,11 @@ impl<'a> Scan<'a> {
             self.newest = Some(*unit);
             if unit.physical >= self.open_from {
                 self.seen.insert(unit.physical);
+                // It came after the check point: nothing says that its slot is delivered, however early it is.
+                let tick = unit.slot_ms() / self.precision_ms;
+                if tick < self.from_tick {
+                    (self.from_tick, fits) = (tick, false);
+                }
             }
             fits = fits && self.revise_slot(wheel, position, unit)?;
             Ok(true)

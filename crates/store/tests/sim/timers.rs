@@ -204,12 +204,12 @@ impl Model {
         if taken_back(&self.log, min).get(&sent.key) == Some(&true) {
             return Err(format!("{what} had been taken back"));
         }
-        // A copy in a topic that was deleted is not looked for.
-        let gone = self.maybe_hidden.filter(|hidden| hidden.0 == topic).map_or(0, |hidden| hidden.1);
-        let from = gone.max(self.hidden[topic]).max(min);
-        let is_first = |sent: &&Sent| sent.key == source.key && matches!(sent.timed, Timed::Copy) && sent.at >= from;
-        if let Some(first) = self.log.iter().find(is_first) {
-            return Err(format!("{what} was delivered before, at {}", first.at));
+        // A copy in a topic that was deleted since is not looked for.
+        let gone = self.maybe_hidden.filter(|hidden| hidden.0 == topic).map_or(0, |hidden| hidden.1).max(min);
+        let visible = self.queue(topic, queue_id, i64::MAX);
+        let is_first = |sent: &&&Sent| sent.key == source.key && matches!(sent.timed, Timed::Copy) && sent.at >= gone;
+        if let Some(first) = visible.iter().find(is_first) {
+            return Err(format!("{what}, asked for at {}, was delivered before, at {}", source.at, first.at));
         }
         Ok(sent)
     }
@@ -217,7 +217,8 @@ impl Model {
     /// All that was due has come.
     pub fn check_delivered(&self, store: &Store, now_ms: i64) -> Verdict {
         let (min, end) = (store.min_phys(), store.marks().dispatched.get());
-        let taken_back = taken_back(&self.log, min);
+        // Also by one that has left the log since.
+        let taken_back = taken_back(&self.log, 0);
         let mut copies = BTreeMap::new();
         for sent in self.log.iter().filter(|sent| matches!(sent.timed, Timed::Copy)) {
             copies.insert(&sent.key, sent.at);
@@ -362,14 +363,15 @@ impl Life {
 
     /// Until nothing is to be done at this time: all that is due must have come.
     pub fn idle(&mut self, store: &Store) -> Verdict {
-        loop {
+        let mut still = 0;
+        // A turn may only bring the timer forward, so that the next one has room.
+        while still < 2 {
             if self.config.sync_flush {
                 // The group commit: only then is it dispatched.
                 self.flush(store)?;
             }
-            let left = !self.disk.is_dead() && store.failed().is_none() && self.turn(store, 3)? > 0;
-            if !left {
-                break;
+            if !self.disk.is_dead() && store.failed().is_none() {
+                still = if self.turn(store, 3)? > 0 { 0 } else { still + 1 };
             }
             if self.disk.is_dead() || store.failed().is_some() {
                 return Ok(());
