@@ -64,7 +64,7 @@ impl Life {
 
     /// What was done last.
     pub fn story(&self) -> String {
-        self.story[self.story.len().saturating_sub(60)..].join("\n")
+        self.story[self.story.len().saturating_sub(600)..].join("\n")
     }
 
     pub fn tell(&mut self, what: String) {
