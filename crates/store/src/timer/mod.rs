@@ -81,6 +81,8 @@ pub struct TimerStatus {
     pub set_aside: i64,
     /// Bytes of the wheel in memory.
     pub wheel_memory: usize,
+    /// Messages of the slot that is being delivered, and late ones, in memory.
+    pub in_memory: usize,
 }
 
 /// A change of the number of waiting messages of a topic.
@@ -273,6 +275,10 @@ impl Timer {
             let progress = self.progress.lock();
             (progress.read_ms, progress.queue_offset)
         };
+        let in_memory = {
+            let work = self.work.lock();
+            work.late.len() + work.slot.as_ref().map_or(0, OpenSlot::in_memory)
+        };
         let mut wheel = self.wheel.lock();
         let mut waiting = 0;
         let all = wheel.each_from(read_ms / self.config.precision_ms, |slot| waiting += i64::from(slot.num.max(0)));
@@ -283,6 +289,7 @@ impl Timer {
             waiting,
             set_aside: self.set_aside.load(SeqCst),
             wheel_memory: wheel.memory(),
+            in_memory,
         }
     }
 

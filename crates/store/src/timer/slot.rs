@@ -171,6 +171,11 @@ impl OpenSlot {
         self.waiting.peek().map(|first| first.due_ms)
     }
 
+    /// Messages in memory.
+    pub(super) fn in_memory(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.pieces.is_empty()
     }
