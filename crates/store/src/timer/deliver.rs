@@ -151,6 +151,7 @@ impl Timer {
         self.delivered.fetch_add(load.taken.len() as i64, SeqCst);
         for Taken { waiting, topic, weight } in &load.taken {
             work.done(waiting);
+            work.last_physical = Some(waiting.physical);
             count(topic, -weight);
         }
         Ok(())
@@ -184,6 +185,12 @@ impl Load {
         let Some(message) = TimerMessage::of(&bytes) else { return false };
         let weight = message.weight(waiting.late_offset.is_some());
         if !waiting.roll && (message.takes_back().is_some() || is_taken_back(store, work, &waiting, &message, count)) {
+            return false;
+        }
+        // A recovery may have put a message into the timer log twice.
+        let before = self.taken.last().map(|taken| taken.waiting.physical).or(work.last_physical);
+        if before == Some(waiting.physical) {
+            count(message.real_topic, -weight);
             return false;
         }
         if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, waiting.roll) {

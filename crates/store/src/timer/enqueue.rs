@@ -144,7 +144,6 @@ impl Work {
         self.late_offsets.insert(self.queue_offset);
         let waiting = Waiting {
             due_ms: message.due_ms(precision_ms),
-            number: self.queue_offset,
             physical: unit.physical_offset,
             size: unit.size,
             roll: false,

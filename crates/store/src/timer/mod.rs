@@ -122,6 +122,8 @@ struct Work {
     /// And it must be in the index up to here.
     doubt_log_end: i64,
     gate: Option<Gate>,
+    /// Of the message that was delivered last.
+    last_physical: Option<i64>,
     /// No message is taken up now: the operator stopped that, or there is no room.
     blocked: bool,
 }

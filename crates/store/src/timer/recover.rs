@@ -98,6 +98,7 @@ pub(super) fn load(
         doubt_until_ms: now_ms,
         doubt_log_end: store.max_phys(),
         gate: None,
+        last_physical: None,
         blocked: false,
     };
     Ok((work, wheel, progress, durable))

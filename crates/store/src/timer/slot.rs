@@ -21,8 +21,7 @@ use crate::{error::StoreError, store::Store};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) due_ms: i64,
-    /// Of two that are due at the same time the one with the smaller number comes first.
-    pub(super) number: i64,
+    /// Of two that are due at the same time the older one comes first.
     pub(super) physical: i64,
     pub(super) size: i32,
     pub(super) roll: bool,
@@ -34,7 +33,7 @@ pub(super) struct Waiting {
 impl Ord for Waiting {
     /// The earliest is the greatest, as a heap wants it.
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.due_ms, other.number).cmp(&(self.due_ms, self.number))
+        (other.due_ms, other.physical).cmp(&(self.due_ms, self.physical))
     }
 }
 
@@ -113,12 +112,12 @@ impl OpenSlot {
             && let Some(piece) = self.pieces.front().copied()
         {
             let (waiting, bounds) = (&mut self.waiting, self.bounds);
-            log.chain(piece.last, piece.after, self.tick, bounds.precision_ms, |position, unit| {
+            log.chain(piece.last, piece.after, self.tick, bounds.precision_ms, |_, unit| {
                 if !unit.takes_back()
                     && let Some(bytes) = record_of(store, unit.physical, unit.size)
                     && let Some(message) = TimerMessage::of(&bytes)
                 {
-                    waiting.push(Waiting::of(position, unit, &message, bounds.precision_ms));
+                    waiting.push(Waiting::of(unit, &message, bounds.precision_ms));
                 }
                 Ok(())
             })?;
@@ -133,7 +132,7 @@ impl OpenSlot {
             let Some(key) = message.takes_back() else { return };
             self.takers.add(Taker { hash: hash_of(key), physical: unit.physical, met: false });
         } else if self.pieces.is_empty() && self.waiting.len() < self.bounds.most {
-            self.waiting.push(Waiting::of(position, unit, message, self.bounds.precision_ms));
+            self.waiting.push(Waiting::of(unit, message, self.bounds.precision_ms));
         } else {
             match self.pieces.back_mut() {
                 Some(piece) if piece.count < self.bounds.most / 2 => {
@@ -200,11 +199,10 @@ impl OpenSlot {
 }
 
 impl Waiting {
-    fn of(position: i64, unit: &Unit, message: &TimerMessage<'_>, precision_ms: i64) -> Self {
+    fn of(unit: &Unit, message: &TimerMessage<'_>, precision_ms: i64) -> Self {
         let roll = unit.kind().roll;
         Self {
             due_ms: if roll { unit.slot_ms() + precision_ms } else { message.due_ms(precision_ms) },
-            number: position,
             physical: unit.physical,
             size: unit.size,
             roll,
