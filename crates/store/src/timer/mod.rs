@@ -301,11 +301,19 @@ impl Timer {
     }
 
     /// Counts waiting messages by topic once more, from the log: `timermetrics` after a crash, and each day. Reads each of
-    /// them. `begin` is called at the moment whose messages are counted; changes go on meanwhile.
-    pub fn count_topics(&self, store: &Store, begin: impl FnOnce(), count: TopicCount<'_>) -> Result<(), StoreError> {
+    /// them. `begin` is called at the moment whose messages are counted; changes go on meanwhile. What is counted is worth
+    /// nothing once `goes_on` answered false.
+    pub fn count_topics(
+        &self,
+        store: &Store,
+        begin: impl FnOnce(),
+        goes_on: impl Fn() -> bool,
+        count: TopicCount<'_>,
+    ) -> Result<(), StoreError> {
         let (log, single, chains) = self.to_count(begin)?;
         let mut count_unit = |physical| {
-            if let Some(bytes) = store.read_record(physical)
+            if goes_on()
+                && let Some(bytes) = store.read_record(physical)
                 && let Some(message) = message::TimerMessage::of(&bytes)
             {
                 count(message.real_topic, message.weight(false));

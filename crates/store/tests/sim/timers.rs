@@ -252,7 +252,7 @@ impl Life {
     fn recount(&mut self, store: &Store) -> Result<(), store::StoreError> {
         let Some(Timers { timer: Some(timer), counts, .. }) = &mut self.timers else { return Ok(()) };
         counts.clear();
-        timer.count_topics(store, || (), &mut |topic, by| *counts.entry(topic.to_owned()).or_default() += by)
+        timer.count_topics(store, || (), || true, &mut |topic, by| *counts.entry(topic.to_owned()).or_default() += by)
     }
 
     /// Looks at what a timer stored, and what a process that ended may have left of it.
