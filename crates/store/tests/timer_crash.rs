@@ -298,3 +298,24 @@ fn a_slot_with_very_many_messages_is_read_in_pieces() {
         assert!((0..1100).contains(&late), "{late} ms late");
     }
 }
+
+/// A unit has no checksum; what a crash left of it may look like one.
+#[test]
+fn a_unit_torn_at_every_byte_is_made_again() {
+    for bytes in 1..52 {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(dir.path());
+        let mut node = Node::master(&config, NOW);
+        node.timer.close(&node.store).unwrap();
+        node.send(NOW + 2500, "a", None);
+        node.enqueue(10);
+        drop(node);
+        let path = dir.path().join("timerlog/00000000000000000000");
+        let mut log = std::fs::read(&path).unwrap();
+        log[bytes..52].fill(0);
+        std::fs::write(&path, log).unwrap();
+        let mut node = Node::master(&config, NOW + 1000);
+        node.at(NOW + 3000).run();
+        assert_eq!(node.came(), ["a"], "{bytes} bytes of it");
+    }
+}

@@ -56,6 +56,11 @@ impl Unit {
         self.write_ms + i64::from(self.delay_ms)
     }
 
+    /// Java's hash of the real topic.
+    pub(super) fn topic_hash(&self) -> i32 {
+        self.topic_hash
+    }
+
     /// What it is for.
     pub(super) fn kind(&self) -> UnitKind {
         UnitKind { roll: self.magic & ROLL != 0, delete: self.magic & DELETE != 0 }

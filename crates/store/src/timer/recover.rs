@@ -8,12 +8,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use wire::{record::RecordView, topic};
+use wire::{hash::java_hash, record::RecordView, topic};
 
 use super::{
     Progress, TimerConfig, Work,
     check_point::TimerCheckPoint,
     log::{TimerLog, Unit},
+    message::TimerMessage,
     wheel::{PER_PAGE, Slot, Wheel},
 };
 use crate::{error::StoreError, store::Store};
@@ -165,7 +166,8 @@ impl<'a> Scan<'a> {
         }
         let mut fits = true;
         let end = log.scan(from, files_end, |position, unit| {
-            if unit.physical + i64::from(unit.size) > log_end {
+            let torn = position >= self.point.last_timer_log_flush_pos && !self.fits_its_record(unit);
+            if torn || unit.physical + i64::from(unit.size) > log_end {
                 return Ok(false);
             }
             self.newest = Some(*unit);
@@ -184,6 +186,15 @@ impl<'a> Scan<'a> {
             wheel.each_from(self.from_tick, |slot| fits &= slot.last < end)?;
         }
         Ok((end, fits))
+    }
+
+    /// A unit has no checksum: one that may be torn is compared with what it is of.
+    fn fits_its_record(&self, unit: &Unit) -> bool {
+        let bytes = self.store.read_record(unit.physical).filter(|bytes| bytes.len() == unit.size as usize);
+        let Some(message) = bytes.as_deref().and_then(TimerMessage::of) else { return false };
+        let tick = |ms: i64| ms / self.precision_ms;
+        java_hash(message.real_topic) == unit.topic_hash()
+            && (unit.kind().roll || tick(unit.slot_ms()) == tick(message.out_ms))
     }
 
     fn revise_slot(&self, wheel: &mut Wheel, position: i64, unit: &Unit) -> Result<bool, StoreError> {
