@@ -322,3 +322,25 @@ fn a_unit_torn_at_every_byte_is_made_again() {
         assert_eq!(node.came(), [unique], "{bytes} bytes of it");
     }
 }
+
+/// A start goes some time back and looks at slots again; what was counted before the stop counts on.
+#[test]
+fn counts_survive_a_clean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let mut node = Node::master(&config, NOW);
+    for number in 0..10 {
+        node.send(NOW + 1500 + 5000 * (number % 2), &format!("m{number}"), None);
+    }
+    node.at(NOW + 3000).run();
+    assert_eq!(node.counts["T"], 5);
+    node.timer.close(&node.store).unwrap();
+    node.store.close().unwrap();
+    let counts = std::mem::take(&mut node.counts);
+    drop(node);
+    let mut node = Node { counts, ..Node::master(&config, NOW + 3000) };
+    node.run();
+    assert_eq!(node.counts["T"], 5);
+    node.at(NOW + 10_000).run();
+    assert_eq!((node.counts["T"], node.came().len()), (0, 10));
+}

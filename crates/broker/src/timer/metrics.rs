@@ -55,11 +55,13 @@ impl Metrics {
         }
     }
 
-    pub(super) fn remove(&self, topic: &str) {
+    /// Forgets a topic. True when that ends a recount, which still knows it.
+    pub(super) fn remove(&self, topic: &str) -> bool {
         let mut state = self.state.lock();
         if state.counts.timing_count.remove(topic).is_some() {
             state.counts.data_version.next(now_ms());
         }
+        state.meanwhile.take().is_some()
     }
 
     /// A recount begins: what changes from now on is added to what it finds.
@@ -141,6 +143,10 @@ mod tests {
         for part in [r#""T":{"count":5,"#, r#""U":{"count":0,"#, r#""V":{"count":2,"#, r#""W":{"count":0,"#] {
             assert!(again.json().contains(part), "{}", again.json());
         }
+        again.begin();
+        assert!(again.remove("T"));
+        again.replace(BTreeMap::from([("T".to_owned(), 6)]));
+        assert!(!again.json().contains(r#""T""#), "{}", again.json());
         again.adopt(java).unwrap();
         assert_eq!(again.json(), java);
         again.adopt("{").unwrap();

@@ -132,7 +132,9 @@ impl Timers {
 
     /// Forgets a deleted topic.
     pub fn remove_topic(&self, topic: &str) {
-        self.metrics.remove(topic);
+        if self.metrics.remove(topic) {
+            self.recount.store(true, Ordering::SeqCst);
+        }
     }
 
     /// A message came: the timer looks at once.

@@ -103,7 +103,9 @@ impl Timer {
             let slot = self.wheel.lock().slot(tick)?;
             if let Some(slot) = slot {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
-                work.slot = Some(OpenSlot::open(store, &work.log, &slot, bounds)?);
+                let mut open = OpenSlot::open(store, &work.log, &slot, bounds)?;
+                open.counted = tick >= work.counted_from;
+                work.slot = Some(open);
             }
         }
     }
@@ -183,7 +185,8 @@ impl Load {
     fn add(&mut self, store: &Store, work: &mut Work, waiting: Waiting, order: &Order, count: TopicCount<'_>) -> bool {
         let Some(bytes) = record_of(store, waiting.physical, waiting.size) else { return false };
         let Some(message) = TimerMessage::of(&bytes) else { return false };
-        let weight = message.weight(waiting.late_offset.is_some());
+        let uncounted = waiting.late_offset.is_some() || work.slot.as_ref().is_some_and(|open| !open.counted);
+        let weight = message.weight(uncounted);
         if !waiting.roll && (message.takes_back().is_some() || is_taken_back(store, work, &waiting, &message, count)) {
             return false;
         }
@@ -228,7 +231,7 @@ fn is_taken_back(
         return message.is_taken_back(store);
     }
     let found = work.slot.as_mut().and_then(|open| open.takes_back(store, message));
-    if found == Some(TakenBack::Again) {
+    if found == Some(TakenBack::Again) && work.slot.as_ref().is_some_and(|open| open.counted) {
         count(message.real_topic, -1);
     }
     found.is_some()

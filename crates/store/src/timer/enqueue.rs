@@ -102,7 +102,9 @@ impl Timer {
             return Ok(false);
         }
         self.append(work, placed, &message)?;
-        count(message.real_topic, i64::from(placed.count()));
+        if tick >= work.counted_from {
+            count(message.real_topic, i64::from(placed.count()));
+        }
         self.enqueued.fetch_add(1, SeqCst);
         Ok(true)
     }

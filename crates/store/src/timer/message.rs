@@ -65,8 +65,8 @@ impl<'a> TimerMessage<'a> {
     }
 
     /// What it adds to the number of its topic's messages that wait. Late ones never wait.
-    pub(super) fn weight(&self, late: bool) -> i64 {
-        match (late, self.takes_back()) {
+    pub(super) fn weight(&self, uncounted: bool) -> i64 {
+        match (uncounted, self.takes_back()) {
             (true, _) => 0,
             (false, Some(_)) => -1,
             (false, None) => 1,

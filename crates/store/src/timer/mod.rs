@@ -122,6 +122,8 @@ struct Work {
     /// And it must be in the index up to here.
     doubt_log_end: i64,
     gate: Option<Gate>,
+    /// Messages of slots before this tick are in no count: they were delivered once, and are looked at again.
+    counted_from: i64,
     /// Of the message that was delivered last.
     last_physical: Option<i64>,
     /// No message is taken up now: the operator stopped that, or there is no room.
@@ -223,6 +225,7 @@ impl Timer {
         (work.slot, work.gate) = (None, None);
         if delivering {
             let read_ms = self.progress.lock().read_ms;
+            work.counted_from = work.counted_from.max(read_ms / self.config.precision_ms);
             (work.doubt_until_ms, work.doubt_log_end) = (self.clock.now_ms(), store.max_phys());
             let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
             work.read_tick =
@@ -333,7 +336,7 @@ impl Timer {
 
     /// What waits at one moment: the timer log, records of the open slot, and parts of chains.
     fn to_count(&self, begin: impl FnOnce()) -> Result<(TimerLog, Vec<i64>, Vec<Chain>), StoreError> {
-        let work = self.work.lock();
+        let mut work = self.work.lock();
         let mut chains = Vec::new();
         let open_tick = work.slot.as_ref().map(|open| open.tick);
         self.wheel.lock().each_from(work.read_tick, |slot| {
@@ -348,6 +351,10 @@ impl Timer {
             chains.extend(pieces.into_iter().map(|(last, after)| Chain { last, after, tick: open.tick, open: true }));
         }
         begin();
+        work.counted_from = 0;
+        if let Some(open) = &mut work.slot {
+            open.counted = true;
+        }
         Ok((work.log.reader(), single, chains))
     }
 

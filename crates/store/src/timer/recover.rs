@@ -99,6 +99,7 @@ pub(super) fn load(
         doubt_until_ms: now_ms,
         doubt_log_end: store.max_phys(),
         gate: None,
+        counted_from: point.last_read_ms / config.precision_ms,
         last_physical: None,
         blocked: false,
     };

@@ -54,6 +54,8 @@ pub(super) struct Bounds {
 /// The open slot.
 pub(super) struct OpenSlot {
     pub(super) tick: i64,
+    /// Its messages are in the counts by topic.
+    pub(super) counted: bool,
     bounds: Bounds,
     waiting: BinaryHeap<Waiting>,
     /// Parts of the chain that are not in memory, the oldest first.
@@ -82,7 +84,7 @@ impl OpenSlot {
     /// Looks through a slot's chain: who takes back, and how it falls into pieces.
     pub(super) fn open(store: &Store, log: &TimerLog, slot: &Slot, bounds: Bounds) -> Result<Self, StoreError> {
         let (waiting, pieces, takers) = (BinaryHeap::new(), VecDeque::new(), Takers::default());
-        let mut open = Self { tick: slot.tick, bounds, waiting, pieces, takers };
+        let mut open = Self { tick: slot.tick, counted: true, bounds, waiting, pieces, takers };
         let half = bounds.most.div_ceil(2);
         log.chain(slot.last, -1, slot.tick, bounds.precision_ms, |position, unit| {
             match open.pieces.front_mut() {
@@ -188,7 +190,7 @@ impl OpenSlot {
 
     /// Those that took back nothing count no longer against their topic.
     pub(super) fn settle(self, store: &Store, count: TopicCount<'_>) {
-        for taker in self.takers.all.iter().filter(|taker| !taker.met) {
+        for taker in self.takers.all.iter().filter(|taker| self.counted && !taker.met) {
             if let Some(bytes) = store.read_record(taker.physical)
                 && let Some(message) = TimerMessage::of(&bytes)
             {
