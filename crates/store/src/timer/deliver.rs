@@ -123,9 +123,17 @@ impl Timer {
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(order.now_ms)
         {
-            if !load.add(store, work, waiting, &order, count) {
-                told.dropped += 1;
-                work.done(&waiting);
+            match load.add(store, work, waiting, &order, count) {
+                Ok(true) => {}
+                Ok(false) => {
+                    told.dropped += 1;
+                    work.done(&waiting);
+                }
+                Err(error) => {
+                    work.push(waiting);
+                    load.give_back(work);
+                    return Err(error.into());
+                }
             }
         }
         let result = if load.batch.is_empty() { Ok(()) } else { store.append(&mut load.batch) };
@@ -182,23 +190,30 @@ struct Taken {
 
 impl Load {
     /// False when there is nothing to deliver.
-    fn add(&mut self, store: &Store, work: &mut Work, waiting: Waiting, order: &Order, count: TopicCount<'_>) -> bool {
-        let Some(bytes) = record_of(store, waiting.physical, waiting.size) else { return false };
-        let Some(message) = TimerMessage::of(&bytes) else { return false };
+    fn add(
+        &mut self,
+        store: &Store,
+        work: &mut Work,
+        waiting: Waiting,
+        order: &Order,
+        count: TopicCount<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(bytes) = record_of(store, waiting.physical, waiting.size) else { return Ok(false) };
+        let Some(message) = TimerMessage::of(&bytes) else { return Ok(false) };
         let uncounted = waiting.late_offset.is_some() || work.slot.as_ref().is_some_and(|open| !open.counted);
         let weight = message.weight(uncounted);
-        if !waiting.roll && (message.takes_back().is_some() || is_taken_back(store, work, &waiting, &message, count)) {
-            return false;
+        if !waiting.roll && (message.takes_back().is_some() || is_taken_back(store, work, &waiting, &message, count)?) {
+            return Ok(false);
         }
         // A recovery may have put a message into the timer log twice.
         let before = self.taken.last().map(|taken| taken.waiting.physical).or(work.last_physical);
         if before == Some(waiting.physical) {
             count(message.real_topic, -weight);
-            return false;
+            return Ok(false);
         }
-        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, waiting.roll) {
+        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, waiting.roll)? {
             count(message.real_topic, -weight);
-            return false;
+            return Ok(false);
         }
         let properties = message.properties_after(waiting.roll, waiting.enqueue_ms, order.now_ms);
         match self.batch.push(&message.again(waiting.roll, &properties, order.host)) {
@@ -206,10 +221,10 @@ impl Load {
             Err(error) => {
                 tracing::error!(physical = waiting.physical, %error, "a timer message cannot be delivered: it stays in the timer topic");
                 count(message.real_topic, -weight);
-                return false;
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 
     fn give_back(&mut self, work: &mut Work) {
@@ -226,7 +241,7 @@ fn is_taken_back(
     waiting: &Waiting,
     message: &TimerMessage<'_>,
     count: TopicCount<'_>,
-) -> bool {
+) -> Result<bool, StoreError> {
     if waiting.late_offset.is_some() {
         return message.is_taken_back(store);
     }
@@ -234,7 +249,7 @@ fn is_taken_back(
     if found == Some(TakenBack::Again) && work.slot.as_ref().is_some_and(|open| open.counted) {
         count(message.real_topic, -1);
     }
-    found.is_some()
+    Ok(found.is_some())
 }
 
 impl Work {
