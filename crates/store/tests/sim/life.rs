@@ -53,7 +53,7 @@ impl Life {
             clock: clock_at(1_000_000),
             random: Random(seed),
             model: Model::default(),
-            timers: (Random(seed ^ 0x71).below(3) == 0).then(Timers::default),
+            timers: Timers::of(seed),
             stream: None,
             number: 0,
             power_cut: false,
