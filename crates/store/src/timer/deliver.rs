@@ -97,7 +97,8 @@ impl Timer {
                 return Ok(());
             };
             work.read_tick = tick;
-            if !work.may_open(store, tick) {
+            let all_taken_up = work.has_taken_up(store, tick);
+            if !all_taken_up && !work.blocked {
                 return Ok(());
             }
             let slot = self.wheel.lock().slot(tick)?;
@@ -105,6 +106,7 @@ impl Timer {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
                 let mut open = OpenSlot::open(store, &work.log, &slot, bounds)?;
                 open.counted = tick >= work.counted_from;
+                open.in_doubt = !all_taken_up;
                 work.slot = Some(open);
             }
         }
@@ -245,11 +247,14 @@ fn is_taken_back(
     if waiting.late_offset.is_some() {
         return message.is_taken_back(store);
     }
-    let found = work.slot.as_mut().and_then(|open| open.takes_back(store, message));
-    if found == Some(TakenBack::Again) && work.slot.as_ref().is_some_and(|open| open.counted) {
+    let Some(open) = &mut work.slot else { return Ok(false) };
+    let found = open.takes_back(store, message);
+    let looked_up = found.is_none() && open.in_doubt && message.is_taken_back(store)?;
+    // The one that takes back has counted for it, unless it did so for another one, or is not taken up.
+    if (looked_up || found == Some(TakenBack::Again)) && open.counted {
         count(message.real_topic, -1);
     }
-    Ok(found.is_some())
+    Ok(looked_up || found.is_some())
 }
 
 impl Work {
@@ -283,15 +288,15 @@ impl Work {
         late.into_iter().chain(open).min()
     }
 
-    /// Whether a slot may be opened: what was in the log when its time had begun is taken up, so that nobody takes one of
-    /// its messages back who was acknowledged before.
-    fn may_open(&mut self, store: &Store, tick: i64) -> bool {
+    /// Whether a slot can be opened: what was in the log when its time had begun is taken up, so that it knows everybody
+    /// who takes one of its messages back and was acknowledged before.
+    fn has_taken_up(&mut self, store: &Store, tick: i64) -> bool {
         let log_end = store.max_phys();
         let mut gate = self.gate.filter(|gate| gate.tick == tick).unwrap_or(Gate { tick, log_end, queue_end: None });
         if gate.queue_end.is_none() && store.marks().dispatched.get() >= gate.log_end {
             gate.queue_end = Some(store.max_offset(topic::TIMER, 0));
         }
         self.gate = Some(gate);
-        self.blocked || gate.queue_end.is_some_and(|end| self.queue_offset >= end)
+        gate.queue_end.is_some_and(|end| self.queue_offset >= end)
     }
 }
