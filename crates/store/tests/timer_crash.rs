@@ -345,3 +345,30 @@ fn counts_survive_a_clean_stop() {
     node.at(NOW + 10_000).run();
     assert_eq!((node.counts["T"], node.came().len()), (0, 10));
 }
+
+/// Java 5.5 with `timerWheelSnapshotFlush=true` leaves the file `timerwheel` as it was when that was switched on.
+#[test]
+fn a_wheel_that_java_keeps_in_snapshots_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let mut node = Node::master(&config, NOW);
+    node.send(NOW + 5500, "first", None);
+    node.run();
+    node.timer.close(&node.store).unwrap();
+    let wheel = dir.path().join("timerwheel");
+    let old = std::fs::read(&wheel).unwrap();
+    for number in 0..100 {
+        node.send(NOW + 6500 + number * 1000, &format!("m{number:02}"), None);
+    }
+    node.run();
+    node.timer.close(&node.store).unwrap();
+    node.store.close().unwrap();
+    drop(node);
+    let snapshot = dir.path().join("timerwheel.5252");
+    std::fs::rename(&wheel, &snapshot).unwrap();
+    std::fs::write(&wheel, old).unwrap();
+    let mut node = Node::master(&config, NOW + 1000);
+    assert!(!snapshot.exists(), "Java would load it again");
+    node.at(NOW + 200_000).run();
+    assert_eq!(node.came().len(), 101);
+}

@@ -206,6 +206,7 @@ impl Timer {
         };
         // What was found counts from here on; a crash before the next flush must not take the old check point for it.
         timer.close(store)?;
+        recover::remove_snapshots(store)?;
         Ok(timer)
     }
 

@@ -17,7 +17,10 @@ use super::{
     message::TimerMessage,
     wheel::{PER_PAGE, Slot, Wheel},
 };
-use crate::{error::StoreError, store::Store};
+use crate::{
+    error::{IoContext, StoreError},
+    store::Store,
+};
 
 /// Slots that stay free between the roll window and a half of the wheel.
 const BLANK_SLOTS: i64 = 60;
@@ -57,6 +60,10 @@ pub(super) fn load(
         Some(wheel) => (wheel, false),
         None => (Wheel::empty(disk.clone(), &root, config.slots)?, true),
     };
+    if !snapshots(&*disk, &root)?.is_empty() {
+        tracing::info!("a Java broker kept the timer wheel in snapshots: it is made again from the timer log");
+        stale = true;
+    }
     let margin = if store.index.is_some() { START_MARGIN } else { 0 };
     proofs.cut(store.max_phys());
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
@@ -104,6 +111,25 @@ pub(super) fn load(
         blocked: false,
     };
     Ok((work, wheel, progress, durable))
+}
+
+/// Files `timerwheel.<position>` and `timerwheel.<position>.tmp`, of Java 5.5 with `timerWheelSnapshotFlush=true`. Where
+/// there is one, the file `timerwheel` is missing or old.
+fn snapshots(disk: &dyn crate::disk::Disk, root: &std::path::Path) -> Result<Vec<std::path::PathBuf>, StoreError> {
+    let entries = disk.list(root).at("list", root)?;
+    let is_snapshot = |name: &str| {
+        name.strip_prefix("timerwheel.").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    Ok(entries.into_iter().filter(|entry| is_snapshot(&entry.name)).map(|entry| root.join(entry.name)).collect())
+}
+
+/// Takes snapshots of the wheel away, once the wheel itself is durable: Java would load the newest of them.
+pub(super) fn remove_snapshots(store: &Store) -> Result<(), StoreError> {
+    let (disk, root) = (&*store.disk, &store.config().root);
+    for path in snapshots(disk, root)? {
+        disk.remove(&path).at("remove", &path)?;
+    }
+    Ok(())
 }
 
 /// The tick that delivery goes on from: not after the newest message of the log, for nothing can have been delivered
