@@ -455,7 +455,12 @@ pub(crate) struct Chain {
 impl Chain {
     /// True when the file holds times of [`begin`, `end`].
     pub(crate) fn matches_time(&self, begin: i64, end: i64) -> bool {
-        begin <= self.header.end_timestamp && end >= self.header.begin_timestamp
+        !self.knows_times() || (begin <= self.header.end_timestamp && end >= self.header.begin_timestamp)
+    }
+
+    /// False for a file that was made again while none of its records told its time: it answers for any time.
+    pub(crate) fn knows_times(&self) -> bool {
+        self.header.begin_timestamp > 0
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -473,10 +478,10 @@ impl Chain {
                 break;
             }
             let time = self.header.begin_timestamp.saturating_add(i64::from(entry.seconds) * 1000);
-            if entry.hash == self.hash && (begin..=end).contains(&time) {
+            if entry.hash == self.hash && (!self.knows_times() || (begin..=end).contains(&time)) {
                 out.push(entry.physical);
             }
-            if entry.previous >= number || time < begin {
+            if entry.previous >= number || (self.knows_times() && time < begin) {
                 break;
             }
             number = entry.previous;
@@ -550,6 +555,20 @@ mod tests {
         assert_eq!((hits(&mut again, 1), again.header().begin_timestamp), (vec![1007, 107], 1_000_000));
         again.put(19 % 9, 1907, 1_019_000);
         assert_eq!(again.slots, slots);
+    }
+
+    #[test]
+    fn a_rebuilt_file_that_knows_no_time_answers_for_any() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let mut file = filled(&path);
+        file.write_pending().unwrap();
+        let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        again.rebuild(0, 1_900, &|_| 0).unwrap();
+        let (chain, mut out) = (again.chain(1).unwrap(), Vec::new());
+        assert!(chain.matches_time(500_000, i64::MAX));
+        chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
+        assert_eq!(out, [1007, 107]);
     }
 
     /// With a beginning in 1970 a look-up in a range of times would find nothing in it.
