@@ -192,8 +192,15 @@ class Server:
         self.process = None
         os.makedirs(f"{self.home}/conf", exist_ok=True)
         self.file = f"{self.home}/conf/{role}.conf"
+        self.config = {}
+        self.reconfigured(**config)
+
+    def reconfigured(self, **more):
+        """The same with other keys, from the next start on."""
+        self.config.update(more)
         with open(self.file, "w") as f:
-            f.writelines(f"{k}={v}\n" for k, v in config.items())
+            f.writelines(f"{k}={v}\n" for k, v in self.config.items())
+        return self
 
     def start(self):
         if self.kind == TANDEM:

@@ -123,10 +123,10 @@ fn is_first_needed(broker: &Broker) -> bool {
     broker.replicas.slowest().is_some_and(|acked| acked < first_end)
 }
 
-/// True in one of the hours of `deleteWhen`, in local time.
-fn is_hour(delete_when: &str) -> bool {
+/// True in one of the hours, which are separated by `;`, in local time.
+pub(crate) fn is_hour(hours: &str) -> bool {
     let now = jiff::Zoned::now().hour();
-    delete_when.split(';').filter_map(|hour| hour.trim().parse::<i8>().ok()).any(|hour| hour == now)
+    hours.split(';').filter_map(|hour| hour.trim().parse::<i8>().ok()).any(|hour| hour == now)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod common;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::context::Broker;
-use common::{Node, Pair, api, drain, send, topic, until};
+use common::{Node, Pair, api, cpu_ticks, drain, send, topic, until};
 use store::Batch;
 use wire::{
     Command,
@@ -364,11 +364,4 @@ async fn ten_thousand_a_second_measured() {
     );
     assert!(late[0] >= 0, "early");
     master.stop().await;
-}
-
-/// Processor time of this process, in hundredths of a second.
-fn cpu_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

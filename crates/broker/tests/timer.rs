@@ -6,13 +6,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use broker::context::now_ms;
 use client::BrokerApi;
-use common::{Node, Pair, api, drain, header, topic, until};
+use common::{Node, Pair, api, cpu_ticks, drain, header, topic, until};
+use store::Batch;
 use wire::{
     Command,
     code::{request, response},
     header::{RecallMessageRequestHeader, RecallMessageResponseHeader, SendMessageResponseHeader},
     recall_handle::RecallHandle,
     record::RecordView,
+    record_encode::NewRecord,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -275,4 +277,102 @@ async fn w26_want_of_replicas_drops_and_doubles_nothing() {
     pair.equal().await;
     assert_eq!(pair.slave.broker().store.max_offset("T", 0), 20);
     pair.stop().await;
+}
+
+/// Puts timer messages of 1 KiB into the log as sends do, without a client; each for the time that `due_ms` gives it.
+fn put_timed(broker: &broker::context::Broker, count: i64, due_ms: impl Fn(i64) -> i64) {
+    let (mut batch, host) = (Batch::new(), broker.store_host());
+    for number in 0..count {
+        let due_ms = due_ms(number);
+        let mut properties = Vec::new();
+        for (name, value) in [
+            ("UNIQ_KEY", format!("{number}-{due_ms}")),
+            ("TIMER_DELIVER_MS", due_ms.to_string()),
+            ("TIMER_OUT_MS", ((due_ms - 1) / 1000 * 1000).to_string()),
+            ("REAL_TOPIC", "T".to_owned()),
+            ("REAL_QID", "0".to_owned()),
+        ] {
+            wire::property::push(&mut properties, name, &value);
+        }
+        let record = NewRecord {
+            topic: wire::topic::TIMER,
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 1,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            properties: &properties,
+            body: &[b'x'; 1024],
+        };
+        batch.push(&record).unwrap();
+        if batch.len() == 1000 {
+            broker.store.append(&mut batch).unwrap();
+            batch.clear();
+        }
+    }
+    if !batch.is_empty() {
+        broker.store.append(&mut batch).unwrap();
+    }
+    broker.dispatch();
+    broker.timers.ring();
+}
+
+/// How late the copies from `from` to `to` were stored, ms, in ascending order.
+fn lateness(broker: &broker::context::Broker, from: i64, to: i64) -> Vec<i64> {
+    let late = (from..to).map(|offset| {
+        let bytes = broker.store.read_record(broker.store.queue_unit("T", 0, offset).unwrap().physical_offset).unwrap();
+        let record = RecordView::layout(&bytes).unwrap();
+        record.store_timestamp() - record.property("TIMER_DELIVER_MS").unwrap().parse::<i64>().unwrap()
+    });
+    let mut late: Vec<i64> = late.collect();
+    late.sort_unstable();
+    late
+}
+
+fn tell(what: &str, late: &[i64], cpu: u64) {
+    let at = |share: usize| late[(late.len() - 1) * share / 1000];
+    println!(
+        "{what}: {} messages; late by p50 {} ms, p99 {} ms, p99.9 {} ms, at most {} ms; CPU {} ms, {:.1} µs a message",
+        late.len(),
+        at(500),
+        at(990),
+        at(999),
+        at(1000),
+        cpu * 10,
+        cpu as f64 * 10_000.0 / late.len() as f64
+    );
+    assert!(late[0] >= 0, "early");
+}
+
+/// A measurement, see docs/bench.md: `cargo test --release -p broker --test timer -- --ignored --nocapture measured`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures for a minute"]
+async fn ten_thousand_a_second_and_a_million_in_one_measured() {
+    const TICKS: i64 = 2000;
+    const MANY: i64 = 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    let (broker, before) = (node.broker().clone(), cpu_ticks());
+    let mut every = tokio::time::interval(Duration::from_millis(10));
+    for _ in 0..TICKS {
+        every.tick().await;
+        let now = now_ms();
+        put_timed(&broker, 100, |number| now + 2000 + number * 37 % 1000);
+    }
+    until("all have come", || async { broker.store.max_offset("T", 0) == TICKS * 100 }).await;
+    tell("10,000 a second for 20 s", &lateness(&broker, 0, TICKS * 100), cpu_ticks() - before);
+
+    let (before, second) = (cpu_ticks(), now_ms() / 1000 + 30);
+    put_timed(&broker, MANY, |number| second * 1000 + 1 + number * 37 % 999);
+    while broker.store.max_offset("T", 0) < TICKS * 100 + MANY {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let status = broker.timers.timer().unwrap().status(&broker.store);
+        assert!(status.in_memory <= 65_536 + 512, "{status:?}");
+    }
+    tell("1,000,000 in one second", &lateness(&broker, TICKS * 100, TICKS * 100 + MANY), cpu_ticks() - before);
+    drop(broker);
+    node.stop().await;
 }

@@ -227,7 +227,7 @@ impl Index {
             if chain.matches_time(begin, end) {
                 chain.select(begin, end, max, &mut hits.offsets)?;
             }
-            if chain.header().begin_timestamp < begin || hits.offsets.len() >= max {
+            if (chain.knows_times() && chain.header().begin_timestamp < begin) || hits.offsets.len() >= max {
                 break;
             }
         }

@@ -217,7 +217,7 @@ impl IndexFile {
         self.dirty_pages = vec![true; (self.geometry.slots as usize * SLOT).div_ceil(PAGE)];
         let mut rebuilt = Header { next_entry: 1, begin_physical: from, end_physical: from, ..Header::default() };
         let mut chunk = vec![0; ENTRY * 4096];
-        let mut reaches_end = false;
+        let (mut reaches_end, mut seconds) = (false, 0);
         'file: while rebuilt.next_entry < self.geometry.max_index as i32 {
             let left = (self.geometry.max_index as i32 - rebuilt.next_entry) as usize;
             let bytes = &mut chunk[..left.min(4096) * ENTRY];
@@ -228,6 +228,7 @@ impl IndexFile {
                     reaches_end = !torn && entry.hash >= 0 && entry.physical >= end;
                     break 'file;
                 }
+                seconds = i64::from(entry.seconds.max(0));
             }
         }
         self.header = rebuilt;
@@ -235,8 +236,13 @@ impl IndexFile {
         self.dirty = true;
         if !self.is_empty() {
             let kept = old.begin_physical == rebuilt.begin_physical && old.begin_timestamp > 0;
-            self.header.begin_timestamp = if kept { old.begin_timestamp } else { store_time(rebuilt.begin_physical) };
             self.header.end_timestamp = store_time(rebuilt.end_physical);
+            self.header.begin_timestamp = match (kept, store_time(rebuilt.begin_physical)) {
+                (true, _) => old.begin_timestamp,
+                // Its record has left the log: times count back from the last one.
+                (false, 0) => self.header.end_timestamp.saturating_sub(seconds * 1000),
+                (false, time) => time,
+            };
         }
         Ok(reaches_end)
     }
@@ -249,7 +255,8 @@ impl IndexFile {
             4 => entry.hash == 0 || low_lost,
             8 => low_lost,
             12 if entry.seconds == 0 && rebuilt.next_entry > 1 => {
-                store_time(entry.physical).saturating_sub(store_time(rebuilt.begin_physical)) >= 1000
+                let first = store_time(rebuilt.begin_physical);
+                first > 0 && store_time(entry.physical).saturating_sub(first) >= 1000
             }
             _ => false,
         }
@@ -448,7 +455,12 @@ pub(crate) struct Chain {
 impl Chain {
     /// True when the file holds times of [`begin`, `end`].
     pub(crate) fn matches_time(&self, begin: i64, end: i64) -> bool {
-        begin <= self.header.end_timestamp && end >= self.header.begin_timestamp
+        !self.knows_times() || (begin <= self.header.end_timestamp && end >= self.header.begin_timestamp)
+    }
+
+    /// False for a file that was made again while none of its records told its time: it answers for any time.
+    pub(crate) fn knows_times(&self) -> bool {
+        self.header.begin_timestamp > 0
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -466,10 +478,10 @@ impl Chain {
                 break;
             }
             let time = self.header.begin_timestamp.saturating_add(i64::from(entry.seconds) * 1000);
-            if entry.hash == self.hash && (begin..=end).contains(&time) {
+            if entry.hash == self.hash && (!self.knows_times() || (begin..=end).contains(&time)) {
                 out.push(entry.physical);
             }
-            if entry.previous >= number || time < begin {
+            if entry.previous >= number || (self.knows_times() && time < begin) {
                 break;
             }
             number = entry.previous;
@@ -543,5 +555,32 @@ mod tests {
         assert_eq!((hits(&mut again, 1), again.header().begin_timestamp), (vec![1007, 107], 1_000_000));
         again.put(19 % 9, 1907, 1_019_000);
         assert_eq!(again.slots, slots);
+    }
+
+    #[test]
+    fn a_rebuilt_file_that_knows_no_time_answers_for_any() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let mut file = filled(&path);
+        file.write_pending().unwrap();
+        let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        again.rebuild(0, 1_900, &|_| 0).unwrap();
+        let (chain, mut out) = (again.chain(1).unwrap(), Vec::new());
+        assert!(chain.matches_time(500_000, i64::MAX));
+        chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
+        assert_eq!(out, [1007, 107]);
+    }
+
+    /// With a beginning in 1970 a look-up in a range of times would find nothing in it.
+    #[test]
+    fn a_rebuilt_file_whose_first_record_has_left_the_log_keeps_its_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let mut file = IndexFile::create(&RealDisk, &path, SMALL, None).unwrap();
+        (1..6).for_each(|number| file.put(number, number.into(), 1_000_000 + 1000 * i64::from(number)));
+        file.write_pending().unwrap();
+        let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        again.rebuild(0, 100, &|physical| if physical < 3 { 0 } else { 1_000_000 + 1000 * physical }).unwrap();
+        assert_eq!((again.header().begin_timestamp, again.header().end_timestamp), (1_001_000, 1_005_000));
     }
 }

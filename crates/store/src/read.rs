@@ -104,12 +104,24 @@ impl Store {
     /// Messages with a key or unique id, stored in [`begin`, `end`] ms, by physical offset. Hash collisions are not
     /// sorted out, as in Java: compare the key.
     pub fn query(&self, topic: &str, key: &str, max: usize, begin: i64, end: i64) -> QueryResult {
+        self.told(self.try_query(topic, key, max, begin, end)).unwrap_or_default()
+    }
+
+    /// The same for one who must know whether nothing is there, or the index cannot be read now.
+    pub(crate) fn try_query(
+        &self,
+        topic: &str,
+        key: &str,
+        max: usize,
+        begin: i64,
+        end: i64,
+    ) -> Result<QueryResult, StoreError> {
         let mut result = QueryResult::default();
         let max = max.min(self.config.max_query_count as usize);
         let mut until = end;
         for _ in 0..3 {
             let Some(index) = &self.index else { break };
-            let Some(mut hits) = self.told(index.find(topic, key, max, begin, until)) else { break };
+            let mut hits = index.find(topic, key, max, begin, until)?;
             if hits.offsets.is_empty() {
                 break;
             }
@@ -122,7 +134,7 @@ impl Store {
                 break;
             }
         }
-        result
+        Ok(result)
     }
 
     /// As [`Store::query`], by the whole text of the tags and a span of store times in ms. Finds what brokers since Java 5.4

@@ -193,6 +193,8 @@ broker_config! {
     "timerMaxDelaySec" timer_max_delay_sec: i64 = 259_200;
     "timerFlushIntervalMs" timer_flush_interval_ms: u64 = 1000;
     "timerCongestNumEachSlot" timer_congest_num_each_slot: i64 = i32::MAX as i64;
+    "timerEnableCheckMetrics" timer_enable_check_metrics: bool = true;
+    "timerCheckMetricsWhen" timer_check_metrics_when: String = "05".into();
     "timerStopEnqueue" timer_stop_enqueue: bool = false;
     "timerStopDequeue" timer_stop_dequeue: bool = false;
     /// Milliseconds after the start before a timer message is delivered.

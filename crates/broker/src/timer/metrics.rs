@@ -23,16 +23,21 @@ pub(super) struct Metrics {
 struct State {
     counts: Wrapper,
     saved: Wrapper,
+    /// What changed since a recount began.
+    meanwhile: Option<BTreeMap<String, i64>>,
 }
 
 impl Metrics {
     pub(super) fn load(file: PathBuf) -> Result<Self, PersistError> {
         let counts = persist::load::<Wrapper>(&file)?.unwrap_or_default();
-        Ok(Self { state: Mutex::new(State { saved: counts.clone(), counts }), file })
+        Ok(Self { state: Mutex::new(State { saved: counts.clone(), counts, meanwhile: None }), file })
     }
 
+    /// As peers and operators see them: never below 0, where one took back what is no longer there.
     pub(super) fn json(&self) -> String {
-        String::from_utf8_lossy(&json::encode(&self.state.lock().counts)).into_owned()
+        let mut counts = self.state.lock().counts.clone();
+        counts.timing_count.values_mut().for_each(|metric| metric.count = metric.count.max(0));
+        String::from_utf8_lossy(&json::encode(&counts)).into_owned()
     }
 
     pub(super) fn add(&self, topic: &str, by: i64) {
@@ -45,19 +50,32 @@ impl Metrics {
             counts.insert(topic.to_owned(), TimerMetric { count: by, time_stamp: now });
         }
         state.counts.data_version.next(now);
+        if let Some(meanwhile) = &mut state.meanwhile {
+            *meanwhile.entry(topic.to_owned()).or_default() += by;
+        }
     }
 
-    pub(super) fn remove(&self, topic: &str) {
+    /// Forgets a topic. True when that ends a recount, which still knows it.
+    pub(super) fn remove(&self, topic: &str) -> bool {
         let mut state = self.state.lock();
         if state.counts.timing_count.remove(topic).is_some() {
             state.counts.data_version.next(now_ms());
         }
+        state.meanwhile.take().is_some()
     }
 
-    /// Counts that were made from the log: all others are 0.
-    pub(super) fn replace(&self, counted: &BTreeMap<String, i64>) {
+    /// A recount begins: what changes from now on is added to what it finds.
+    pub(super) fn begin(&self) {
+        self.state.lock().meanwhile = Some(BTreeMap::new());
+    }
+
+    /// Counts that were made from the log since [`Metrics::begin`]: all others are 0. A recount that became useless, for
+    /// the counts are a master's by now, changes nothing.
+    pub(super) fn replace(&self, mut counted: BTreeMap<String, i64>) {
         let mut state = self.state.lock();
+        let Some(meanwhile) = state.meanwhile.take() else { return };
         let now = now_ms();
+        meanwhile.into_iter().for_each(|(topic, by)| *counted.entry(topic).or_default() += by);
         for (topic, metric) in &mut state.counts.timing_count {
             let right = counted.get(topic).copied().unwrap_or(0);
             if metric.count != right {
@@ -66,8 +84,8 @@ impl Metrics {
             }
         }
         for (topic, count) in counted {
-            let metric = TimerMetric { count: *count, time_stamp: now };
-            state.counts.timing_count.entry(topic.clone()).or_insert(metric);
+            let metric = TimerMetric { count, time_stamp: now };
+            state.counts.timing_count.entry(topic).or_insert(metric);
         }
         state.counts.data_version.next(now);
     }
@@ -77,7 +95,10 @@ impl Metrics {
             tracing::warn!("the master's timer metrics cannot be read, those known before stay");
             return Ok(());
         };
-        self.state.lock().counts = counts;
+        {
+            let mut state = self.state.lock();
+            (state.counts, state.meanwhile) = (counts, None);
+        }
         self.save()
     }
 
@@ -113,10 +134,19 @@ mod tests {
         let java = r#"{"dataVersion":{"counter":302,"stateVersion":0,"timestamp":1795492592071},"timingCount":{"CorpusTimer":{"count":24,"timeStamp":1795492550091}}}"#;
         let again = Metrics::load(file).unwrap();
         assert!(again.json().contains(r#""T":{"count":1,"#), "{}", again.json());
-        again.replace(&BTreeMap::from([("T".to_owned(), 5), ("V".to_owned(), 2)]));
-        for part in [r#""T":{"count":5,"#, r#""U":{"count":0,"#, r#""V":{"count":2,"#] {
+        again.replace(BTreeMap::from([("T".to_owned(), 9)]));
+        assert!(again.json().contains(r#""T":{"count":1,"#), "no recount is under way");
+        again.begin();
+        again.add("T", -1);
+        again.add("W", -1);
+        again.replace(BTreeMap::from([("T".to_owned(), 6), ("V".to_owned(), 2)]));
+        for part in [r#""T":{"count":5,"#, r#""U":{"count":0,"#, r#""V":{"count":2,"#, r#""W":{"count":0,"#] {
             assert!(again.json().contains(part), "{}", again.json());
         }
+        again.begin();
+        assert!(again.remove("T"));
+        again.replace(BTreeMap::from([("T".to_owned(), 6)]));
+        assert!(!again.json().contains(r#""T""#), "{}", again.json());
         again.adopt(java).unwrap();
         assert_eq!(again.json(), java);
         again.adopt("{").unwrap();

@@ -8,7 +8,14 @@ mod entry;
 mod metrics;
 mod run;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::{Condvar, Mutex};
 use store::{Clock, Store, Timer, TimerCheckPoint, TimerConfig};
@@ -36,8 +43,9 @@ impl Clock for WallClock {
 pub struct Timers {
     timer: Option<Timer>,
     metrics: Metrics,
-    /// The last process did not stop cleanly: counts by topic may be wrong.
-    recount: Mutex<bool>,
+    /// Counts by topic may be wrong: after a crash, and when they were a master's.
+    recount: AtomicBool,
+    adopted: AtomicBool,
     rates: Mutex<Rates>,
     bell: Mutex<bool>,
     rung: Condvar,
@@ -65,13 +73,15 @@ impl Timers {
             segment_size: config.mapped_file_size_timer_log,
             precision_ms: config.timer_precision_ms,
             roll_window_slots: config.timer_roll_window_slot,
+            ..TimerConfig::default()
         };
         let timer =
             config.timer_wheel_enable.then(|| Timer::open(store, timer_config, Arc::new(WallClock))).transpose()?;
         Ok(Self {
             timer,
             metrics: Metrics::load(config_dir.join("timermetrics"))?,
-            recount: Mutex::new(!clean),
+            recount: AtomicBool::new(!clean),
+            adopted: AtomicBool::new(false),
             rates: Mutex::default(),
             bell: Mutex::new(false),
             rung: Condvar::new(),
@@ -97,6 +107,7 @@ impl Timers {
 
     /// Takes a master's counts; writes only what differs.
     pub fn adopt_metrics(&self, text: &str) -> Result<(), PersistError> {
+        self.adopted.store(true, Ordering::SeqCst);
         self.metrics.adopt(text)
     }
 
@@ -113,12 +124,17 @@ impl Timers {
         if let Err(error) = timer.set_delivering(store, delivering) {
             tracing::error!("the timer cannot change: {error}");
         }
+        if delivering && self.adopted.swap(false, Ordering::SeqCst) {
+            self.recount.store(true, Ordering::SeqCst);
+        }
         self.ring();
     }
 
     /// Forgets a deleted topic.
     pub fn remove_topic(&self, topic: &str) {
-        self.metrics.remove(topic);
+        if self.metrics.remove(topic) {
+            self.recount.store(true, Ordering::SeqCst);
+        }
     }
 
     /// A message came: the timer looks at once.

@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use super::Rates;
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
+    space::is_hour,
 };
 
 /// Messages of one step.
@@ -21,11 +23,12 @@ const AT_ONCE: usize = 512;
 const POLL: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_secs(1);
 const EXPIRE: Duration = Duration::from_secs(30);
+/// Longer than an hour: once in each hour of `timerCheckMetricsWhen`.
+const RECOUNT: Duration = Duration::from_secs(70 * 60);
 
 /// Takes up and delivers until the broker stops.
 pub fn run(broker: &Arc<Broker>) {
     let Some(timer) = broker.timers.timer() else { return };
-    recount(broker, timer);
     let mut failing = false;
     while !broker.is_stopping() {
         let wait = match step(broker, timer, &broker.config()) {
@@ -58,10 +61,8 @@ fn step(broker: &Arc<Broker>, timer: &Timer, config: &BrokerConfig) -> Result<Du
         }
     };
     broker.dispatch();
-    let mut taken = 0;
-    if !config.timer_stop_enqueue {
-        taken = timer.enqueue(&broker.store, AT_ONCE, &mut count)?;
-    }
+    let at_once = if config.timer_stop_enqueue { 0 } else { AT_ONCE };
+    let taken = timer.enqueue(&broker.store, at_once, &mut count)?;
     let hidden = broker.started.elapsed().as_millis() < config.disappear_time_after_start.max(0) as u128;
     if !is_master || config.timer_stop_dequeue || hidden {
         return Ok(if taken == AT_ONCE { Duration::ZERO } else { POLL });
@@ -84,16 +85,39 @@ fn until_next(next_due_ms: Option<i64>, precision_ms: i64) -> Duration {
     Duration::from_millis(due as u64).min(POLL)
 }
 
-/// After a crash the counts by topic may be off by what happened since they were written.
-fn recount(broker: &Broker, timer: &Timer) {
-    if !std::mem::take(&mut *broker.timers.recount.lock()) || !broker.config().is_master() {
-        return;
+/// Counts messages by topic anew: after a crash, after a promotion, and once in each hour of `timerCheckMetricsWhen`. It
+/// reads each message that waits, so it has a thread of its own; deliveries go on.
+struct Recount {
+    thread: Option<JoinHandle<()>>,
+    last: Option<Instant>,
+}
+
+impl Recount {
+    fn look(&mut self, broker: &Arc<Broker>) {
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) || !broker.config().is_master() {
+            return;
+        }
+        let config = broker.config();
+        let is_time = config.timer_enable_check_metrics
+            && self.last.is_none_or(|last| last.elapsed() > RECOUNT)
+            && is_hour(&config.timer_check_metrics_when);
+        if broker.timers.recount.swap(false, SeqCst) || is_time {
+            self.last = is_time.then(Instant::now).or(self.last);
+            let broker = broker.clone();
+            let thread = std::thread::Builder::new().name("timer-count".into()).spawn(move || recount(&broker));
+            self.thread = thread.inspect_err(|error| tracing::error!("a thread cannot be started: {error}")).ok();
+        }
     }
-    let mut counted = BTreeMap::new();
-    let result =
-        timer.count_topics(&broker.store, &mut |topic, by| *counted.entry(topic.to_owned()).or_insert(0) += by);
-    match result {
-        Ok(()) => broker.timers.metrics.replace(&counted),
+}
+
+fn recount(broker: &Broker) {
+    let Some(timer) = broker.timers.timer() else { return };
+    let (metrics, mut counted) = (&broker.timers.metrics, BTreeMap::new());
+    let count = &mut |topic: &str, by: i64| *counted.entry(topic.to_owned()).or_insert(0) += by;
+    let goes_on = || !broker.is_stopping();
+    match timer.count_topics(&broker.store, || metrics.begin(), goes_on, count) {
+        Ok(()) if broker.is_stopping() => {}
+        Ok(()) => metrics.replace(counted),
         Err(error) => tracing::error!("timer messages cannot be counted: {error}"),
     }
 }
@@ -102,7 +126,9 @@ fn recount(broker: &Broker, timer: &Timer) {
 pub fn flush_loop(broker: &Arc<Broker>) {
     let Some(timer) = broker.timers.timer() else { return };
     let (mut expired, mut sampled) = (Instant::now(), Sample::new(timer));
+    let mut recount = Recount { thread: None, last: None };
     while !broker.is_stopping() {
+        recount.look(broker);
         let config = broker.config();
         pause(broker, Duration::from_millis(config.timer_flush_interval_ms.clamp(100, 60_000)));
         said(timer.flush(&broker.store));
@@ -115,6 +141,7 @@ pub fn flush_loop(broker: &Arc<Broker>) {
             sampled = sampled.next(broker, timer);
         }
     }
+    recount.thread.map(JoinHandle::join);
 }
 
 fn pause(broker: &Broker, limit: Duration) {

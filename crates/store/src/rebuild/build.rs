@@ -76,7 +76,8 @@ impl<'a> Build<'a> {
             true => Some(Index::load(disk.clone(), aside.join("index"), geometry)?),
             false => None,
         };
-        let config = StoreConfig { root: aside.clone(), ..config };
+        // Tags codes go into the units themselves: extension files are not made anew.
+        let config = StoreConfig { root: aside.clone(), queue_ext: false, ..config };
         Ok(Self {
             log: Log::load(over_log, log_dir, view.log.size() as u64, view.is_clean())?,
             queues: Queues::load(&config, disk.clone(), true)?,

@@ -5,19 +5,14 @@
 //! delivered at the time it was asked for, not at the end of its tick as Java does. Messages that take others back
 //! count for the whole slot. What cannot be stored now stays first in line.
 
-use std::{
-    collections::{BinaryHeap, HashMap},
-    net::SocketAddr,
-    sync::atomic::Ordering::SeqCst,
-};
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
 
-use bytes::Bytes;
+use wire::topic;
 
 use super::{
-    Delete, OpenSlot, Timer, TopicCount, Waiting, Work,
-    log::Unit,
-    message::{NEVER_ENQUEUED, TimerMessage},
-    wheel::Slot,
+    Bounds, Gate, OpenSlot, Timer, TopicCount, Waiting, Work,
+    message::TimerMessage,
+    slot::{TakenBack, record_of},
 };
 use crate::{
     batch::Batch,
@@ -66,6 +61,9 @@ impl Timer {
         }
         let now_ms = self.clock.now_ms();
         let mut told = Delivered::default();
+        if store.marks().dispatched.get() < work.doubt_log_end {
+            return Ok(told);
+        }
         let before = (work.read_tick, work.commit_offset());
         let result = self.advance(store, &mut work, now_ms, count).and_then(|()| {
             self.deliver_due(store, &mut work, Order { host, max, now_ms }, count, &mut told)?;
@@ -83,13 +81,14 @@ impl Timer {
     fn advance(&self, store: &Store, work: &mut Work, now_ms: i64, count: TopicCount<'_>) -> Result<(), TimerError> {
         let now_tick = now_ms.div_euclid(self.config.precision_ms);
         loop {
-            if let Some(open) = &work.slot {
-                if !open.waiting.is_empty() || now_tick <= open.tick {
+            if let Some(open) = &mut work.slot {
+                open.fill(store, &work.log)?;
+                if !open.is_empty() || now_tick <= open.tick {
                     return Ok(());
                 }
                 work.read_tick = open.tick + 1;
                 if let Some(open) = work.slot.take() {
-                    open.settle(count);
+                    open.settle(store, count);
                 }
             }
             let next = self.wheel.lock().next_used(work.read_tick, now_tick + 1)?;
@@ -98,9 +97,17 @@ impl Timer {
                 return Ok(());
             };
             work.read_tick = tick;
+            let all_taken_up = work.has_taken_up(store, tick);
+            if !all_taken_up && !work.blocked {
+                return Ok(());
+            }
             let slot = self.wheel.lock().slot(tick)?;
             if let Some(slot) = slot {
-                work.open(store, &slot, self.config.precision_ms)?;
+                let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
+                let mut open = OpenSlot::open(store, &work.log, &slot, bounds)?;
+                open.counted = tick >= work.counted_from;
+                open.in_doubt = !all_taken_up;
+                work.slot = Some(open);
             }
         }
     }
@@ -118,9 +125,17 @@ impl Timer {
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(order.now_ms)
         {
-            if !load.add(store, work, waiting, &order) {
-                told.dropped += 1;
-                work.done(&waiting);
+            match load.add(store, work, waiting, &order, count) {
+                Ok(true) => {}
+                Ok(false) => {
+                    told.dropped += 1;
+                    work.done(&waiting);
+                }
+                Err(error) => {
+                    work.push(waiting);
+                    load.give_back(work);
+                    return Err(error.into());
+                }
             }
         }
         let result = if load.batch.is_empty() { Ok(()) } else { store.append(&mut load.batch) };
@@ -131,10 +146,11 @@ impl Timer {
                 return self.deliver_due(store, work, Order { max: 1, ..order }, count, told);
             }
             Err(AppendError::TooLarge { size, limit }) => {
-                for (waiting, topic) in load.taken {
+                for Taken { waiting, topic, weight } in load.taken {
                     tracing::error!(physical = waiting.physical, %topic, size, limit, "a timer message does not fit into a segment of the log (mappedFileSizeCommitLog): it stays in the timer topic and is not delivered");
                     self.set_aside.fetch_add(1, SeqCst);
                     work.done(&waiting);
+                    count(&topic, -weight);
                 }
                 return Ok(());
             }
@@ -145,11 +161,10 @@ impl Timer {
         }
         told.count += load.taken.len();
         self.delivered.fetch_add(load.taken.len() as i64, SeqCst);
-        for (waiting, topic) in &load.taken {
+        for Taken { waiting, topic, weight } in &load.taken {
             work.done(waiting);
-            if waiting.enqueue_ms != NEVER_ENQUEUED {
-                count(topic, -1);
-            }
+            work.last_physical = Some(waiting.physical);
+            count(topic, -weight);
         }
         Ok(())
     }
@@ -166,125 +181,97 @@ struct Order {
 /// Messages of one append.
 struct Load {
     batch: Batch,
-    taken: Vec<(Waiting, String)>,
+    taken: Vec<Taken>,
+}
+
+struct Taken {
+    waiting: Waiting,
+    topic: String,
+    weight: i64,
 }
 
 impl Load {
     /// False when there is nothing to deliver.
-    fn add(&mut self, store: &Store, work: &mut Work, waiting: Waiting, order: &Order) -> bool {
-        let Some(bytes) = record_of(store, &waiting) else { return false };
-        let Some(message) = TimerMessage::of(&bytes) else { return false };
-        let roll = waiting.roll;
-        if !roll && (message.takes_back().is_some() || work.is_taken_back(&message)) {
-            return false;
+    fn add(
+        &mut self,
+        store: &Store,
+        work: &mut Work,
+        waiting: Waiting,
+        order: &Order,
+        count: TopicCount<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(bytes) = record_of(store, waiting.physical, waiting.size) else { return Ok(false) };
+        let Some(message) = TimerMessage::of(&bytes) else { return Ok(false) };
+        let uncounted = waiting.late_offset.is_some() || work.slot.as_ref().is_some_and(|open| !open.counted);
+        let weight = message.weight(uncounted);
+        if !waiting.roll && (message.takes_back().is_some() || is_taken_back(store, work, &waiting, &message, count)?) {
+            return Ok(false);
         }
-        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, roll) {
-            return false;
+        // A recovery may have put a message into the timer log twice.
+        let before = self.taken.last().map(|taken| taken.waiting.physical).or(work.last_physical);
+        if before == Some(waiting.physical) {
+            count(message.real_topic, -weight);
+            return Ok(false);
         }
-        let properties = message.properties_after(roll, waiting.enqueue_ms, order.now_ms);
-        match self.batch.push(&message.again(roll, &properties, order.host)) {
-            Ok(_) => self.taken.push((waiting, message.real_topic.to_owned())),
+        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, waiting.roll)? {
+            count(message.real_topic, -weight);
+            return Ok(false);
+        }
+        let properties = message.properties_after(waiting.roll, waiting.enqueue_ms, order.now_ms);
+        match self.batch.push(&message.again(waiting.roll, &properties, order.host)) {
+            Ok(_) => self.taken.push(Taken { waiting, topic: message.real_topic.to_owned(), weight }),
             Err(error) => {
                 tracing::error!(physical = waiting.physical, %error, "a timer message cannot be delivered: it stays in the timer topic");
-                return false;
+                count(message.real_topic, -weight);
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 
     fn give_back(&mut self, work: &mut Work) {
-        for (waiting, _) in self.taken.drain(..) {
-            work.push(waiting);
+        for taken in self.taken.drain(..) {
+            work.push(taken.waiting);
         }
     }
 }
 
-fn record_of(store: &Store, waiting: &Waiting) -> Option<Bytes> {
-    let bytes = store.read_record(waiting.physical).filter(|bytes| bytes.len() == waiting.size as usize);
-    if bytes.is_none() {
-        tracing::warn!(physical = waiting.physical, "a timer message is gone from the log and cannot be delivered");
+/// A late message is in no slot: who takes it back is looked up.
+fn is_taken_back(
+    store: &Store,
+    work: &mut Work,
+    waiting: &Waiting,
+    message: &TimerMessage<'_>,
+    count: TopicCount<'_>,
+) -> Result<bool, StoreError> {
+    if waiting.late_offset.is_some() {
+        return message.is_taken_back(store);
     }
-    bytes
-}
-
-impl OpenSlot {
-    /// Messages that took back nothing count no longer against their topic.
-    fn settle(self, count: TopicCount<'_>) {
-        for delete in self.deletes.into_values().filter(|delete| !delete.met) {
-            count(&delete.topic, 1);
-        }
+    let Some(open) = &mut work.slot else { return Ok(false) };
+    let found = open.takes_back(store, message);
+    let looked_up = found.is_none() && open.in_doubt && message.is_taken_back(store)?;
+    // The one that takes back has counted for it, unless it did so for another one, or is not taken up.
+    if (looked_up || found == Some(TakenBack::Again)) && open.counted {
+        count(message.real_topic, -1);
     }
+    Ok(looked_up || found.is_some())
 }
 
 impl Work {
-    fn open(&mut self, store: &Store, slot: &Slot, precision_ms: i64) -> Result<(), StoreError> {
-        let mut units = Vec::new();
-        self.chain(slot, precision_ms, |_, unit| units.push(*unit))?;
-        self.slot = Some(OpenSlot { tick: slot.tick, waiting: BinaryHeap::new(), deletes: HashMap::new() });
-        for unit in units.iter().rev() {
-            let bytes = store.read_record(unit.physical).filter(|bytes| bytes.len() == unit.size as usize);
-            match bytes.as_deref().and_then(TimerMessage::of) {
-                Some(message) => self.open_unit(unit, &message, precision_ms),
-                None => {
-                    tracing::warn!(
-                        physical = unit.physical,
-                        "a timer message is gone from the log and cannot be delivered"
-                    )
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds a unit to the open slot.
-    pub(super) fn open_unit(&mut self, unit: &Unit, message: &TimerMessage<'_>, precision_ms: i64) {
-        let number = self.number();
-        let Some(open) = &mut self.slot else { return };
-        let kind = unit.kind();
-        if kind.delete && !kind.roll {
-            if let Some(key) = message.takes_back() {
-                let delete = Delete { topic: message.real_topic.to_owned(), met: false };
-                open.deletes.insert(key.to_owned(), delete);
-            }
-            return;
-        }
-        let due_ms = if kind.roll { unit.slot_ms() + precision_ms } else { message.due_ms(precision_ms) };
-        open.waiting.push(Waiting {
-            due_ms,
-            number,
-            physical: unit.physical,
-            size: unit.size,
-            roll: kind.roll,
-            enqueue_ms: unit.write_ms,
-            late_offset: None,
-        });
-    }
-
-    fn is_taken_back(&mut self, message: &TimerMessage<'_>) -> bool {
-        let (Some(open), Some(keys)) = (&mut self.slot, message.keys()) else { return false };
-        keys.iter().any(|key| {
-            open.deletes.get_mut(key).is_some_and(|delete| {
-                delete.met = true;
-                true
-            })
-        })
-    }
-
     fn pop_due(&mut self, now_ms: i64) -> Option<Waiting> {
-        let due = |heap: &BinaryHeap<Waiting>| heap.peek().copied().filter(|first| first.due_ms <= now_ms);
-        let late = due(&self.late);
-        let open = self.slot.as_ref().and_then(|open| due(&open.waiting));
+        let late = self.late.peek().filter(|first| first.due_ms <= now_ms);
+        let open = self.slot.as_ref().and_then(|open| open.first_due(now_ms));
         match (late, open) {
+            (Some(late), Some(open)) if open <= late => self.late.pop(),
+            (Some(_), None) => self.late.pop(),
+            (_, Some(_)) => self.slot.as_mut()?.pop(),
             (None, None) => None,
-            (Some(late), Some(open)) if open > late => self.slot.as_mut()?.waiting.pop(),
-            (None, Some(_)) => self.slot.as_mut()?.waiting.pop(),
-            (Some(_), _) => self.late.pop(),
         }
     }
 
     fn push(&mut self, waiting: Waiting) {
         match (&mut self.slot, waiting.late_offset) {
-            (Some(open), None) => open.waiting.push(waiting),
+            (Some(open), None) => open.push(waiting),
             _ => self.late.push(waiting),
         }
     }
@@ -297,7 +284,19 @@ impl Work {
 
     fn next_due_ms(&self) -> Option<i64> {
         let late = self.late.peek().map(|first| first.due_ms);
-        let open = self.slot.as_ref().and_then(|open| open.waiting.peek()).map(|first| first.due_ms);
+        let open = self.slot.as_ref().and_then(OpenSlot::next_due_ms);
         late.into_iter().chain(open).min()
+    }
+
+    /// Whether a slot can be opened: what was in the log when its time had begun is taken up, so that it knows everybody
+    /// who takes one of its messages back and was acknowledged before.
+    fn has_taken_up(&mut self, store: &Store, tick: i64) -> bool {
+        let log_end = store.max_phys();
+        let mut gate = self.gate.filter(|gate| gate.tick == tick).unwrap_or(Gate { tick, log_end, queue_end: None });
+        if gate.queue_end.is_none() && store.marks().dispatched.get() >= gate.log_end {
+            gate.queue_end = Some(store.max_offset(topic::TIMER, 0));
+        }
+        self.gate = Some(gate);
+        gate.queue_end.is_some_and(|end| self.queue_offset >= end)
     }
 }

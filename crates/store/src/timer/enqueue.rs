@@ -3,10 +3,11 @@
 use wire::{hash::java_hash, topic};
 
 use super::{
-    Timer, TopicCount, Waiting, Work,
+    Timer, TopicCount, Work,
     log::{Unit, UnitKind},
     message::{NEVER_ENQUEUED, TimerMessage},
-    wheel::{SLOTS, Slot},
+    slot::Waiting,
+    wheel::Slot,
 };
 use crate::{error::StoreError, queue, store::Store};
 
@@ -14,7 +15,8 @@ use std::sync::atomic::Ordering::SeqCst;
 
 impl Timer {
     /// Takes up to `max` messages of the queue into the wheel; answers how many there were. A timer that does not
-    /// deliver stops where its master is. `count` is told of each message that waits from now on, or was taken back.
+    /// deliver stops where its master is. `count` is told of each message that waits from now on, or was taken back. With
+    /// `max` 0 the operator has stopped it, and delivery waits for nothing that is not taken up.
     ///
     /// # Errors
     /// The timer log or the wheel cannot be written or read: nothing is lost, the next call goes on there. Anything but
@@ -47,12 +49,14 @@ impl Timer {
         let precision_ms = self.config.precision_ms;
         work.write_ms = work.write_ms.max(self.clock.now_ms() / precision_ms * precision_ms);
         let mut taken = 0;
+        work.blocked = max == 0;
         while taken < max && work.queue_offset < end {
             let unit = store.queue_unit(topic::TIMER, 0, work.queue_offset);
             if let Some(unit) = unit
                 && !work.seen.remove(&unit.physical_offset)
                 && !self.take(store, work, &unit, count)?
             {
+                work.blocked = true;
                 break;
             }
             work.queue_offset += 1;
@@ -83,15 +87,24 @@ impl Timer {
             return Ok(true);
         };
         if work.delivering && message.out_ms / self.config.precision_ms < work.read_tick {
+            if work.late.len() >= self.config.in_memory {
+                return Ok(false);
+            }
             work.add_late(&message, unit, self.config.precision_ms);
             return Ok(true);
         }
         let placed = self.place(work, &message, unit);
-        if placed.slot_ms() / self.config.precision_ms >= work.read_tick + SLOTS {
+        let tick = placed.slot_ms() / self.config.precision_ms;
+        let holder = self.wheel.lock().holder(tick)?;
+        if tick >= work.read_tick + self.config.slots
+            || holder.is_some_and(|other| other != tick && other >= work.read_tick)
+        {
             return Ok(false);
         }
         self.append(work, placed, &message)?;
-        count(message.real_topic, i64::from(placed.count()));
+        if tick >= work.counted_from {
+            count(message.real_topic, i64::from(placed.count()));
+        }
         self.enqueued.fetch_add(1, SeqCst);
         Ok(true)
     }
@@ -121,8 +134,8 @@ impl Timer {
         let count = unit.count();
         wheel.put(&slot.map_or_else(|| Slot::begin(tick, position, count), |slot| slot.with(position, count)))?;
         drop(wheel);
-        if work.slot.as_ref().is_some_and(|open| open.tick == tick) {
-            work.open_unit(&unit, message, self.config.precision_ms);
+        if let Some(open) = work.slot.as_mut().filter(|open| open.tick == tick) {
+            open.add(position, &unit, message);
         }
         Ok(())
     }
@@ -133,7 +146,6 @@ impl Work {
         self.late_offsets.insert(self.queue_offset);
         let waiting = Waiting {
             due_ms: message.due_ms(precision_ms),
-            number: self.number(),
             physical: unit.physical_offset,
             size: unit.size,
             roll: false,

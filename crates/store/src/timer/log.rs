@@ -21,6 +21,8 @@ const DEFAULT: i32 = 1;
 const ROLL: i32 = 2;
 const DELETE: i32 = 4;
 const READ: usize = 64 * 1024;
+/// Units of a chain that lie closer than this are read together, bytes.
+const NEAR: i64 = 4096;
 
 const TIMER_LOG: Kind = Kind { key: "mappedFileSizeTimerLog", begins };
 
@@ -54,9 +56,20 @@ impl Unit {
         self.write_ms + i64::from(self.delay_ms)
     }
 
+    /// Java's hash of the real topic.
+    pub(super) fn topic_hash(&self) -> i32 {
+        self.topic_hash
+    }
+
     /// What it is for.
     pub(super) fn kind(&self) -> UnitKind {
         UnitKind { roll: self.magic & ROLL != 0, delete: self.magic & DELETE != 0 }
+    }
+
+    /// True for one that takes another message back in the slot where it is.
+    pub(super) fn takes_back(&self) -> bool {
+        let kind = self.kind();
+        kind.delete && !kind.roll
     }
 
     /// What it adds to the number of messages that wait.
@@ -105,6 +118,13 @@ pub(super) struct UnitKind {
     pub(super) roll: bool,
     /// The message takes another one back.
     pub(super) delete: bool,
+}
+
+/// A part of the log in memory.
+#[derive(Default)]
+struct Held {
+    start: i64,
+    bytes: Vec<u8>,
 }
 
 /// The files and their end.
@@ -184,6 +204,49 @@ impl TimerLog {
         Ok(if read == Some(bytes.len()) { Unit::decode(&bytes) } else { None })
     }
 
+    /// Goes through a slot's chain backwards, from the unit at `last` to the one behind `after`. A unit that cannot belong
+    /// to the slot of `tick` ends it.
+    pub(super) fn chain(
+        &self,
+        last: i64,
+        after: i64,
+        tick: i64,
+        precision_ms: i64,
+        mut each: impl FnMut(i64, &Unit) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (mut position, mut step, mut held) = (last, i64::MAX, Held::default());
+        while position > after
+            && let Some(unit) = self.unit_near(position, step, &mut held)?
+            && unit.slot_ms() / precision_ms == tick
+        {
+            each(position, &unit)?;
+            if unit.previous >= position {
+                break;
+            }
+            step = position - unit.previous;
+            position = unit.previous;
+        }
+        Ok(())
+    }
+
+    /// The unit at a position, read with those before it where the last step back was short.
+    fn unit_near(&self, position: i64, step: i64, held: &mut Held) -> Result<Option<Unit>, StoreError> {
+        if position < self.min() || position < 0 {
+            return Ok(None);
+        }
+        let end = position + UNIT;
+        if position < held.start || end > held.start + held.bytes.len() as i64 {
+            let wanted = if step <= NEAR { READ as i64 } else { UNIT };
+            held.start = (end - wanted).max(self.base_of(position));
+            held.bytes.resize((end - held.start) as usize, 0);
+            if self.log.read(held.start, &mut held.bytes)? != Some(held.bytes.len()) {
+                held.bytes.clear();
+                return Ok(None);
+            }
+        }
+        Ok(Unit::decode(&held.bytes[(position - held.start) as usize..]))
+    }
+
     /// Sets the unit before another one in its chain.
     pub(super) fn link(&self, position: i64, previous: i64) -> Result<(), StoreError> {
         self.log.write(position + 4, &previous.to_be_bytes())
@@ -220,6 +283,11 @@ impl TimerLog {
             at += UNIT;
         }
         Ok(at)
+    }
+
+    /// The same log for one that only reads what is there now.
+    pub(super) fn reader(&self) -> Self {
+        Self { log: self.log.clone(), end: self.end }
     }
 
     /// The files, to make them durable without holding the log.

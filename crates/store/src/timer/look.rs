@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
-    TimerCheckPoint, TimerConfig, chain,
+    TimerCheckPoint, TimerConfig,
     log::TimerLog,
     message::TimerMessage,
     wheel::{Slot, Wheel},
@@ -46,17 +46,19 @@ pub(crate) fn look(
     queue_max: Option<i64>,
     record: &dyn Fn(i64) -> Result<Option<Vec<u8>>, StoreError>,
 ) -> Result<Option<TimerFacts>, StoreError> {
-    let check_point = TimerCheckPoint::load(&*disk, root)?;
+    let (check_point, _) = TimerCheckPoint::load(&*disk, root)?;
     if check_point.is_none() && !disk.exists(&root.join("timerwheel")) {
         return Ok(None);
     }
     let behind = queue_max.map(|max| max - check_point.map_or(0, |point| point.last_timer_queue_offset));
     let mut facts = TimerFacts { check_point, behind, precision_ms: 1000, ..TimerFacts::default() };
-    let Some(mut wheel) = Wheel::load(disk.clone(), root)? else { return Ok(Some(facts)) };
+    let Some(mut wheel) = Wheel::load(disk.clone(), root, TimerConfig::default().slots)? else {
+        return Ok(Some(facts));
+    };
     let log = TimerLog::load(disk.clone(), root, segment_size(&*disk, root)?, false)?;
     facts.precision_ms = precision_ms(&mut wheel, &log)?.unwrap_or(facts.precision_ms);
     let read_tick = check_point.map_or(0, |point| point.last_read_ms) / facts.precision_ms;
-    let first = if read_tick > 0 { read_tick } else { wheel.earliest()?.unwrap_or(0) };
+    let first = if read_tick > 0 { read_tick } else { wheel.earliest(i64::MIN)?.unwrap_or(0) };
     let mut slots = Vec::new();
     wheel.each_from(first, |slot| slots.push(*slot))?;
     facts.slots = slots.len() as u64;
@@ -78,7 +80,10 @@ fn count_topics(
     let mut left = MOST_MESSAGES;
     for slot in slots {
         let mut places = Vec::new();
-        chain(log, slot, facts.precision_ms, |_, unit| places.push((unit.physical, unit.count())))?;
+        log.chain(slot.last, -1, slot.tick, facts.precision_ms, |_, unit| {
+            places.push((unit.physical, unit.count()));
+            Ok(())
+        })?;
         for (physical, count) in places {
             if left == 0 {
                 facts.topics_cut = true;
@@ -103,7 +108,7 @@ fn segment_size(disk: &dyn Disk, root: &Path) -> Result<u64, StoreError> {
 
 /// A unit tells the time of its slot, the slot tells its tick.
 fn precision_ms(wheel: &mut Wheel, log: &TimerLog) -> Result<Option<i64>, StoreError> {
-    let Some(tick) = wheel.earliest()? else { return Ok(None) };
+    let Some(tick) = wheel.earliest(i64::MIN)? else { return Ok(None) };
     let Some(slot) = wheel.slot(tick)? else { return Ok(None) };
     let precision = log.unit(slot.last)?.map(|unit| unit.slot_ms() / tick);
     Ok(precision.filter(|precision| *precision > 0))

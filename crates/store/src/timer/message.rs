@@ -10,7 +10,7 @@ use wire::{
     topic,
 };
 
-use crate::store::Store;
+use crate::{error::StoreError, store::Store};
 
 /// Tick of brokers whose messages may come here by replication or hand-over: their times are at most this much early.
 const COMMON_PRECISION_MS: i64 = 1000;
@@ -64,6 +64,15 @@ impl<'a> TimerMessage<'a> {
         self.record.property(property::TIMER_DELETE_UNIQUE_KEY)
     }
 
+    /// What it adds to the number of its topic's messages that wait. Late ones never wait.
+    pub(super) fn weight(&self, uncounted: bool) -> i64 {
+        match (uncounted, self.takes_back()) {
+            (true, _) => 0,
+            (false, Some(_)) => -1,
+            (false, None) => 1,
+        }
+    }
+
     /// What a message that takes this one back names.
     pub(super) fn keys(&self) -> Option<[String; 2]> {
         let unique = self.record.property(property::UNIQ_KEY)?;
@@ -102,28 +111,50 @@ impl<'a> TimerMessage<'a> {
         NewRecord { properties, ..NewRecord::again(&self.record, topic, queue_id, host) }
     }
 
-    /// True when the log has what this message becomes: it was delivered, or sent round, before.
-    pub(super) fn is_done(&self, store: &Store, roll: bool) -> bool {
-        let Some(unique) = self.record.property(property::UNIQ_KEY) else { return false };
-        let (topic, queue_id) = self.destination(roll);
-        let max = store.config().max_query_count as usize;
-        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
-        let found = store.query(topic, unique, max, begin, i64::MAX);
-        let mut rest = &found.messages[..];
-        while let Check::Record(copy) = check(rest, false) {
-            rest = &rest[copy.size()..];
-            let same = copy.topic() == topic
-                && copy.queue_id() == queue_id
+    /// True when the timer topic has a message that takes this one back. It is found by the unique id, which brokers give
+    /// to both.
+    pub(super) fn is_taken_back(&self, store: &Store) -> Result<bool, StoreError> {
+        let Some(keys) = self.keys() else { return Ok(false) };
+        self.any_of_this_id(store, topic::TIMER, |other| {
+            let named = other.property(property::TIMER_DELETE_UNIQUE_KEY);
+            named.is_some_and(|named| keys.iter().any(|key| key == named))
+        })
+    }
+
+    /// True when the log has what this message becomes: it was delivered, or sent round, before. One that shall go round
+    /// may have been delivered by a broker with a longer window.
+    pub(super) fn is_done(&self, store: &Store, roll: bool) -> Result<bool, StoreError> {
+        let is_copy = |copy: &RecordView<'_>, roll| {
+            let rolls = copy.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse::<i64>().ok());
+            copy.queue_id() == self.destination(roll).1
                 && copy.physical_offset() > self.record.physical_offset()
-                && copy.property(property::UNIQ_KEY) == Some(unique)
                 && copy.property(property::TIMER_OUT_MS) == self.record.property(property::TIMER_OUT_MS)
                 && copy.property(property::TIMER_DEQUEUE_MS).is_some()
-                && copy.body() == self.record.body();
-            let rolls = copy.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse::<i64>().ok());
-            if same && (!roll || rolls.unwrap_or(0) > self.roll_times()) {
-                return true;
+                && copy.body() == self.record.body()
+                && (!roll || rolls.unwrap_or(0) > self.roll_times())
+        };
+        let goes_round = roll && self.any_of_this_id(store, topic::TIMER, |copy| is_copy(copy, true))?;
+        Ok(goes_round || self.any_of_this_id(store, self.real_topic, |copy| is_copy(copy, false))?)
+    }
+
+    /// Whether any message of a topic with this one's unique id is as asked for.
+    fn any_of_this_id(
+        &self,
+        store: &Store,
+        topic: &str,
+        is: impl Fn(&RecordView<'_>) -> bool,
+    ) -> Result<bool, StoreError> {
+        let Some(unique) = self.record.property(property::UNIQ_KEY) else { return Ok(false) };
+        let max = store.config().max_query_count as usize;
+        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
+        let found = store.try_query(topic, unique, max, begin, i64::MAX)?;
+        let mut rest = &found.messages[..];
+        while let Check::Record(other) = check(rest, false) {
+            rest = &rest[other.size()..];
+            if other.topic() == topic && other.property(property::UNIQ_KEY) == Some(unique) && is(&other) {
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     }
 }

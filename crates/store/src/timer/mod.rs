@@ -12,10 +12,11 @@ mod log;
 mod look;
 mod message;
 mod recover;
+mod slot;
 mod wheel;
 
 use std::{
-    collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, BinaryHeap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::SeqCst},
@@ -30,8 +31,10 @@ pub use look::TimerFacts;
 pub(crate) use look::look;
 
 use crate::{disk::Clock, error::StoreError, log::Log, store::Store};
+use check_point::{Proof, Proofs};
 use log::TimerLog;
-use wheel::{Slot, Wheel};
+use slot::{Bounds, OpenSlot, Waiting};
+use wheel::Wheel;
 
 /// Snapshots for peers that are kept while no replica follows.
 const MOST_SNAPSHOTS: usize = 1024;
@@ -50,11 +53,21 @@ pub struct TimerConfig {
     pub precision_ms: i64,
     /// `timerRollWindowSlot`: ticks after which a message goes round.
     pub roll_window_slots: i64,
+    /// Slots of the wheel. Java's file has 1 209 600, and takes no other number; tests take fewer.
+    pub slots: i64,
+    /// Messages of the slot that is being delivered, and late ones, in memory at once.
+    pub in_memory: usize,
 }
 
 impl Default for TimerConfig {
     fn default() -> Self {
-        Self { segment_size: 104_857_600, precision_ms: 1000, roll_window_slots: 172_800 }
+        Self {
+            segment_size: 104_857_600,
+            precision_ms: 1000,
+            roll_window_slots: 172_800,
+            slots: wheel::SLOTS,
+            in_memory: 65_536,
+        }
     }
 }
 
@@ -71,6 +84,8 @@ pub struct TimerStatus {
     pub set_aside: i64,
     /// Bytes of the wheel in memory.
     pub wheel_memory: usize,
+    /// Messages of the slot that is being delivered, and late ones, in memory.
+    pub in_memory: usize,
 }
 
 /// A change of the number of waiting messages of a topic.
@@ -107,46 +122,32 @@ struct Work {
     seen: HashSet<i64>,
     /// What was due up to this time may have been delivered already: the log is asked, ms.
     doubt_until_ms: i64,
-    next_number: u64,
+    /// And it must be in the index up to here.
+    doubt_log_end: i64,
+    gate: Option<Gate>,
+    /// Messages of slots before this tick are in no count: they were delivered once, and are looked at again.
+    counted_from: i64,
+    /// Of the message that was delivered last.
+    last_physical: Option<i64>,
+    /// No message is taken up now: the operator stopped that, or there is no room.
+    blocked: bool,
 }
 
-/// A slot whose time has begun.
-struct OpenSlot {
+/// What must be taken up before a slot is opened: it may take messages of that slot back.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
     tick: i64,
-    waiting: BinaryHeap<Waiting>,
-    /// Keys of messages that were taken back; true once the message was met.
-    deletes: HashMap<String, Delete>,
+    log_end: i64,
+    queue_end: Option<i64>,
 }
 
-struct Delete {
-    topic: String,
-    met: bool,
-}
-
-/// A message of a slot whose time has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiting {
-    due_ms: i64,
-    number: u64,
-    physical: i64,
-    size: i32,
-    roll: bool,
-    enqueue_ms: i64,
-    /// Of a late one, which is not in the timer log.
-    late_offset: Option<i64>,
-}
-
-impl Ord for Waiting {
-    /// The earliest is the greatest, as a heap wants it.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.due_ms, other.number).cmp(&(self.due_ms, self.number))
-    }
-}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
+/// A part of a slot's chain.
+struct Chain {
+    last: i64,
+    after: i64,
+    tick: i64,
+    /// Of the open slot, which knows itself who takes back.
+    open: bool,
 }
 
 /// How far the timer is, for peers and the file.
@@ -156,6 +157,7 @@ struct Progress {
     queue_offset: i64,
     master_queue_offset: i64,
     version: [i64; 3],
+    proofs: Proofs,
     snapshots: VecDeque<Snapshot>,
     told: Snapshot,
 }
@@ -173,41 +175,14 @@ struct Snapshot {
 struct Flushed {
     position: i64,
     point: TimerCheckPoint,
+    proofs: Proofs,
     delivered: i64,
-}
-
-/// The units of a slot, the newest first. A unit that cannot belong to it ends the chain.
-fn chain(
-    log: &TimerLog,
-    slot: &Slot,
-    precision_ms: i64,
-    mut each: impl FnMut(i64, &log::Unit),
-) -> Result<(), StoreError> {
-    let mut position = slot.last;
-    while position >= 0
-        && let Some(unit) = log.unit(position)?
-        && unit.slot_ms() / precision_ms == slot.tick
-    {
-        each(position, &unit);
-        position = if unit.previous < position { unit.previous } else { -1 };
-    }
-    Ok(())
 }
 
 impl Work {
     /// Messages before this queue offset are in the timer log or delivered.
     fn commit_offset(&self) -> i64 {
         self.late_offsets.first().copied().unwrap_or(self.queue_offset)
-    }
-
-    /// The units of a slot, the newest first.
-    fn chain(&self, slot: &Slot, precision_ms: i64, each: impl FnMut(i64, &log::Unit)) -> Result<(), StoreError> {
-        chain(&self.log, slot, precision_ms, each)
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
     }
 }
 
@@ -234,6 +209,7 @@ impl Timer {
         };
         // What was found counts from here on; a crash before the next flush must not take the old check point for it.
         timer.close(store)?;
+        recover::remove_snapshots(store)?;
         Ok(timer)
     }
 
@@ -250,10 +226,11 @@ impl Timer {
             return Ok(());
         }
         work.delivering = delivering;
-        work.slot = None;
+        (work.slot, work.gate) = (None, None);
         if delivering {
             let read_ms = self.progress.lock().read_ms;
-            work.doubt_until_ms = self.clock.now_ms();
+            work.counted_from = work.counted_from.max(read_ms / self.config.precision_ms);
+            (work.doubt_until_ms, work.doubt_log_end) = (self.clock.now_ms(), store.max_phys());
             let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
             work.read_tick =
                 recover::first_tick(&mut self.wheel.lock(), tick, self.clock.now_ms() / self.config.precision_ms)?;
@@ -298,7 +275,7 @@ impl Timer {
     /// Messages in the slot of a time, for the limit of `timerCongestNumEachSlot`.
     pub fn slot_count(&self, store: &Store, time_ms: i64) -> i64 {
         let slot = self.wheel.lock().slot(time_ms / self.config.precision_ms);
-        store.told(slot).flatten().map_or(0, |slot| i64::from(slot.num))
+        store.told(slot).flatten().map_or(0, |slot| i64::from(slot.num.max(0)))
     }
 
     /// Where it stands.
@@ -307,9 +284,13 @@ impl Timer {
             let progress = self.progress.lock();
             (progress.read_ms, progress.queue_offset)
         };
+        let in_memory = {
+            let work = self.work.lock();
+            work.late.len() + work.slot.as_ref().map_or(0, OpenSlot::in_memory)
+        };
         let mut wheel = self.wheel.lock();
         let mut waiting = 0;
-        let all = wheel.each_from(read_ms / self.config.precision_ms, |slot| waiting += i64::from(slot.num));
+        let all = wheel.each_from(read_ms / self.config.precision_ms, |slot| waiting += i64::from(slot.num.max(0)));
         store.told(all);
         TimerStatus {
             read_ms,
@@ -317,6 +298,7 @@ impl Timer {
             waiting,
             set_aside: self.set_aside.load(SeqCst),
             wheel_memory: wheel.memory(),
+            in_memory,
         }
     }
 
@@ -325,21 +307,59 @@ impl Timer {
         (self.enqueued.load(SeqCst), self.delivered.load(SeqCst))
     }
 
-    /// Counts waiting messages by topic once more, from the log: `timermetrics` after a crash. Reads each of them.
-    pub fn count_topics(&self, store: &Store, count: TopicCount<'_>) -> Result<(), StoreError> {
-        let work = self.work.lock();
-        let mut chains = Vec::new();
-        self.wheel.lock().each_from(work.read_tick, |slot| chains.push(*slot))?;
-        for slot in chains {
-            work.chain(&slot, self.config.precision_ms, |_, unit| {
-                if let Some(bytes) = store.read_record(unit.physical)
-                    && let Some(message) = message::TimerMessage::of(&bytes)
-                {
-                    count(message.real_topic, i64::from(unit.count()));
+    /// Counts waiting messages by topic once more, from the log: `timermetrics` after a crash, and each day. Reads each of
+    /// them. `begin` is called at the moment whose messages are counted; changes go on meanwhile. What is counted is worth
+    /// nothing once `goes_on` answered false.
+    pub fn count_topics(
+        &self,
+        store: &Store,
+        begin: impl FnOnce(),
+        goes_on: impl Fn() -> bool,
+        count: TopicCount<'_>,
+    ) -> Result<(), StoreError> {
+        let (log, single, chains) = self.to_count(begin)?;
+        let mut count_unit = |physical| {
+            if goes_on()
+                && let Some(bytes) = store.read_record(physical)
+                && let Some(message) = message::TimerMessage::of(&bytes)
+            {
+                count(message.real_topic, message.weight(false));
+            }
+        };
+        single.into_iter().for_each(&mut count_unit);
+        for Chain { last, after, tick, open } in chains {
+            log.chain(last, after, tick, self.config.precision_ms, |_, unit| {
+                if !open || !unit.takes_back() {
+                    count_unit(unit.physical);
                 }
+                Ok(())
             })?;
         }
         Ok(())
+    }
+
+    /// What waits at one moment: the timer log, records of the open slot, and parts of chains.
+    fn to_count(&self, begin: impl FnOnce()) -> Result<(TimerLog, Vec<i64>, Vec<Chain>), StoreError> {
+        let mut work = self.work.lock();
+        let mut chains = Vec::new();
+        let open_tick = work.slot.as_ref().map(|open| open.tick);
+        self.wheel.lock().each_from(work.read_tick, |slot| {
+            if Some(slot.tick) != open_tick {
+                chains.push(Chain { last: slot.last, after: -1, tick: slot.tick, open: false });
+            }
+        })?;
+        let mut single = Vec::new();
+        if let Some(open) = &work.slot {
+            let (in_memory, pieces) = open.rest();
+            single = in_memory;
+            chains.extend(pieces.into_iter().map(|(last, after)| Chain { last, after, tick: open.tick, open: true }));
+        }
+        begin();
+        work.counted_from = 0;
+        if let Some(open) = &mut work.slot {
+            open.counted = true;
+        }
+        Ok((work.log.reader(), single, chains))
     }
 
     /// Makes the timer log, the wheel and the check point durable, in this order, and before them the commit log, on
@@ -364,7 +384,7 @@ impl Timer {
 
     fn flush_if(&self, store: &Store, changed: impl Fn(&Flushed, &Flushed) -> bool) -> Result<(), StoreError> {
         let mut flushed = self.flushing.lock();
-        let (new, files) = self.to_flush(&flushed);
+        let (new, files) = self.to_flush(store, &flushed);
         if !changed(&flushed, &new) {
             return Ok(());
         }
@@ -377,7 +397,7 @@ impl Timer {
         result
     }
 
-    fn to_flush(&self, flushed: &Flushed) -> (Flushed, Arc<Log>) {
+    fn to_flush(&self, store: &Store, flushed: &Flushed) -> (Flushed, Arc<Log>) {
         let work = self.work.lock();
         let mut progress = self.progress.lock();
         let queue_offset = work.commit_offset();
@@ -396,7 +416,9 @@ impl Timer {
             master_timer_queue_offset: progress.master_queue_offset,
             version: progress.version,
         };
-        (Flushed { position, point, delivered: self.delivered.load(SeqCst) }, work.log.files())
+        progress.proofs.add(Proof { log_end: store.max_phys(), read_ms: last_read_ms, queue_offset });
+        let proofs = progress.proofs.clone();
+        (Flushed { position, point, proofs, delivered: self.delivered.load(SeqCst) }, work.log.files())
     }
 
     fn write(&self, store: &Store, old: &Flushed, new: &Flushed, files: &Log) -> Result<(), StoreError> {
@@ -409,7 +431,7 @@ impl Timer {
             self.wheel.lock().give_back(&dirty);
             return Err(error);
         }
-        new.point.store(&*store.disk, &store.config().root)?;
+        new.point.store(&new.proofs, &*store.disk, &store.config().root)?;
         self.wheel.lock().release(new.point.last_read_ms / self.config.precision_ms);
         Ok(())
     }
@@ -420,7 +442,18 @@ impl Timer {
     }
 
     /// After [`Store::truncate`]: what pointed beyond the new end of the log goes, from all files.
+    ///
+    /// # Errors
+    /// The timer's files cannot be read or written: that ends the store, for they do not fit the log.
     pub fn truncated(&self, store: &Store) -> Result<(), StoreError> {
+        let result = self.load_again(store);
+        if let Err(error) = &result {
+            store.fail(error);
+        }
+        result
+    }
+
+    fn load_again(&self, store: &Store) -> Result<(), StoreError> {
         let mut flushed = self.flushing.lock();
         let mut work = self.work.lock();
         let delivering = work.delivering;

@@ -8,15 +8,19 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use wire::{record::RecordView, topic};
+use wire::{hash::java_hash, record::RecordView, topic};
 
 use super::{
     Progress, TimerConfig, Work,
     check_point::TimerCheckPoint,
     log::{TimerLog, Unit},
-    wheel::{SLOTS, Slot, Wheel},
+    message::TimerMessage,
+    wheel::{PER_PAGE, Slot, Wheel},
 };
-use crate::{error::StoreError, store::Store};
+use crate::{
+    error::{IoContext, StoreError},
+    store::Store,
+};
 
 /// Slots that stay free between the roll window and a half of the wheel.
 const BLANK_SLOTS: i64 = 60;
@@ -32,7 +36,10 @@ pub(super) fn checked(mut config: TimerConfig) -> Result<TimerConfig, StoreError
     if config.precision_ms < 1 || config.precision_ms > 3_600_000 {
         return bad("timerPrecisionMs", config.precision_ms, "use 1 to 3600000");
     }
-    let most = (SLOTS / 2 - BLANK_SLOTS).min(i64::from(i32::MAX) / config.precision_ms - BLANK_SLOTS);
+    if config.slots < 4 * BLANK_SLOTS || config.slots % PER_PAGE != 0 {
+        return bad("slots", config.slots, "use a multiple of 128");
+    }
+    let most = (config.slots / 2 - BLANK_SLOTS).min(i64::from(i32::MAX) / config.precision_ms - BLANK_SLOTS);
     if config.roll_window_slots < 2 || config.roll_window_slots > most {
         config.roll_window_slots = most;
     }
@@ -46,21 +53,27 @@ pub(super) fn load(
     now_ms: i64,
 ) -> Result<(Work, Wheel, Progress, i64), StoreError> {
     let (disk, root) = (store.disk.clone(), store.config().root.clone());
-    let found = TimerCheckPoint::load(&*disk, &root)?;
-    let point = found.unwrap_or_default();
+    let (found, mut proofs) = TimerCheckPoint::load(&*disk, &root)?;
+    let point = proofs.fitted(found.unwrap_or_default(), store.max_phys());
     let mut log = TimerLog::load(disk.clone(), &root, config.segment_size, false)?;
-    let (mut wheel, mut stale) = match Wheel::load(disk.clone(), &root)? {
+    let (mut wheel, mut stale) = match Wheel::load(disk.clone(), &root, config.slots)? {
         Some(wheel) => (wheel, false),
-        None => (Wheel::empty(disk.clone(), &root)?, true),
+        None => (Wheel::empty(disk.clone(), &root, config.slots)?, true),
     };
+    if !snapshots(&*disk, &root)?.is_empty() {
+        tracing::info!("a Java broker kept the timer wheel in snapshots: it is made again from the timer log");
+        stale = true;
+    }
     let margin = if store.index.is_some() { START_MARGIN } else { 0 };
+    proofs.cut(store.max_phys());
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
     let mut scan = Scan::new(store, config, &point, from_tick);
     let (end, consistent) = scan.revise(&log, &mut wheel)?;
+    let from_tick = scan.from_tick;
     stale |= !consistent;
     log.cut(end)?;
     if stale {
-        wheel = rebuild(disk, &root, &log, from_tick, config.precision_ms)?;
+        wheel = rebuild(disk, &root, &log, from_tick, config)?;
     }
     let queue_offset = scan.queue_offset(found.is_some(), end);
     tracing::info!(
@@ -76,6 +89,7 @@ pub(super) fn load(
         queue_offset,
         master_queue_offset: point.master_timer_queue_offset,
         version: point.version,
+        proofs,
         ..Progress::default()
     };
     let durable = if stale { log.min() } else { end.min(point.last_timer_log_flush_pos) };
@@ -90,9 +104,32 @@ pub(super) fn load(
         late_offsets: Default::default(),
         seen: scan.seen,
         doubt_until_ms: now_ms,
-        next_number: 0,
+        doubt_log_end: store.max_phys(),
+        gate: None,
+        counted_from: point.last_read_ms / config.precision_ms,
+        last_physical: None,
+        blocked: false,
     };
     Ok((work, wheel, progress, durable))
+}
+
+/// Files `timerwheel.<position>` and `timerwheel.<position>.tmp`, of Java 5.5 with `timerWheelSnapshotFlush=true`. Where
+/// there is one, the file `timerwheel` is missing or old.
+fn snapshots(disk: &dyn crate::disk::Disk, root: &std::path::Path) -> Result<Vec<std::path::PathBuf>, StoreError> {
+    let entries = disk.list(root).at("list", root)?;
+    let is_snapshot = |name: &str| {
+        name.strip_prefix("timerwheel.").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    Ok(entries.into_iter().filter(|entry| is_snapshot(&entry.name)).map(|entry| root.join(entry.name)).collect())
+}
+
+/// Takes snapshots of the wheel away, once the wheel itself is durable: Java would load the newest of them.
+pub(super) fn remove_snapshots(store: &Store) -> Result<(), StoreError> {
+    let (disk, root) = (&*store.disk, &store.config().root);
+    for path in snapshots(disk, root)? {
+        disk.remove(&path).at("remove", &path)?;
+    }
+    Ok(())
 }
 
 /// The tick that delivery goes on from: not after the newest message of the log, for nothing can have been delivered
@@ -114,7 +151,7 @@ pub(super) fn first_tick(wheel: &mut Wheel, tick: i64, now_tick: i64) -> Result<
     if tick > 0 {
         return Ok(tick);
     }
-    Ok(wheel.earliest()?.unwrap_or(now_tick).min(now_tick))
+    Ok(wheel.earliest(0)?.unwrap_or(now_tick).min(now_tick))
 }
 
 struct Scan<'a> {
@@ -130,7 +167,9 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(store: &'a Store, config: &TimerConfig, point: &'a TimerCheckPoint, from_tick: i64) -> Self {
-        let open = store.queue_unit(topic::TIMER, 0, point.last_timer_queue_offset);
+        // The queue may begin later by now.
+        let next = point.last_timer_queue_offset.max(store.min_offset(topic::TIMER, 0));
+        let open = store.queue_unit(topic::TIMER, 0, next);
         Self {
             store,
             point,
@@ -154,12 +193,18 @@ impl<'a> Scan<'a> {
         }
         let mut fits = true;
         let end = log.scan(from, files_end, |position, unit| {
-            if unit.physical + i64::from(unit.size) > log_end {
+            let torn = position >= self.point.last_timer_log_flush_pos && !self.fits_its_record(unit);
+            if torn || unit.physical + i64::from(unit.size) > log_end {
                 return Ok(false);
             }
             self.newest = Some(*unit);
             if unit.physical >= self.open_from {
                 self.seen.insert(unit.physical);
+                // It came after the check point: nothing says that its slot is delivered, however early it is.
+                let tick = unit.slot_ms() / self.precision_ms;
+                if tick < self.from_tick {
+                    (self.from_tick, fits) = (tick, false);
+                }
             }
             fits = fits && self.revise_slot(wheel, position, unit)?;
             Ok(true)
@@ -168,6 +213,15 @@ impl<'a> Scan<'a> {
             wheel.each_from(self.from_tick, |slot| fits &= slot.last < end)?;
         }
         Ok((end, fits))
+    }
+
+    /// A unit has no checksum: one that may be torn is compared with what it is of.
+    fn fits_its_record(&self, unit: &Unit) -> bool {
+        let bytes = self.store.read_record(unit.physical).filter(|bytes| bytes.len() == unit.size as usize);
+        let Some(message) = bytes.as_deref().and_then(TimerMessage::of) else { return false };
+        let tick = |ms: i64| ms / self.precision_ms;
+        java_hash(message.real_topic) == unit.topic_hash()
+            && (unit.kind().roll || tick(unit.slot_ms()) == tick(message.out_ms))
     }
 
     fn revise_slot(&self, wheel: &mut Wheel, position: i64, unit: &Unit) -> Result<bool, StoreError> {
@@ -216,12 +270,12 @@ fn rebuild(
     root: &std::path::Path,
     log: &TimerLog,
     from_tick: i64,
-    precision_ms: i64,
+    config: &TimerConfig,
 ) -> Result<Wheel, StoreError> {
     tracing::warn!(from = log.min(), to = log.end(), "the timer wheel does not fit the timer log: it is made again");
-    let mut wheel = Wheel::empty(disk, root)?;
+    let mut wheel = Wheel::empty(disk, root, config.slots)?;
     log.scan(log.min(), log.end(), |position, unit| {
-        let tick = unit.slot_ms() / precision_ms;
+        let tick = unit.slot_ms() / config.precision_ms;
         if tick < from_tick {
             return Ok(true);
         }

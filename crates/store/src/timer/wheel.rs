@@ -16,14 +16,12 @@ use crate::{
     queue::{get_i32, get_i64},
 };
 
-/// Slots of the wheel: two rounds of 7 days of 86 400, whatever the precision.
+/// Slots of a wheel as Java makes it: two rounds of 7 days of 86 400, whatever the precision.
 pub(super) const SLOTS: i64 = 2 * 7 * 86_400;
 const SLOT: usize = 32;
 const PAGE: usize = 4096;
-const PER_PAGE: i64 = (PAGE / SLOT) as i64;
-const PAGES: usize = (SLOTS / PER_PAGE) as usize;
-/// Bytes of the file.
-pub(super) const LENGTH: u64 = SLOTS as u64 * SLOT as u64;
+/// Slots of a page.
+pub(super) const PER_PAGE: i64 = (PAGE / SLOT) as i64;
 const READ: usize = 64 * PAGE;
 
 /// The chain of one tick.
@@ -83,6 +81,7 @@ enum Page {
 pub(super) struct Wheel {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    slots: i64,
     pages: Vec<Page>,
     dirty: BTreeSet<usize>,
     file: Option<Arc<dyn File>>,
@@ -96,27 +95,30 @@ pub(super) struct Dirty {
 }
 
 impl Wheel {
-    /// Looks through the file. `None` for one of another size: it is no wheel.
-    pub(super) fn load(disk: Arc<dyn Disk>, root: &Path) -> Result<Option<Self>, StoreError> {
-        let path = root.join("timerwheel");
-        let mut wheel = Self { disk, path, pages: Vec::new(), dirty: BTreeSet::new(), file: None };
-        wheel.pages.resize_with(PAGES, || Page::Empty);
+    fn without_slots(disk: Arc<dyn Disk>, root: &Path, slots: i64) -> Self {
+        let pages = (0..slots / PER_PAGE).map(|_| Page::Empty).collect();
+        Self { disk, path: root.join("timerwheel"), slots, pages, dirty: BTreeSet::new(), file: None }
+    }
+
+    /// Looks through the file. `None` for one of another size than that of `slots`: it is no wheel.
+    pub(super) fn load(disk: Arc<dyn Disk>, root: &Path, slots: i64) -> Result<Option<Self>, StoreError> {
+        let mut wheel = Self::without_slots(disk, root, slots);
         if !wheel.disk.exists(&wheel.path) {
             return Ok(Some(wheel));
         }
         let file = wheel.disk.open(&wheel.path, false).at("open", &wheel.path)?;
         match file.len().at("size", &wheel.path)? {
             0 => return Ok(Some(wheel)),
-            LENGTH => {}
+            found if found == wheel.length() => {}
             found => {
-                tracing::warn!(file = %wheel.path.display(), found, expected = LENGTH, "the timer wheel has another size: it is made again from the timer log");
+                tracing::warn!(file = %wheel.path.display(), found, expected = wheel.length(), "the timer wheel has another size: it is made again from the timer log");
                 return Ok(None);
             }
         }
-        let mut buf = vec![0; READ];
-        for chunk in 0..PAGES.div_ceil(READ / PAGE) {
+        let (mut buf, pages) = (vec![0; READ], wheel.pages.len());
+        for chunk in 0..pages.div_ceil(READ / PAGE) {
             let first = chunk * (READ / PAGE);
-            let bytes = &mut buf[..(PAGES - first).min(READ / PAGE) * PAGE];
+            let bytes = &mut buf[..(pages - first).min(READ / PAGE) * PAGE];
             file.read_exact_at((first * PAGE) as u64, bytes).at("read", &wheel.path)?;
             for (number, page) in bytes.chunks_exact(PAGE).enumerate() {
                 if page != [0; PAGE] {
@@ -129,22 +131,32 @@ impl Wheel {
     }
 
     /// A wheel without slots that will replace what is in the file.
-    pub(super) fn empty(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StoreError> {
-        let path = root.join("timerwheel");
-        if disk.exists(&path) {
-            let file = disk.open(&path, false).at("open", &path)?;
+    pub(super) fn empty(disk: Arc<dyn Disk>, root: &Path, slots: i64) -> Result<Self, StoreError> {
+        let wheel = Self::without_slots(disk, root, slots);
+        let path = &wheel.path;
+        if wheel.disk.exists(path) {
+            let file = wheel.disk.open(path, false).at("open", path)?;
             // The file goes to no bytes first, so that a crash leaves an empty wheel and not an old one.
-            file.set_len(0).at("cut", &path)?;
-            file.sync().at("sync", &path)?;
+            file.set_len(0).at("cut", path)?;
+            file.sync().at("sync", path)?;
         }
-        let mut wheel = Self { disk, path, pages: Vec::new(), dirty: BTreeSet::new(), file: None };
-        wheel.pages.resize_with(PAGES, || Page::Empty);
         Ok(wheel)
+    }
+
+    /// Bytes of the file.
+    fn length(&self) -> u64 {
+        self.slots as u64 * SLOT as u64
+    }
+
+    /// Page of a tick, and the byte in it.
+    fn place(&self, tick: i64) -> (usize, usize) {
+        let index = tick.rem_euclid(self.slots);
+        ((index / PER_PAGE) as usize, (index % PER_PAGE) as usize * SLOT)
     }
 
     /// The chain of a tick, if it has one.
     pub(super) fn slot(&mut self, tick: i64) -> Result<Option<Slot>, StoreError> {
-        let (page, at) = place(tick);
+        let (page, at) = self.place(tick);
         match &self.pages[page] {
             Page::Empty => return Ok(None),
             Page::OnDisk(newest) if *newest < tick => return Ok(None),
@@ -156,7 +168,7 @@ impl Wheel {
 
     /// Replaces the chain of a tick.
     pub(super) fn put(&mut self, slot: &Slot) -> Result<(), StoreError> {
-        let (page, at) = place(slot.tick);
+        let (page, at) = self.place(slot.tick);
         slot.encode(&mut self.page(page)?[at..at + SLOT]);
         self.dirty.insert(page);
         Ok(())
@@ -164,9 +176,13 @@ impl Wheel {
 
     /// The first tick of [`from`, `to`) that has a chain.
     pub(super) fn next_used(&mut self, from: i64, to: i64) -> Result<Option<i64>, StoreError> {
-        let (mut tick, to) = (from.max(0), to.min(from.max(0) + SLOTS));
+        if to - from.max(0) > self.slots {
+            // After a long stop: the wheel begins later than where it is read.
+            return Ok(self.earliest(from)?.filter(|tick| *tick < to));
+        }
+        let mut tick = from.max(0);
         while tick < to {
-            let (page, at) = place(tick);
+            let (page, at) = self.place(tick);
             let page_end = tick + PER_PAGE - (at / SLOT) as i64;
             let skip = match &self.pages[page] {
                 Page::Empty => true,
@@ -184,29 +200,34 @@ impl Wheel {
         Ok(None)
     }
 
-    /// All chains from a tick on, in order.
+    /// Tick of the chain that stands where that of a tick has its place.
+    pub(super) fn holder(&mut self, tick: i64) -> Result<Option<i64>, StoreError> {
+        let (page, at) = self.place(tick);
+        if let Page::Empty = &self.pages[page] {
+            return Ok(None);
+        }
+        let slot = Slot::decode(&self.page(page)?[at..at + SLOT]);
+        Ok((slot.tick > 0 && slot.last >= 0).then_some(slot.tick))
+    }
+
+    /// All chains from a tick on, in no order.
     pub(super) fn each_from(&mut self, from: i64, mut each: impl FnMut(&Slot)) -> Result<(), StoreError> {
-        let (mut tick, end) = (from, from.max(0) + SLOTS);
-        while let Some(used) = self.next_used(tick, end)? {
-            if let Some(slot) = self.slot(used)? {
-                each(&slot);
+        for number in 0..self.pages.len() {
+            match &self.pages[number] {
+                Page::Empty => continue,
+                Page::OnDisk(newest) if *newest < from => continue,
+                _ => {}
             }
-            tick = used + 1;
+            let slots = self.page(number)?.chunks_exact(SLOT).map(Slot::decode);
+            slots.filter(|slot| slot.tick > 0 && slot.tick >= from && slot.last >= 0).for_each(|slot| each(&slot));
         }
         Ok(())
     }
 
-    /// The first tick of all that have a chain.
-    pub(super) fn earliest(&mut self) -> Result<Option<i64>, StoreError> {
-        let mut earliest = None;
-        for number in 0..PAGES {
-            if matches!(self.pages[number], Page::Empty) {
-                continue;
-            }
-            let slots = self.page(number)?.chunks_exact(SLOT).map(Slot::decode);
-            let first = slots.filter(|slot| slot.tick > 0 && slot.last >= 0).map(|slot| slot.tick).min();
-            earliest = earliest.into_iter().chain(first).min();
-        }
+    /// The first tick from one on that has a chain, however far away.
+    pub(super) fn earliest(&mut self, from: i64) -> Result<Option<i64>, StoreError> {
+        let mut earliest: Option<i64> = None;
+        self.each_from(from, |slot| earliest = Some(earliest.map_or(slot.tick, |tick| tick.min(slot.tick))))?;
         Ok(earliest)
     }
 
@@ -252,7 +273,7 @@ impl Wheel {
             return Ok(file.clone());
         }
         let file = self.disk.open(&self.path, true).at("create", &self.path)?;
-        file.set_len(LENGTH).at("size", &self.path)?;
+        file.set_len(self.length()).at("size", &self.path)?;
         let root = self.path.parent().unwrap_or(&self.path).to_path_buf();
         self.disk.sync_dir(&root).at("sync", &root)?;
         Ok(self.file.insert(file).clone())
@@ -289,18 +310,13 @@ fn newest(page: &[u8]) -> i64 {
     page.chunks_exact(SLOT).map(|slot| get_i64(slot, 0)).max().unwrap_or(0)
 }
 
-fn place(tick: i64) -> (usize, usize) {
-    let index = tick.rem_euclid(SLOTS);
-    ((index / PER_PAGE) as usize, (index % PER_PAGE) as usize * SLOT)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::RealDisk;
 
     fn load(root: &Path) -> Wheel {
-        Wheel::load(Arc::new(RealDisk), root).unwrap().unwrap()
+        Wheel::load(Arc::new(RealDisk), root, SLOTS).unwrap().unwrap()
     }
 
     #[test]
@@ -326,7 +342,11 @@ mod tests {
         assert_eq!(again.slot(tick).unwrap(), Some(slot));
         let mut found = Vec::new();
         again.each_from(tick + 1, |slot| found.push(slot.tick - tick)).unwrap();
+        found.sort_unstable();
         assert_eq!(found, [1, 500, 400_000]);
+        assert_eq!(again.next_used(tick + 501, tick + 2 * SLOTS).unwrap(), Some(tick + 400_000));
+        assert_eq!(again.next_used(tick - SLOTS - 5, tick + 1).unwrap(), Some(tick), "more than a round before it");
+        assert_eq!(again.holder(tick + SLOTS).unwrap(), Some(tick));
         assert_eq!(again.next_used(tick + 2, tick + 500).unwrap(), None);
         again.release(tick + 1000);
         assert_eq!(again.memory(), PAGE, "the page of the last slot stays");
@@ -337,8 +357,8 @@ mod tests {
     fn a_file_of_another_size_is_no_wheel() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("timerwheel"), [1; 100]).unwrap();
-        assert!(Wheel::load(Arc::new(RealDisk), dir.path()).unwrap().is_none());
-        let mut wheel = Wheel::empty(Arc::new(RealDisk), dir.path()).unwrap();
+        assert!(Wheel::load(Arc::new(RealDisk), dir.path(), SLOTS).unwrap().is_none());
+        let mut wheel = Wheel::empty(Arc::new(RealDisk), dir.path(), SLOTS).unwrap();
         wheel.put(&Slot::begin(5, 0, 1)).unwrap();
         wheel.take_dirty().unwrap().unwrap().write().unwrap();
         let mut again = load(dir.path());

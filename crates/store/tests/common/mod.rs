@@ -178,6 +178,7 @@ pub fn seed() -> u64 {
 }
 
 /// Small deterministic generator (SplitMix64).
+#[derive(Clone)]
 pub struct Random(pub u64);
 
 impl Random {

@@ -11,8 +11,9 @@ use wire::sys_flag;
 
 use super::{
     disk::{Fault, SimDisk},
-    model::{BATCH_TOPIC, Model, QUEUES, Sent, TOPICS, Verdict},
+    model::{BATCH_TOPIC, Model, QUEUES, Sent, TIMER, TOPICS, Verdict},
     raw::Stream,
+    timers::{Timed, Timers},
 };
 use crate::common::{HandClock, Random, clock_at, message, small};
 
@@ -22,16 +23,18 @@ const SEGMENT: i64 = 4096;
 pub struct Life {
     pub disk: SimDisk,
     pub config: StoreConfig,
-    clock: Arc<HandClock>,
-    random: Random,
+    pub clock: Arc<HandClock>,
+    pub random: Random,
     pub model: Model,
+    /// In some lives only.
+    pub timers: Option<Timers>,
     /// A master's bytes, while this store is a slave.
-    stream: Option<Stream>,
-    number: u64,
+    pub stream: Option<Stream>,
+    pub number: u64,
     /// The power went since the store was last open.
     power_cut: bool,
-    full: bool,
-    story: Vec<String>,
+    pub full: bool,
+    pub story: Vec<String>,
 }
 
 impl Life {
@@ -52,6 +55,7 @@ impl Life {
             clock: clock_at(1_000_000),
             random: Random(seed),
             model: Model::default(),
+            timers: Timers::of(seed),
             stream: None,
             number: 0,
             power_cut: false,
@@ -62,16 +66,17 @@ impl Life {
 
     /// What was done last.
     pub fn story(&self) -> String {
-        self.story[self.story.len().saturating_sub(60)..].join("\n")
+        self.story[self.story.len().saturating_sub(600)..].join("\n")
     }
 
-    fn tell(&mut self, what: String) {
+    pub fn tell(&mut self, what: String) {
         self.story.push(format!("  {:>7} {what}", self.disk.steps()));
     }
 
     pub fn run(&mut self) -> Verdict {
         for _ in 0..STARTS {
             let store = self.open()?;
+            self.absorb(&store)?;
             self.model.check_recovered(&store, self.power_cut)?;
             self.tell(format!("open: {} to {}, power cut: {}", store.min_phys(), store.max_phys(), self.power_cut));
             self.power_cut = false;
@@ -79,7 +84,13 @@ impl Life {
             let power_cut = self.random.below(2) == 0;
             self.restart(power_cut);
         }
-        Ok(())
+        if self.timers.is_none() {
+            return Ok(());
+        }
+        let store = self.open()?;
+        self.absorb(&store)?;
+        self.model.check_recovered(&store, self.power_cut)?;
+        self.finish(&store)
     }
 
     pub fn restart(&mut self, power_cut: bool) {
@@ -88,6 +99,9 @@ impl Life {
         self.power_cut |= power_cut;
         self.stream = None;
         self.full = false;
+        if let Some(timers) = &mut self.timers {
+            timers.timer = None;
+        }
         self.clock.0.fetch_add(self.random.below(10_000) as i64, Ordering::SeqCst);
     }
 
@@ -127,6 +141,7 @@ impl Life {
                 _ => {}
             }
             let opened = Store::open(self.config.clone(), Arc::new(self.disk.clone()), self.clock.clone());
+            let opened = opened.and_then(|store| self.open_timer(&store).map(|()| store));
             let fired = self.disk.take_fired();
             match opened {
                 Ok(store) if !self.disk.is_dead() => return Ok(store),
@@ -202,6 +217,9 @@ impl Life {
     }
 
     fn step(&mut self, store: &Store) -> Verdict {
+        if self.timers.is_some() && self.random.below(3) == 0 {
+            return self.timer_step(store);
+        }
         match self.random.below(60) {
             0..24 => self.write(store),
             24..34 => {
@@ -246,7 +264,7 @@ impl Life {
     }
 
     /// Is this error the consequence of something that was done to the disk?
-    fn excuse(&mut self, store: &Store, what: &str, error: &StoreError) -> Verdict {
+    pub fn excuse(&mut self, store: &Store, what: &str, error: &StoreError) -> Verdict {
         self.tell(format!("{what}: {error}"));
         let excused = self.disk.is_dead() || store.failed().is_some() || (self.full && error.is_disk_full());
         if excused { Ok(()) } else { Err(format!("{what}: {error}, and the store goes on")) }
@@ -268,7 +286,7 @@ impl Life {
         }
     }
 
-    fn write(&mut self, store: &Store) -> Verdict {
+    pub fn write(&mut self, store: &Store) -> Verdict {
         if self.full {
             store.check_space(&SpaceLimits::default());
         }
@@ -287,7 +305,11 @@ impl Life {
         for _ in 0..=self.random.below(5) {
             sent.push(self.push(&mut batch, if grouped { 150 } else { 500 }));
         }
-        let result = store.append(&mut batch);
+        self.store_batch(store, &mut batch, sent)
+    }
+
+    pub fn store_batch(&mut self, store: &Store, batch: &mut Batch, mut sent: Vec<Sent>) -> Verdict {
+        let result = store.append(batch);
         for (sent, entry) in sent.iter_mut().zip(batch.entries()) {
             (sent.at, sent.end, sent.base) = (entry.physical_offset, entry.end(), entry.queue_offset);
         }
@@ -336,14 +358,15 @@ impl Life {
             ..message(TOPICS[topic], queue_id, properties.as_bytes(), &body)
         };
         batch.push(&record).unwrap();
-        Sent { topic, queue_id, at: 0, end: 0, base: 0, count, key, body }
+        Sent { topic, queue_id, at: 0, end: 0, base: 0, count, key, body, timed: Timed::No }
     }
 
     /// A piece of a master's log, cut anywhere.
     fn receive(&mut self, store: &Store, mut stream: Stream) -> Verdict {
         if stream.bytes.len() < 600 {
             let now_ms = self.clock.0.load(Ordering::SeqCst);
-            stream.fill(&self.model, &mut self.number, SEGMENT, now_ms, &mut self.random);
+            let timed = self.timers.is_some();
+            stream.fill(&self.model, &mut self.number, SEGMENT, now_ms, timed, &mut self.random);
         }
         let end = stream.cut(&mut self.random);
         let length = (end - stream.at) as usize;
@@ -355,7 +378,11 @@ impl Life {
                 stream.at = end;
                 self.model.arrive(stream.arrived(end));
                 self.model.acked = end;
+                let all = stream.bytes.is_empty();
                 self.stream = Some(stream);
+                if all {
+                    self.adopt(store);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -379,6 +406,7 @@ impl Life {
             self.model.late = at > 0;
         }
         self.tell(format!("slave from {at} on"));
+        self.set_delivering(store, false)?;
         self.stream = Some(Stream { at, ..Stream::default() });
         Ok(())
     }
@@ -394,7 +422,8 @@ impl Life {
         }
         let end = store.marks().dispatched.get();
         self.stream = None;
-        self.cut(store, end)
+        self.cut(store, end)?;
+        self.set_delivering(store, true)
     }
 
     pub fn truncate(&mut self, store: &Store) -> Verdict {
@@ -404,7 +433,8 @@ impl Life {
             return Ok(());
         }
         self.stream = None;
-        self.cut(store, at)
+        self.cut(store, at)?;
+        self.set_delivering(store, true)
     }
 
     pub fn cut(&mut self, store: &Store, at: i64) -> Verdict {
@@ -415,7 +445,7 @@ impl Life {
             Ok(()) => {
                 self.model.settle(at);
                 self.model.durable = at;
-                Ok(())
+                self.timer_truncated(store)
             }
             Err(error) => self.excuse(store, "truncate", &error),
         }
@@ -428,7 +458,7 @@ impl Life {
     }
 
     pub fn delete_topic(&mut self, store: &Store) -> Verdict {
-        let (topic, end) = (self.random.below(TOPICS.len() as u64) as usize, store.max_phys());
+        let (topic, end) = (self.random.below(TIMER as u64) as usize, store.max_phys());
         if self.stream.is_some() {
             // The master deletes it too: what it sends next begins anew.
             let whole = end % SEGMENT == 0 || self.model.log.last().is_some_and(|last| last.end == end);
@@ -456,6 +486,9 @@ impl Life {
 
     pub fn close(&mut self, store: &Store) -> Verdict {
         self.tell("close".into());
+        if let Err(error) = self.close_timer(store) {
+            return self.excuse(store, "close of the timer", &error);
+        }
         match store.close() {
             Ok(()) => {
                 self.model.durable = store.marks().flushed.get();

@@ -7,3 +7,4 @@ pub mod life;
 pub mod model;
 pub mod names;
 pub mod raw;
+pub mod timers;

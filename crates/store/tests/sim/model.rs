@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use store::{EveryMessage, Store};
 use wire::hash::java_hash;
 
+use super::timers::Timed;
 use crate::common::records;
 
-pub const TOPICS: [&str; 4] = ["A", "B", "C", "D"];
+pub const TOPICS: [&str; 5] = ["A", "B", "C", "D", wire::topic::TIMER];
+/// The topic where timer messages wait; those before it are any topics.
+pub const TIMER: usize = 4;
 pub const QUEUES: i32 = 2;
 /// The topic with batch consume queues.
 pub const BATCH_TOPIC: usize = 1;
@@ -25,6 +28,7 @@ pub struct Sent {
     pub count: i64,
     pub key: String,
     pub body: Vec<u8>,
+    pub timed: Timed,
 }
 
 /// The log as it may be, and what must be there.
@@ -60,7 +64,7 @@ macro_rules! demand {
 
 impl Model {
     /// The messages of a queue in a log that ends at `end`: those since the topic was made last.
-    fn queue(&self, topic: usize, queue_id: i32, end: i64) -> Vec<&Sent> {
+    pub fn queue(&self, topic: usize, queue_id: i32, end: i64) -> Vec<&Sent> {
         let mine = |sent: &&Sent| {
             (sent.topic, sent.queue_id) == (topic, queue_id)
                 && sent.count > 0
@@ -112,7 +116,10 @@ impl Model {
         for sent in self.log.iter().filter(|sent| sent.at < min && sent.count > 0) {
             counters.insert((sent.topic, sent.queue_id), sent.at);
         }
-        self.log.retain(|sent| sent.at >= min || sent.base == 0 || counters.values().any(|at| *at == sent.at));
+        self.log.retain(|sent| {
+            let takes_back = matches!(sent.timed, Timed::TakesBack(..));
+            sent.at >= min || sent.base == 0 || takes_back || counters.values().any(|at| *at == sent.at)
+        });
     }
 
     /// The store was opened: its end is allowed, and all that is below it is there.

@@ -140,7 +140,7 @@ fn versions(file: &str, both: &[Option<Json>; 2], out: &mut Compared) {
 }
 
 fn timer(views: [&StoreView; 2], out: &mut Compared) -> Result<(), StoreError> {
-    let load = |view: &StoreView| TimerCheckPoint::load(&*view.disk, &view.root);
+    let load = |view: &StoreView| TimerCheckPoint::load(&*view.disk, &view.root).map(|(point, _)| point);
     let points = [load(views[0])?, load(views[1])?];
     let weight = if out.any_running() { Weight::Note } else { Weight::Behind };
     let of = |field: fn(&TimerCheckPoint) -> i64| points.map(|point| point.map(|point| field(&point)));
