@@ -18,6 +18,7 @@ pub mod heartbeat;
 pub mod hold;
 pub mod lock;
 pub mod locks;
+pub mod memory;
 pub mod offsets;
 pub mod persist;
 pub mod pull;
