@@ -55,12 +55,20 @@ fn fill(config: &StoreConfig, records: usize) {
     store.flush_queues().expect("flushes");
 }
 
-fn start(config: &StoreConfig) -> Duration {
-    let started = Instant::now();
+/// Time and CPU time.
+fn start(config: &StoreConfig) -> (Duration, f64) {
+    let (started, used) = (Instant::now(), cpu_seconds());
     let store = Store::open(config.clone(), Arc::new(RealDisk), Arc::new(SystemClock)).expect("opens");
-    let took = started.elapsed();
+    let took = (started.elapsed(), cpu_seconds() - used);
     assert!(store.max_offset("BenchTopic", 15) > 0);
     took
+}
+
+/// User and system time of this process, in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn forget_progress(root: &Path) {
@@ -90,9 +98,9 @@ fn main() {
     if left.is_none() {
         fill(&config, mib * 1024);
     }
-    let report = |what: &str, took: Duration| {
+    let report = |what: &str, (took, cpu): (Duration, f64)| {
         let rate = mib as f64 / 1024.0 * 1.073_741_824 / took.as_secs_f64();
-        println!("{what:<44} {:>8.2} s {rate:>8.2} GB/s", took.as_secs_f64());
+        println!("{what:<44} {:>8.2} s {rate:>8.2} GB/s, CPU {cpu:.2} s", took.as_secs_f64());
     };
     for round in 0..2 {
         forget_progress(&root);

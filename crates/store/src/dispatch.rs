@@ -14,8 +14,8 @@ use crate::{
     walk::{Stop, walk},
 };
 
-/// Bytes of the log that are built at once.
-const CHUNK: usize = 1 << 20;
+/// Bytes of the log that are read at once: what a core's own cache holds, so that they are not fetched twice.
+const CHUNK: usize = 256 << 10;
 
 /// Called with the messages that have become readable, in log order.
 pub type ArrivalListener = Box<dyn Fn(&[Arrival]) + Send + Sync>;

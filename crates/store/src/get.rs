@@ -304,7 +304,8 @@ impl<'a> Get<'a> {
         let mut end = unit.end();
         for next in following.iter().take(left).skip(1) {
             let fits = next.end().saturating_sub(unit.physical_offset) <= limit as i64 && next.end() <= segment_end;
-            if next.physical_offset != end || !fits {
+            // A damaged unit may have a size below zero.
+            if next.physical_offset != end || next.size <= 0 || !fits {
                 break;
             }
             end = next.end();

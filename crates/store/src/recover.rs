@@ -25,10 +25,13 @@ use crate::{
 };
 
 /// Bytes of the log after which progress is saved, and at the end of each segment.
-const SAVE_EVERY: i64 = 512 << 20;
+const SAVE_EVERY: i64 = 1 << 30;
 
 /// Bytes of the log that are fetched while what is before them is looked at.
 const READ_AHEAD: i64 = 16 << 20;
+
+/// Bytes of the log whose units are compared with queues, or written to them, together.
+const COMMIT_EVERY: i64 = 4 << 20;
 
 /// Brings all parts to the same end and sets the marks there.
 pub(crate) fn recover(store: &Store, clean: bool) -> Result<(), StoreError> {
@@ -299,6 +302,8 @@ struct Scan<'a> {
     builder: Builder,
     buf: Vec<u8>,
     told_at_ms: i64,
+    /// Up to here the views were committed.
+    committed: i64,
     /// Up to here the progress was saved.
     saved: i64,
     /// Up to here the disk was told what will be read.
@@ -321,9 +326,10 @@ impl<'a> Scan<'a> {
         Self {
             store,
             plan,
-            builder: Builder::default(),
+            builder: Builder::silent(),
             buf: Vec::new(),
             told_at_ms,
+            committed: saved,
             saved,
             asked_to: 0,
             lacking: None,
@@ -427,6 +433,9 @@ impl<'a> Scan<'a> {
                 return Ok((at, false));
             }
             let (next, stop) = self.chunk(at)?;
+            if next - self.committed >= COMMIT_EVERY {
+                self.commit(next)?;
+            }
             if next - self.saved >= SAVE_EVERY {
                 self.save_progress(next)?;
             }
@@ -447,7 +456,6 @@ impl<'a> Scan<'a> {
         let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
         let (store, dispatches, lacking) = (self.store, self.dispatches, &mut self.lacking);
         let mut result = Ok(());
-        builder.arrivals.clear();
         let (next, stop) = walk(&self.buf, at, self.store.config.verify(), |record| {
             if record.physical_offset() < from {
                 *lacking = lacking.iter().copied().chain(lacking_from(store, record)).min();
@@ -455,9 +463,12 @@ impl<'a> Scan<'a> {
                 result = builder.add(&views, record);
             }
         });
-        result?;
-        self.builder.commit(&views)?;
-        Ok((next, stop))
+        result.map(|()| (next, stop))
+    }
+
+    fn commit(&mut self, end: i64) -> Result<(), StoreError> {
+        self.committed = end;
+        self.builder.commit(&self.store.views())
     }
 
     /// When only the filler can be missing, because no record fits, and a whole record begins the next segment, the
@@ -475,6 +486,7 @@ impl<'a> Scan<'a> {
 
     /// What was read counts for the next start, should this one be stopped.
     fn save_progress(&mut self, end: i64) -> Result<(), StoreError> {
+        self.commit(end)?;
         let store = self.store;
         store.log.sync(self.saved, end)?;
         self.saved = end;

@@ -87,11 +87,44 @@ pub fn iter(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 
 /// As [`iter`], without looking whether they are text.
 pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    text.split(|byte| *byte == VALUE_END).filter_map(|segment| {
-        let at = segment.iter().position(|byte| *byte == NAME_END)?;
-        let (name, value) = (&segment[..at], &segment[at + 1..]);
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let name_end = next_mark(rest, 0);
+            let has_name = rest.get(name_end) == Some(&NAME_END);
+            let mut end = name_end;
+            // A value may hold the mark that ends a name.
+            while rest.get(end) == Some(&NAME_END) {
+                end = next_mark(rest, end + 1);
+            }
+            let segment = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or_default();
+            if has_name && name_end > 0 && name_end + 1 < end {
+                return Some((&segment[..name_end], &segment[name_end + 1..]));
+            }
+        }
+        None
     })
+}
+
+/// Place of the first byte from `from` on that ends a name or a value, or the end; eight bytes are looked at at once.
+fn next_mark(text: &[u8], from: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = ONES << 7;
+    let mut at = from;
+    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*word);
+        let (names, values) = (word ^ (ONES * NAME_END as u64), word ^ (ONES * VALUE_END as u64));
+        // Marks the first zero byte; those behind it may be marked wrongly.
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+        let found = zeros(names) | zeros(values);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let is_mark = |byte: &u8| *byte == NAME_END || *byte == VALUE_END;
+    text[at..].iter().position(is_mark).map_or(text.len(), |place| at + place)
 }
 
 /// The value of `name`.
@@ -147,6 +180,30 @@ mod tests {
         assert_eq!(iter(text).collect::<Vec<_>>(), [("a", "1"), ("c", "2\u{1}3"), ("a", "4")]);
         assert_eq!(find(text, "a"), Some("4"));
         assert_eq!(find(text, "b"), None);
+    }
+
+    /// Against the plain way, on texts of few kinds of bytes.
+    #[test]
+    fn entries_at_all_distances() {
+        let plain = |text: &[u8]| {
+            let segments = text.split(|byte| *byte == VALUE_END);
+            let pairs = segments.filter_map(|segment| {
+                let at = segment.iter().position(|byte| *byte == NAME_END)?;
+                Some((segment[..at].to_vec(), segment[at + 1..].to_vec()))
+            });
+            pairs.filter(|(name, value)| !name.is_empty() && !value.is_empty()).collect::<Vec<_>>()
+        };
+        let mut state = 1u64;
+        for length in (0..40).chain(0..40).chain([200; 40]) {
+            let text: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    [0, NAME_END, VALUE_END, 3, b'a', b'b', 0x81, 0xff][(state >> 60) as usize & 7]
+                })
+                .collect();
+            let found: Vec<_> = entries(&text).map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+            assert_eq!(found, plain(&text), "{text:?}");
+        }
     }
 
     #[test]
