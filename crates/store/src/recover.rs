@@ -30,6 +30,9 @@ const SAVE_EVERY: i64 = 1 << 30;
 /// Bytes of the log that are fetched while what is before them is looked at.
 const READ_AHEAD: i64 = 16 << 20;
 
+/// Bytes of the log that are read at once: what a core's own cache holds, so that they are not fetched twice.
+const PIECE: usize = 256 << 10;
+
 /// Bytes of the log whose units are compared with queues, or written to them, together.
 const COMMIT_EVERY: i64 = 4 << 20;
 
@@ -429,7 +432,7 @@ impl<'a> Scan<'a> {
                 self.store.log.will_read(from, READ_AHEAD);
                 self.asked_to = from + READ_AHEAD;
             }
-            if !read_chunk(&self.store.log, at, limit, at_least, &mut self.buf)? {
+            if !read_chunk(&self.store.log, at, limit, PIECE.max(at_least), &mut self.buf)? {
                 return Ok((at, false));
             }
             let (next, stop) = self.chunk(at)?;

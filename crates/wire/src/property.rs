@@ -90,41 +90,38 @@ pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = text;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            let name_end = next_mark(rest, 0);
-            let has_name = rest.get(name_end) == Some(&NAME_END);
-            let mut end = name_end;
-            // A value may hold the mark that ends a name.
-            while rest.get(end) == Some(&NAME_END) {
-                end = next_mark(rest, end + 1);
+            // Names are short.
+            let mark = rest.iter().position(|byte| matches!(*byte, NAME_END | VALUE_END));
+            let name_end = mark.unwrap_or(rest.len());
+            if rest.get(name_end) != Some(&NAME_END) {
+                rest = rest.get(name_end + 1..).unwrap_or_default();
+                continue;
             }
-            let segment = &rest[..end];
-            rest = rest.get(end + 1..).unwrap_or_default();
-            if has_name && name_end > 0 && name_end + 1 < end {
-                return Some((&segment[..name_end], &segment[name_end + 1..]));
+            let (name, value) = (&rest[..name_end], &rest[name_end + 1..]);
+            let value_end = end_of_value(value);
+            rest = value.get(value_end + 1..).unwrap_or_default();
+            if name_end > 0 && value_end > 0 {
+                return Some((name, &value[..value_end]));
             }
         }
         None
     })
 }
 
-/// Place of the first byte from `from` on that ends a name or a value, or the end; eight bytes are looked at at once.
-fn next_mark(text: &[u8], from: usize) -> usize {
+/// Place of the first byte that ends a value, or the end; eight bytes are looked at at once.
+fn end_of_value(text: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    let mut at = from;
+    let mut at = 0;
     while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk()) {
-        let word = u64::from_le_bytes(*word);
-        let (names, values) = (word ^ (ONES * NAME_END as u64), word ^ (ONES * VALUE_END as u64));
+        let word = u64::from_le_bytes(*word) ^ (ONES * VALUE_END as u64);
         // Marks the first zero byte; those behind it may be marked wrongly.
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-        let found = zeros(names) | zeros(values);
+        let found = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
     }
-    let is_mark = |byte: &u8| *byte == NAME_END || *byte == VALUE_END;
-    text[at..].iter().position(is_mark).map_or(text.len(), |place| at + place)
+    text[at..].iter().position(|byte| *byte == VALUE_END).map_or(text.len(), |place| at + place)
 }
 
 /// The value of `name`.
