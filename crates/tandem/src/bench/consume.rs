@@ -74,8 +74,8 @@ impl Receiver {
     }
 
     fn fill(&mut self) {
-        let is_idle = |puller: &Puller| !puller.is_waiting && !(self.once && puller.is_done);
-        for (at, puller) in self.pullers.iter_mut().enumerate().filter(|(_, puller)| is_idle(puller)) {
+        let is_busy = |puller: &Puller| puller.is_waiting || (self.once && puller.is_done);
+        for (at, puller) in self.pullers.iter_mut().enumerate().filter(|(_, puller)| !is_busy(puller)) {
             if !self.shared.goes_on() || !self.shared.spend(self.batch) {
                 return;
             }
