@@ -20,6 +20,7 @@ pub mod hold;
 pub mod leaving;
 pub mod lock;
 pub mod locks;
+pub mod memory;
 pub mod offsets;
 pub mod persist;
 pub mod pull;

@@ -249,6 +249,7 @@ pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, S
         max_transfer_count_in_memory: config.max_transfer_count_on_message_in_memory.max(1) as u32,
         max_transfer_bytes_on_disk: config.max_transfer_bytes_on_message_in_disk.max(1) as u64,
         max_transfer_count_on_disk: config.max_transfer_count_on_message_in_disk.max(1) as u32,
+        total_memory: crate::memory::total(),
         access_message_in_memory_max_ratio: config.access_message_in_memory_max_ratio.clamp(0, 100) as u32,
         max_filter_message_size: config.max_filter_message_size.max(20) as u64,
         offset_check_in_slave: config.offset_check_in_slave,

@@ -1,6 +1,7 @@
 //! Start after `kill -9` of a log that was never proven: 16 queues, records of 1 KiB, indexed by unique key.
 //! `cargo bench -p store --bench recover`. `TANDEM_BENCH_MIB` sets the volume (1024), `TANDEM_BENCH_DIR` the directory
-//! (default: the system's temporary one), `TANDEM_BENCH_KEEP=1` leaves the store there for another broker to start on.
+//! (default: the system's temporary one), `TANDEM_BENCH_KEEP=1` leaves the store there for another broker to start on,
+//! `TANDEM_BENCH_STORE` measures one that was left.
 
 use std::{
     path::Path,
@@ -54,12 +55,20 @@ fn fill(config: &StoreConfig, records: usize) {
     store.flush_queues().expect("flushes");
 }
 
-fn start(config: &StoreConfig) -> Duration {
-    let started = Instant::now();
+/// Time and CPU time.
+fn start(config: &StoreConfig) -> (Duration, f64) {
+    let (started, used) = (Instant::now(), cpu_seconds());
     let store = Store::open(config.clone(), Arc::new(RealDisk), Arc::new(SystemClock)).expect("opens");
-    let took = started.elapsed();
+    let took = (started.elapsed(), cpu_seconds() - used);
     assert!(store.max_offset("BenchTopic", 15) > 0);
     took
+}
+
+/// User and system time of this process, in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn forget_progress(root: &Path) {
@@ -83,22 +92,26 @@ fn main() {
     let dir = std::env::var_os("TANDEM_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let mib = std::env::var("TANDEM_BENCH_MIB").ok().and_then(|value| value.parse().ok()).unwrap_or(1024usize);
     let dir = tempfile::tempdir_in(dir).expect("a directory");
-    let config = StoreConfig { root: dir.path().to_path_buf(), ..StoreConfig::default() };
-    fill(&config, mib * 1024);
-    let report = |what: &str, took: Duration| {
+    let left = std::env::var_os("TANDEM_BENCH_STORE").map(std::path::PathBuf::from);
+    let root = left.clone().unwrap_or_else(|| dir.path().to_path_buf());
+    let config = StoreConfig { root: root.clone(), ..StoreConfig::default() };
+    if left.is_none() {
+        fill(&config, mib * 1024);
+    }
+    let report = |what: &str, (took, cpu): (Duration, f64)| {
         let rate = mib as f64 / 1024.0 * 1.073_741_824 / took.as_secs_f64();
-        println!("{what:<44} {:>8.2} s {rate:>8.2} GB/s", took.as_secs_f64());
+        println!("{what:<44} {:>8.2} s {rate:>8.2} GB/s, CPU {cpu:.2} s", took.as_secs_f64());
     };
     for round in 0..2 {
-        forget_progress(dir.path());
+        forget_progress(&root);
         report(if round == 0 { "killed, nothing proven, files in memory" } else { "again" }, start(&config));
     }
-    forget_progress(dir.path());
-    cool(dir.path());
+    forget_progress(&root);
+    cool(&root);
     report("killed, nothing proven, files on disk", start(&config));
     report("killed again, all proven", start(&config));
     if std::env::var_os("TANDEM_BENCH_KEEP").is_some() {
-        forget_progress(dir.path());
+        forget_progress(&root);
         println!("the store is in {}", dir.keep().display());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
@@ -69,12 +70,33 @@ const RECENT: usize = 64;
 pub(crate) struct Builder {
     runs: Vec<Run>,
     used: usize,
-    by_queue: HashMap<u64, usize>,
+    by_queue: HashMap<u64, usize, BuildHasherDefault<Number>>,
     /// By queue id.
     recent: Vec<Arc<Queue>>,
     pub(crate) arrivals: Vec<Arrival>,
+    /// Nobody asks for arrivals.
+    is_silent: bool,
     /// The last record that got a unit.
     pub(crate) last: Option<Last>,
+}
+
+/// Hashes what is a number already, and as good as any.
+#[derive(Default)]
+pub(crate) struct Number(u64);
+
+impl Hasher for Number {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table looks at the lowest and at the highest bits.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Place and time of a record.
@@ -93,6 +115,11 @@ struct Run {
 }
 
 impl Builder {
+    /// One that keeps no arrivals.
+    pub(crate) fn silent() -> Self {
+        Self { is_silent: true, ..Self::default() }
+    }
+
     /// Takes one record in.
     pub(crate) fn add(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
         let topic = record.topic();
@@ -178,14 +205,16 @@ impl Builder {
             );
             return Ok(());
         }
-        self.arrivals.push(Arrival {
-            topic: queue.topic().clone(),
-            queue_id: queue.queue_id(),
-            next_offset: unit.next(),
-            tags_code: unit.tags_code,
-            store_timestamp,
-            physical_offset: unit.physical_offset,
-        });
+        if !self.is_silent {
+            self.arrivals.push(Arrival {
+                topic: queue.topic().clone(),
+                queue_id: queue.queue_id(),
+                next_offset: unit.next(),
+                tags_code: unit.tags_code,
+                store_timestamp,
+                physical_offset: unit.physical_offset,
+            });
+        }
         let place = self.run_of(views, queue, unit)?;
         let run = &mut self.runs[place];
         if run.bytes.is_empty() {
@@ -313,8 +342,8 @@ pub(crate) fn founded(log: &Log, queue: &Queue, unit: &Unit) -> Founded {
 
 /// Topics become directories: nothing that leaves its parent, and short enough for a file name.
 pub(crate) fn is_directory_name(topic: &str) -> bool {
-    let forbidden = |byte: u8| byte == b'/' || byte == 0;
-    !topic.is_empty() && topic.len() <= 255 && topic != "." && topic != ".." && !topic.bytes().any(forbidden)
+    let holds = |byte| topic.as_bytes().contains(&byte);
+    !topic.is_empty() && topic.len() <= 255 && topic != "." && topic != ".." && !holds(b'/') && !holds(0)
 }
 
 pub(crate) fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>) -> Unit {
@@ -358,7 +387,7 @@ fn inner_batch(record: &RecordView<'_>) -> (i64, i32) {
 
 /// Hash of the tags, or the time of delivery of a message with a delay level.
 pub(crate) fn code_of(config: &StoreConfig, record: &RecordView<'_>) -> i64 {
-    if record.topic() == topic::SCHEDULE
+    if record.topic_bytes() == topic::SCHEDULE.as_bytes()
         && let Some(level) = record.property(property::DELAY).and_then(|level| level.parse::<i64>().ok())
         && level > 0
     {
@@ -394,10 +423,10 @@ pub(crate) fn keys_of<'a>(record: &RecordView<'a>, with_tags: bool) -> Option<Ke
         store_timestamp: record.store_timestamp(),
     };
     for (name, value) in property::entries(record.properties()) {
-        let place = match std::str::from_utf8(name) {
-            Ok(property::UNIQ_KEY) => &mut keys.unique,
-            Ok(property::KEYS) => &mut keys.keys,
-            Ok(property::TAGS) if with_tags => &mut keys.tags,
+        let place = match name {
+            _ if name == property::UNIQ_KEY.as_bytes() => &mut keys.unique,
+            _ if name == property::KEYS.as_bytes() => &mut keys.keys,
+            _ if with_tags && name == property::TAGS.as_bytes() => &mut keys.tags,
             _ => continue,
         };
         *place = std::str::from_utf8(value).ok().or(*place);

@@ -61,15 +61,15 @@ impl Dispatcher {
     }
 }
 
-/// Reads on from `offset` up to `limit` into `buf`; false where there is nothing.
+/// Reads on from `offset` up to `limit` into `buf`, at most `most` bytes; false where there is nothing.
 pub(crate) fn read_chunk(
     log: &Log,
     offset: i64,
     limit: i64,
-    at_least: usize,
+    most: usize,
     buf: &mut Vec<u8>,
 ) -> Result<bool, StoreError> {
-    let wanted = (limit - offset).clamp(0, CHUNK.max(at_least) as i64) as usize;
+    let wanted = (limit - offset).clamp(0, most as i64) as usize;
     buf.resize(wanted, 0);
     let read = log.read(offset, buf)?.unwrap_or(0);
     buf.truncate(read);
@@ -124,7 +124,7 @@ impl Store {
     fn dispatch_chunk(&self, state: &mut DispatchState, from: i64, limit: i64) -> Result<usize, StoreError> {
         let mut at_least = 0;
         let (at, records, stop) = loop {
-            if !read_chunk(&self.log, from, limit, at_least, &mut state.buf)? {
+            if !read_chunk(&self.log, from, limit, CHUNK.max(at_least), &mut state.buf)? {
                 return Ok(0);
             }
             let (at, records, stop) = self.build_chunk(state, from)?;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use wire::record::RecordView;
 
 use crate::{
@@ -93,7 +93,7 @@ struct Get<'a> {
     max_unit_bytes: i64,
     status: GetStatus,
     next: i64,
-    messages: BytesMut,
+    records: Records,
     count: u32,
     places: Vec<(usize, i64)>,
     /// Records below this are gone: a record was missing before.
@@ -196,7 +196,7 @@ impl<'a> Get<'a> {
             max_unit_bytes: store.config.max_filter_message_size.max(wanted) as i64,
             status: GetStatus::NoMatchedMessage,
             next: from,
-            messages: BytesMut::new(),
+            records: Records::default(),
             count: 0,
             places: Vec::new(),
             gone_below: None,
@@ -208,7 +208,7 @@ impl<'a> Get<'a> {
 
     fn run(&mut self, max: i64) -> Result<(), StoreError> {
         let mut files = 0;
-        while self.messages.is_empty() && self.next < max && files < self.store.config.max_queue_files_per_get {
+        while self.records.kept == 0 && self.next < max && files < self.store.config.max_queue_files_per_get {
             files += 1;
             self.gone_below = None;
             self.one_file(max)?;
@@ -222,8 +222,10 @@ impl<'a> Get<'a> {
         let file_end = self.queue.units().segment_start(place) + self.queue.units().per_segment();
         let (kind, size) = (self.queue.kind(), self.queue.kind().unit_size());
         let mut bytes = Vec::new();
+        let mut at_once = (self.max_count as usize).clamp(1, UNITS_AT_ONCE);
         while place < file_end && self.next < max {
-            let read = self.queue.units().read(place, UNITS_AT_ONCE.min((file_end - place) as usize), &mut bytes)?;
+            let read = self.queue.units().read(place, at_once, &mut bytes)?;
+            at_once = UNITS_AT_ONCE;
             if read == 0 {
                 return Ok(());
             }
@@ -239,7 +241,6 @@ impl<'a> Get<'a> {
 
     /// Takes units in; false when it has enough.
     fn take(&mut self, units: &[Unit]) -> bool {
-        let mut ahead = Ahead::default();
         for (number, unit) in units.iter().enumerate() {
             let looked_at =
                 unit.queue_offset.saturating_sub(self.from).saturating_mul(self.queue.kind().unit_size() as i64);
@@ -263,13 +264,16 @@ impl<'a> Get<'a> {
                 self.missed(GetStatus::NoMatchedMessage);
                 continue;
             }
-            self.record(unit, &units[number..], &mut ahead);
+            self.record(unit, &units[number..]);
         }
         true
     }
 
-    fn record(&mut self, unit: &Unit, following: &[Unit], ahead: &mut Ahead) {
-        let Some(record) = ahead.record(self, unit, following) else {
+    fn record(&mut self, unit: &Unit, following: &[Unit]) {
+        if !self.records.holds(unit) {
+            self.read(unit, following);
+        }
+        let Some(record) = self.records.at(unit) else {
             self.missed(GetStatus::MessageWasRemoving);
             self.gone_below = Some(self.store.log.next_base(unit.physical_offset.max(0)));
             return;
@@ -278,25 +282,53 @@ impl<'a> Get<'a> {
             self.missed(GetStatus::NoMatchedMessage);
             return;
         }
-        self.places.push((self.messages.len(), unit.queue_offset));
-        self.messages.extend_from_slice(record);
+        let size = record.len();
+        self.places.push((self.records.kept, unit.queue_offset));
+        self.records.keep(unit.physical_offset, size);
         self.count += unit.count.max(1) as u32;
         self.status = GetStatus::Found;
         self.gone_below = None;
     }
 
+    /// Reads the record of `unit`, which is the first of `following`, and those that lie behind it as far as they fit
+    /// into the answer. What cannot be read is not held afterwards.
+    fn read(&mut self, unit: &Unit, following: &[Unit]) {
+        let log = &self.store.log;
+        let (limit, max_records) = self.transfer_limits(unit.physical_offset);
+        let left = max_records.min(self.max_count).saturating_sub(self.count).max(1) as usize;
+        if self.records.bytes.capacity() == 0 {
+            let wanted: u64 = following.iter().take(left).map(|unit| unit.size.max(0) as u64).sum();
+            self.records.bytes.reserve_exact(wanted.min(limit) as usize);
+        }
+        let segment_end = log.next_base(unit.physical_offset);
+        let mut end = unit.end();
+        for next in following.iter().take(left).skip(1) {
+            let fits = next.end().saturating_sub(unit.physical_offset) <= limit as i64 && next.end() <= segment_end;
+            // A damaged unit may have a size below zero.
+            if next.physical_offset != end || next.size <= 0 || !fits {
+                break;
+            }
+            end = next.end();
+        }
+        let at = unit.physical_offset;
+        let is_there = at >= self.store.min_phys().max(0) && end <= self.log_end && end <= segment_end;
+        let room = self.records.room(at, if is_there { (end - at) as usize } else { 0 });
+        let read = if is_there { self.store.told(log.read(at, room)).flatten() } else { None };
+        self.records.bytes.truncate(self.records.kept + read.unwrap_or(0));
+    }
+
     fn missed(&mut self, status: GetStatus) {
-        if self.messages.is_empty() {
+        if self.records.kept == 0 {
             self.status = status;
         }
     }
 
     fn is_full(&self, unit: &Unit) -> bool {
-        if self.messages.is_empty() {
+        if self.records.kept == 0 {
             return false;
         }
         let (bytes, count) = self.transfer_limits(unit.physical_offset);
-        let after = self.messages.len() as u64 + unit.size.max(0) as u64;
+        let after = self.records.kept as u64 + unit.size.max(0) as u64;
         self.count + unit.count.max(1) as u32 > self.max_count
             || after > self.max_bytes
             || after > bytes
@@ -319,7 +351,7 @@ impl<'a> Get<'a> {
             next_begin_offset: self.next,
             min_offset,
             max_offset,
-            messages: self.messages.freeze(),
+            messages: self.records.into_bytes(),
             count: self.count,
             places: self.places,
             suggest_pull_from_slave: self.log_end - self.last_physical > self.window,
@@ -327,50 +359,54 @@ impl<'a> Get<'a> {
     }
 }
 
-/// Records that lie one after the other in the log are read at once.
+/// The records of the answer, and behind them what was read of the log and not looked at yet: records that lie one after
+/// the other in the log are read at once, to where they stay.
 #[derive(Default)]
-struct Ahead {
-    at: i64,
+struct Records {
     bytes: Vec<u8>,
+    /// Bytes of the answer.
+    kept: usize,
+    /// From this byte of `bytes` on, and from this place of the log on, is what was read last.
+    read: (usize, i64),
 }
 
-impl Ahead {
-    /// The record of `unit`, which is the first of `following`.
-    fn record<'b>(&'b mut self, get: &Get<'_>, unit: &Unit, following: &[Unit]) -> Option<&'b [u8]> {
-        let size = usize::try_from(unit.size).ok()?;
-        if !self.holds(unit.physical_offset, size) {
-            self.fill(get, unit, following)?;
+impl Records {
+    /// Keeps the record at `physical` in the answer; it must be held.
+    fn keep(&mut self, physical: i64, size: usize) {
+        let from = self.index(physical);
+        if from != self.kept {
+            self.bytes.copy_within(from..from + size, self.kept);
         }
-        let from = (unit.physical_offset - self.at) as usize;
-        let record = self.bytes.get(from..from + size)?;
+        self.kept += size;
+    }
+
+    /// The record of `unit`, if it is held and whole.
+    fn at(&self, unit: &Unit) -> Option<&[u8]> {
+        let from = self.index(unit.physical_offset);
+        let record = self.bytes.get(from..from + usize::try_from(unit.size).ok()?)?;
         is_record_at(record, unit.physical_offset).then_some(record)
     }
 
-    fn holds(&self, physical: i64, size: usize) -> bool {
-        physical >= self.at && physical + size as i64 <= self.at + self.bytes.len() as i64
+    /// What is before the end of the answer was moved, or is part of it.
+    fn holds(&self, unit: &Unit) -> bool {
+        let end = self.read.1 + (self.bytes.len() - self.read.0) as i64;
+        unit.physical_offset >= self.read.1 && unit.end() <= end && self.index(unit.physical_offset) >= self.kept
     }
 
-    fn fill(&mut self, get: &Get<'_>, unit: &Unit, following: &[Unit]) -> Option<()> {
-        let (limit, max_records) = get.transfer_limits(unit.physical_offset);
-        let left = max_records.min(get.max_count).saturating_sub(get.count).max(1) as usize;
-        let segment_end = get.store.log.next_base(unit.physical_offset);
-        let mut end = unit.end();
-        for next in following.iter().take(left).skip(1) {
-            let fits = next.end().saturating_sub(unit.physical_offset) <= limit as i64 && next.end() <= segment_end;
-            // A damaged unit may have a size below zero.
-            if next.physical_offset != end || next.size <= 0 || !fits {
-                break;
-            }
-            end = next.end();
-        }
-        if unit.physical_offset < get.store.min_phys().max(0) || end > get.log_end || end > segment_end {
-            return None;
-        }
-        self.at = unit.physical_offset;
-        self.bytes.clear();
-        self.bytes.resize((end - unit.physical_offset) as usize, 0);
-        let read = get.store.told(get.store.log.read(self.at, &mut self.bytes))??;
-        self.bytes.truncate(read);
-        Some(())
+    fn index(&self, physical: i64) -> usize {
+        self.read.0 + (physical - self.read.1) as usize
+    }
+
+    /// Room for bytes of the log from `at` on, behind the answer.
+    fn room(&mut self, at: i64, len: usize) -> &mut [u8] {
+        self.read = (self.kept, at);
+        self.bytes.truncate(self.kept);
+        self.bytes.resize(self.kept + len, 0);
+        &mut self.bytes[self.kept..]
+    }
+
+    fn into_bytes(mut self) -> Bytes {
+        self.bytes.truncate(self.kept);
+        Bytes::from(self.bytes)
     }
 }

@@ -172,6 +172,8 @@ impl Index {
         Ok(())
     }
 
+    /// Kept apart from what each key runs through.
+    #[cold]
     fn add_file(&self, state: &mut State, now_ms: i64) -> Result<(), StoreError> {
         let mut before: Option<Header> = None;
         let mut name = time_name(now_ms);

@@ -26,10 +26,16 @@ use crate::{
 };
 
 /// Bytes of the log after which progress is saved, and at the end of each segment.
-const SAVE_EVERY: i64 = 512 << 20;
+const SAVE_EVERY: i64 = 1 << 30;
 
 /// Bytes of the log that are fetched while what is before them is looked at.
 const READ_AHEAD: i64 = 16 << 20;
+
+/// Bytes of the log that are read at once: what a core's own cache holds, so that they are not fetched twice.
+const PIECE: usize = 256 << 10;
+
+/// Bytes of the log whose units are compared with queues, or written to them, together.
+const COMMIT_EVERY: i64 = 4 << 20;
 
 /// Brings all parts to the same end and sets the marks there.
 pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result<(), StoreError> {
@@ -301,6 +307,8 @@ struct Scan<'a> {
     buf: Vec<u8>,
     told_at_ms: i64,
     progress: &'a Progress,
+    /// Up to here the views were committed.
+    committed: i64,
     /// Up to here the progress was saved.
     saved: i64,
     /// Up to here the disk was told what will be read.
@@ -324,10 +332,11 @@ impl<'a> Scan<'a> {
         Self {
             store,
             plan,
-            builder: Builder::default(),
+            builder: Builder::silent(),
             buf: Vec::new(),
             told_at_ms,
             progress,
+            committed: saved,
             saved,
             asked_to: 0,
             lacking: None,
@@ -427,10 +436,13 @@ impl<'a> Scan<'a> {
                 self.store.log.will_read(from, READ_AHEAD);
                 self.asked_to = from + READ_AHEAD;
             }
-            if !read_chunk(&self.store.log, at, limit, at_least, &mut self.buf)? {
+            if !read_chunk(&self.store.log, at, limit, PIECE.max(at_least), &mut self.buf)? {
                 return Ok((at, false));
             }
             let (next, stop) = self.chunk(at)?;
+            if next - self.committed >= COMMIT_EVERY {
+                self.commit(next)?;
+            }
             if next - self.saved >= SAVE_EVERY {
                 self.save_progress(next)?;
             }
@@ -451,7 +463,6 @@ impl<'a> Scan<'a> {
         let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
         let (store, dispatches, lacking) = (self.store, self.dispatches, &mut self.lacking);
         let mut result = Ok(());
-        builder.arrivals.clear();
         let (next, stop) = walk(&self.buf, at, self.store.config.verify(), |record| {
             if record.physical_offset() < from {
                 *lacking = lacking.iter().copied().chain(lacking_from(store, record)).min();
@@ -459,9 +470,12 @@ impl<'a> Scan<'a> {
                 result = builder.add(&views, record);
             }
         });
-        result?;
-        self.builder.commit(&views)?;
-        Ok((next, stop))
+        result.map(|()| (next, stop))
+    }
+
+    fn commit(&mut self, end: i64) -> Result<(), StoreError> {
+        self.committed = end;
+        self.builder.commit(&self.store.views())
     }
 
     /// When only the filler can be missing, because no record fits, and a whole record begins the next segment, the
@@ -479,6 +493,7 @@ impl<'a> Scan<'a> {
 
     /// What was read counts for the next start, should this one be stopped.
     fn save_progress(&mut self, end: i64) -> Result<(), StoreError> {
+        self.commit(end)?;
         let store = self.store;
         store.log.sync(self.saved, end)?;
         self.saved = end;

@@ -275,6 +275,43 @@ fn limits_of_one_answer() {
     assert_eq!((got.status, got.next_begin_offset), (GetStatus::NoMatchedMessage, 800));
 }
 
+/// Takes records by the first byte of their bodies.
+struct Bodies<'a>(&'a [u8]);
+
+impl MessageFilter for Bodies<'_> {
+    fn matches_tags_code(&self, _: Option<i64>) -> bool {
+        true
+    }
+
+    fn matches_record(&self, record: &RecordView<'_>) -> bool {
+        record.body().first().is_some_and(|first| self.0.contains(first))
+    }
+}
+
+/// Neighbours in the log are read at once, also those that are not wanted.
+#[test]
+fn what_a_filter_refuses_leaves_no_gap_and_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&small(dir.path()));
+    let lengths = [3, 60, 9, 1, 200, 40, 40, 7];
+    for (number, length) in (0..).zip(lengths) {
+        put(&store, "T", 0, b"", &vec![number; length]);
+        if number % 3 == 2 {
+            put(&store, "Other", 0, b"", b"between");
+        }
+    }
+    for wanted in [&[0u8, 1, 2, 3, 4, 5, 6, 7][..], &[1, 3, 4, 7], &[0, 6], &[7], &[0, 1, 2, 5]] {
+        let got = store.get_messages("T", 0, 0, 32, &Bodies(wanted));
+        let expected: Vec<Vec<u8>> = wanted.iter().map(|number| vec![*number; lengths[*number as usize]]).collect();
+        assert_eq!(records(&got.messages).into_iter().map(|(_, body)| body).collect::<Vec<_>>(), expected);
+        assert_eq!(got.count as usize, wanted.len());
+        for (at, queue_offset) in &got.places {
+            let Check::Record(record) = check(&got.messages[*at..], true) else { panic!("no record at {at}") };
+            assert_eq!(record.queue_offset(), *queue_offset);
+        }
+    }
+}
+
 #[test]
 fn everything_at_once() {
     let dir = tempfile::tempdir().unwrap();

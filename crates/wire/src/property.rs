@@ -87,11 +87,41 @@ pub fn iter(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 
 /// As [`iter`], without looking whether they are text.
 pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    text.split(|byte| *byte == VALUE_END).filter_map(|segment| {
-        let at = segment.iter().position(|byte| *byte == NAME_END)?;
-        let (name, value) = (&segment[..at], &segment[at + 1..]);
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            // Names are short.
+            let mark = rest.iter().position(|byte| matches!(*byte, NAME_END | VALUE_END));
+            let name_end = mark.unwrap_or(rest.len());
+            if rest.get(name_end) != Some(&NAME_END) {
+                rest = rest.get(name_end + 1..).unwrap_or_default();
+                continue;
+            }
+            let (name, value) = (&rest[..name_end], &rest[name_end + 1..]);
+            let value_end = end_of_value(value);
+            rest = value.get(value_end + 1..).unwrap_or_default();
+            if name_end > 0 && value_end > 0 {
+                return Some((name, &value[..value_end]));
+            }
+        }
+        None
     })
+}
+
+/// Place of the first byte that ends a value, or the end; eight bytes are looked at at once.
+fn end_of_value(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut at = 0;
+    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*word) ^ (ONES * VALUE_END as u64);
+        // Marks the first zero byte; those behind it may be marked wrongly.
+        let found = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    text[at..].iter().position(|byte| *byte == VALUE_END).map_or(text.len(), |place| at + place)
 }
 
 /// The value of `name`.
@@ -147,6 +177,30 @@ mod tests {
         assert_eq!(iter(text).collect::<Vec<_>>(), [("a", "1"), ("c", "2\u{1}3"), ("a", "4")]);
         assert_eq!(find(text, "a"), Some("4"));
         assert_eq!(find(text, "b"), None);
+    }
+
+    /// Against the plain way, on texts of few kinds of bytes.
+    #[test]
+    fn entries_at_all_distances() {
+        let plain = |text: &[u8]| {
+            let segments = text.split(|byte| *byte == VALUE_END);
+            let pairs = segments.filter_map(|segment| {
+                let at = segment.iter().position(|byte| *byte == NAME_END)?;
+                Some((segment[..at].to_vec(), segment[at + 1..].to_vec()))
+            });
+            pairs.filter(|(name, value)| !name.is_empty() && !value.is_empty()).collect::<Vec<_>>()
+        };
+        let mut state = 1u64;
+        for length in (0..40).chain(0..40).chain([200; 40]) {
+            let text: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    [0, NAME_END, VALUE_END, 3, b'a', b'b', 0x81, 0xff][(state >> 60) as usize & 7]
+                })
+                .collect();
+            let found: Vec<_> = entries(&text).map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+            assert_eq!(found, plain(&text), "{text:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(super) enum Mode {
     Produce(ProduceArgs),
     /// Pull messages; a queue that ends is read from its start again.
     Consume(ConsumeArgs),
+    /// Ask for messages by key, in no order.
+    Query(QueryArgs),
 }
 
 /// What both directions share.
@@ -109,12 +111,31 @@ pub(super) struct ConsumeArgs {
     /// Consumer group; its progress is not touched.
     #[arg(long, default_value = "TandemBench")]
     pub group: String,
+    /// Read each queue once, from its first message to its last, and end.
+    #[arg(long, conflicts_with_all = ["messages", "duration", "warmup"])]
+    pub once: bool,
+}
+
+#[derive(Args, Clone)]
+pub(super) struct QueryArgs {
+    #[command(flatten)]
+    pub common: Common,
+    /// Requests in flight on a connection.
+    #[arg(long, default_value_t = 1)]
+    pub depth: usize,
+    /// Keys to ask for: of messages all over the topic, chosen by chance, the same ones in each run.
+    #[arg(long, default_value_t = 10_000)]
+    pub keys: usize,
+    /// Queries a second, whatever the broker does (open loop); without it as many as are answered.
+    #[arg(long)]
+    pub rate: Option<f64>,
 }
 
 /// What to do.
 pub(super) enum Work {
     Produce(ProduceArgs),
     Consume(ConsumeArgs),
+    Query(QueryArgs),
 }
 
 impl From<Mode> for Work {
@@ -122,6 +143,7 @@ impl From<Mode> for Work {
         match mode {
             Mode::Produce(args) => Self::Produce(args),
             Mode::Consume(args) => Self::Consume(args),
+            Mode::Query(args) => Self::Query(args),
         }
     }
 }
@@ -167,6 +189,7 @@ impl Work {
         match self {
             Self::Produce(args) => &args.common,
             Self::Consume(args) => &args.common,
+            Self::Query(args) => &args.common,
         }
     }
 
@@ -175,7 +198,22 @@ impl Work {
         match self {
             Self::Produce(_) => "produce",
             Self::Consume(_) => "consume",
+            Self::Query(_) => "query",
         }
+    }
+
+    /// What was done to the messages.
+    pub fn done(&self) -> &'static str {
+        match self {
+            Self::Produce(_) => "produced",
+            Self::Consume(_) => "consumed",
+            Self::Query(_) => "found",
+        }
+    }
+
+    /// Each queue is read once, and all of that counts.
+    pub fn is_once(&self) -> bool {
+        matches!(self, Self::Consume(args) if args.once)
     }
 
     /// Refuses numbers that make no sense.
@@ -194,24 +232,33 @@ impl Work {
                 ensure!((1..=1024).contains(&args.batch), "--batch must be 1 to 1024");
                 Ok(())
             }
+            Self::Query(args) => {
+                check_depth(args.depth)?;
+                ensure!((1..=1_000_000).contains(&args.keys), "--keys must be 1 to 1000000");
+                check_rate(args.rate)
+            }
         }
+    }
+}
+
+fn check_depth(depth: usize) -> Result<()> {
+    ensure!((1..=100_000).contains(&depth), "--depth must be 1 to 100000");
+    Ok(())
+}
+
+fn check_rate(rate: Option<f64>) -> Result<()> {
+    match rate {
+        Some(rate) if !(0.01..=1e7).contains(&rate) => bail!("--rate must be 0.01 to 10000000"),
+        _ => Ok(()),
     }
 }
 
 impl ProduceArgs {
     fn check(&self) -> Result<()> {
-        ensure!((1..=100_000).contains(&self.depth), "--depth must be 1 to 100000");
+        check_depth(self.depth)?;
         ensure!((1..=10_000).contains(&self.batch), "--batch must be 1 to 10000");
         let bytes = self.size.checked_mul(self.batch).context("--size times --batch is too big")?;
         ensure!(bytes <= 15 << 20, "--size times --batch must stay below 15 MiB, the limit of a frame");
-        match self.rate {
-            Some(rate) if !(0.01..=1e7).contains(&rate) => bail!("--rate must be 0.01 to 10000000"),
-            _ => Ok(()),
-        }
-    }
-
-    /// Requests a second of one connection, in an open loop.
-    pub fn connection_rate(&self) -> Option<f64> {
-        Some(self.rate? / self.batch as f64 / self.common.connections as f64)
+        check_rate(self.rate)
     }
 }

@@ -20,7 +20,7 @@ use super::{
     args::ConsumeArgs,
     frames::{Answer, FIRST_OPAQUE, OFFSET_MARK, Template, next_answer},
     link::Link,
-    produce::remark,
+    load::remark,
     stats::Shared,
     target::{Queue, Target},
 };
@@ -36,6 +36,8 @@ pub(super) struct Receiver {
     pullers: Vec<Puller>,
     in_flight: usize,
     batch: u64,
+    /// A queue that ends is done.
+    once: bool,
 }
 
 /// One queue.
@@ -45,6 +47,8 @@ struct Puller {
     template: Template,
     start: Instant,
     is_waiting: bool,
+    /// Read to its end.
+    is_done: bool,
 }
 
 impl Receiver {
@@ -52,7 +56,7 @@ impl Receiver {
         let share = target.queues.iter().skip(index).step_by(args.common.connections);
         let pullers = share.map(|queue| Puller::new(args, *queue)).collect::<Result<Vec<_>>>()?;
         let link = Link::connect(&target.addr, target.tls.as_ref()).await?;
-        Ok(Self { link, shared, index, pullers, in_flight: 0, batch: args.batch as u64 })
+        Ok(Self { link, shared, index, pullers, in_flight: 0, batch: args.batch as u64, once: args.once })
     }
 
     /// Pulls until the round stops and everything is answered.
@@ -70,7 +74,8 @@ impl Receiver {
     }
 
     fn fill(&mut self) {
-        for (at, puller) in self.pullers.iter_mut().enumerate().filter(|(_, puller)| !puller.is_waiting) {
+        let is_busy = |puller: &Puller| puller.is_waiting || (self.once && puller.is_done);
+        for (at, puller) in self.pullers.iter_mut().enumerate().filter(|(_, puller)| !is_busy(puller)) {
             if !self.shared.goes_on() || !self.shared.spend(self.batch) {
                 return;
             }
@@ -121,7 +126,7 @@ impl Puller {
         let mut command = Command::request_with(request::PULL_MESSAGE, &header);
         command.serialize = args.common.serialize();
         let template = Template::new(command)?;
-        Ok(Self { queue, offset: queue.min, template, start: Instant::now(), is_waiting: false })
+        Ok(Self { queue, offset: queue.min, template, start: Instant::now(), is_waiting: false, is_done: false })
     }
 
     fn pull(&mut self, at: usize, out: &mut Vec<u8>) {
@@ -136,7 +141,10 @@ impl Puller {
         let next = command.header::<PullMessageResponseHeader>().next_begin_offset;
         match answer.code {
             response::SUCCESS if next > self.offset && next < self.queue.max => self.offset = next,
-            response::SUCCESS | response::PULL_NOT_FOUND => self.offset = self.queue.min,
+            response::SUCCESS | response::PULL_NOT_FOUND => {
+                self.offset = self.queue.min;
+                self.is_done = true;
+            }
             response::PULL_RETRY_IMMEDIATELY if next > self.offset => self.offset = next,
             response::PULL_OFFSET_MOVED => {
                 self.queue.min = next.clamp(0, self.queue.max);

@@ -7,9 +7,11 @@ mod args;
 mod consume;
 mod frames;
 mod link;
+mod load;
 mod pace;
 mod process;
 mod produce;
+mod query;
 mod report;
 mod round;
 mod stats;
@@ -50,7 +52,7 @@ pub async fn run(args: BenchArgs) -> Result<()> {
     }
     print(&common, &work, &summaries);
     match summaries.iter().find(|summary| summary.messages() == 0) {
-        Some(empty) => bail!("no message was {}d at {}", work.name(), empty.addr()),
+        Some(empty) => bail!("no message was {} at {}", work.done(), empty.addr()),
         None => Ok(()),
     }
 }

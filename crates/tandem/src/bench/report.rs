@@ -68,6 +68,7 @@ impl Summary {
     fn figures(&self) -> Vec<Figure> {
         let bytes = self.counts.as_ref().map_or(0, |counts| counts.bytes);
         let per_message = |seconds: f64| (self.messages() > 0).then(|| seconds * 1e6 / self.messages() as f64);
+        let per_gigabyte = |seconds: f64| (bytes > 0).then(|| seconds * 1e9 / bytes as f64);
         let figure = |name, unit, value| Figure { name, unit, value };
         let mut figures = vec![
             figure("messages", "", Some(self.messages() as f64)),
@@ -78,6 +79,7 @@ impl Summary {
         figures.push(figure("max", "ms", self.quantile_ms(1.0)));
         figures.push(figure("cpu", "s", self.cpu_seconds));
         figures.push(figure("cpu a message", "us", self.cpu_seconds.and_then(per_message)));
+        figures.push(figure("cpu a GB", "s", self.cpu_seconds.and_then(per_gigabyte)));
         figures.push(figure("resident", "MB", self.process.map(|process| process.rss as f64 / 1e6)));
         figures.push(figure("anonymous", "MB", self.process.map(|process| process.anonymous as f64 / 1e6)));
         figures
@@ -87,11 +89,17 @@ impl Summary {
 /// How requests were made, in words.
 fn loop_text(work: &Work) -> String {
     match work {
-        Work::Produce(args) => match args.rate {
-            Some(rate) => format!("open loop, {rate} msg/s, latency from the intended start"),
-            None => format!("closed loop, {} in flight a connection", args.depth),
-        },
+        Work::Produce(args) => requests_text(args.rate, args.depth),
+        Work::Query(args) => requests_text(args.rate, args.depth),
+        Work::Consume(args) if args.once => format!("one pull of up to {} a queue, all of it once", args.batch),
         Work::Consume(args) => format!("one pull of up to {} a queue", args.batch),
+    }
+}
+
+fn requests_text(rate: Option<f64>, depth: usize) -> String {
+    match rate {
+        Some(rate) => format!("open loop, {rate} msg/s, latency from the intended start"),
+        None => format!("closed loop, {depth} in flight a connection"),
     }
 }
 

@@ -12,11 +12,12 @@ use tokio::{
 };
 
 use super::{
-    args::{ProduceArgs, Work},
+    args::Work,
     consume::Receiver,
+    load::{Load, Sender, schedule},
     pace::Pacer,
     process::{self, Sample},
-    produce::{Sender, schedule},
+    produce, query,
     stats::{Counts, Phase, Shared},
     target::Target,
 };
@@ -53,15 +54,17 @@ impl<'a> Round<'a> {
         let shared = Arc::new(Shared::new(common.connections)?);
         let mut tasks = JoinSet::new();
         let mut watch = Watch::new(self.target.pid)?;
-        if common.warm_up().is_zero() {
+        let warm_up = if self.work.is_once() { Duration::ZERO } else { common.warm_up() };
+        if warm_up.is_zero() {
             self.begin(&shared, &mut watch);
         }
         let _pacer = self.start(&shared, &mut tasks).await?;
-        if !common.warm_up().is_zero() {
-            watch.until(&shared, &mut tasks, Some(Instant::now() + common.warm_up())).await?;
+        if !warm_up.is_zero() {
+            watch.until(&shared, &mut tasks, Some(Instant::now() + warm_up)).await?;
             self.begin(&shared, &mut watch);
         }
-        let end = common.messages.is_none().then(|| Instant::now() + common.measure());
+        let is_timed = common.messages.is_none() && !self.work.is_once();
+        let end = is_timed.then(|| Instant::now() + common.measure());
         watch.until(&shared, &mut tasks, end).await?;
         let outcome = watch.finish(&shared);
         shared.enter(Phase::Stop);
@@ -78,7 +81,8 @@ impl<'a> Round<'a> {
 
     async fn start(&self, shared: &Arc<Shared>, tasks: &mut JoinSet<Result<()>>) -> Result<Option<Pacer>> {
         match self.work {
-            Work::Produce(args) => self.start_senders(args, shared, tasks).await,
+            Work::Produce(args) => self.start_senders(produce::load(args, self.target)?, shared, tasks).await,
+            Work::Query(args) => self.start_senders(query::load(args, self.target)?, shared, tasks).await,
             Work::Consume(args) => {
                 for index in 0..args.common.connections {
                     tasks.spawn(Receiver::connect(args, self.target, shared.clone(), index).await?.run());
@@ -90,16 +94,17 @@ impl<'a> Round<'a> {
 
     async fn start_senders(
         &self,
-        args: &ProduceArgs,
+        load: Load,
         shared: &Arc<Shared>,
         tasks: &mut JoinSet<Result<()>>,
     ) -> Result<Option<Pacer>> {
+        let load = Arc::new(load);
         let start = Instant::now();
         let mut alarms = Vec::new();
-        for index in 0..args.common.connections {
-            let schedule = schedule(args, start, index);
+        for index in 0..load.connections {
+            let schedule = schedule(&load, start, index);
             alarms.extend(schedule.as_ref().map(|schedule| schedule.alarm.clone()));
-            tasks.spawn(Sender::connect(args, self.target, shared.clone(), index, schedule).await?.run());
+            tasks.spawn(Sender::connect(load.clone(), self.target, shared.clone(), index, schedule).await?.run());
         }
         Ok((!alarms.is_empty()).then(|| Pacer::start(start, alarms)))
     }

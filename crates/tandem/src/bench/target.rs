@@ -7,7 +7,10 @@ use client::{BrokerApi, NameServers};
 use remoting::{Client, ClientConfig, ClientTls};
 use wire::body::{BrokerData, TopicConfig};
 
-use super::args::{Common, Work};
+use super::{
+    args::{Common, Work},
+    query::{self, Key},
+};
 
 /// A broker under test.
 pub(super) struct Target {
@@ -15,6 +18,8 @@ pub(super) struct Target {
     /// Its process.
     pub pid: Option<u32>,
     pub queues: Vec<Queue>,
+    /// What queries ask for.
+    pub keys: Vec<Key>,
     /// How connections speak TLS, if they do.
     pub tls: Option<ClientTls>,
 }
@@ -43,9 +48,13 @@ impl Target {
         let topic = topic(common, &api, &addr).await?;
         let queues = match work {
             Work::Produce(_) => (0..topic.write_queue_nums).map(|id| Queue { id, min: 0, max: 0 }).collect(),
-            Work::Consume(_) => filled_queues(&api, &addr, &topic).await?,
+            Work::Consume(_) | Work::Query(_) => filled_queues(&api, &addr, &topic).await?,
         };
-        Ok(Self { addr, pid, queues, tls })
+        let keys = match work {
+            Work::Query(args) => query::sample(args, &api, &addr, &queues).await?,
+            _ => Vec::new(),
+        };
+        Ok(Self { addr, pid, queues, keys, tls })
     }
 }
 

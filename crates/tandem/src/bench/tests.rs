@@ -1,7 +1,7 @@
 //! The whole bench against a small broker that keeps counts instead of messages.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -16,10 +16,11 @@ use wire::{
     body::TopicConfig,
     code::{request, response},
     header::{
-        GetMaxOffsetResponseHeader, PullMessageRequestHeader, PullMessageResponseHeader, SendMessageRequestHeader,
-        SendMessageResponseHeader,
+        GetMaxOffsetResponseHeader, PullMessageRequestHeader, PullMessageResponseHeader, QueryMessageRequestHeader,
+        SendMessageRequestHeader, SendMessageResponseHeader,
     },
-    json,
+    json, property,
+    record_encode::{NewRecord, encode},
 };
 
 use super::{
@@ -41,6 +42,10 @@ struct SmallBroker {
     sent: AtomicU64,
     topics_made: AtomicU64,
     refuse: bool,
+    /// Pulls bring real records, with a key each.
+    keyed: bool,
+    /// Keys of queries.
+    asked: Mutex<BTreeSet<String>>,
 }
 
 impl Service for SmallBroker {
@@ -66,9 +71,17 @@ impl SmallBroker {
             request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(request),
             request::GET_MIN_OFFSET => request.ok().with_header(&GetMaxOffsetResponseHeader { offset: 0 }),
             request::GET_MAX_OFFSET => request.ok().with_header(&GetMaxOffsetResponseHeader { offset: STORED }),
+            request::PULL_MESSAGE if self.keyed => pull_keyed(request),
             request::PULL_MESSAGE => pull(request),
+            request::QUERY_MESSAGE => self.query(request),
             _ => request.error(response::REQUEST_CODE_NOT_SUPPORTED, "not here"),
         }
+    }
+
+    fn query(&self, request: &Command) -> Command {
+        let header: QueryMessageRequestHeader = request.header();
+        self.asked.lock().unwrap().insert(header.key);
+        request.ok_body(vec![0; 100])
     }
 
     fn send(&self, request: &Command) -> Command {
@@ -83,6 +96,33 @@ impl SmallBroker {
         *self.sends.lock().unwrap().entry(header.queue_id).or_default() += 1;
         request.ok().with_header(&SendMessageResponseHeader::default())
     }
+}
+
+/// One record, whose key tells its place.
+fn pull_keyed(request: &Command) -> Command {
+    let header: PullMessageRequestHeader = request.header();
+    let offset = header.queue_offset.unwrap_or_default();
+    let mut properties = Vec::new();
+    let key = format!("key{}-{offset}", header.queue_id.unwrap_or_default());
+    property::push(&mut properties, property::KEYS, &key);
+    let host = ([127, 0, 0, 1], 1).into();
+    let record = NewRecord {
+        topic: "T",
+        queue_id: 0,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1,
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        properties: &properties,
+        body: b"body",
+    };
+    let mut bytes = Vec::new();
+    encode(&record, &mut bytes).unwrap();
+    let answer = PullMessageResponseHeader { next_begin_offset: offset + 1, ..Default::default() };
+    request.ok_body(bytes).with_header(&answer)
 }
 
 fn pull(request: &Command) -> Command {
@@ -182,6 +222,28 @@ async fn consumes_more_than_is_stored() {
     // A pull at the end of a queue brings fewer than it may.
     assert!((18_000..=20_100).contains(&messages), "{messages}");
     assert_eq!(outcome.counts.bytes, messages * 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumes_each_message_once() {
+    let broker = SmallBroker { topics_made: AtomicU64::new(1), ..SmallBroker::default() };
+    let (outcome, _) = bench(broker, "consume --once --connections 2").await;
+    assert_eq!(outcome.counts.messages, 3 * STORED as u64);
+}
+
+/// The keys that are asked for are those of stored messages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_keys_that_are_there() {
+    for encoding in ["json", "binary"] {
+        let broker = SmallBroker { topics_made: AtomicU64::new(1), keyed: true, ..SmallBroker::default() };
+        let line = format!("query --keys 20 --messages 500 --warmup 0 --connections 2 --depth 3 --encoding {encoding}");
+        let (outcome, broker) = bench(broker, &line).await;
+        assert_eq!(outcome.counts.messages, 500);
+        assert!(outcome.counts.refusals.is_empty(), "{:?}", outcome.counts.refusals);
+        let asked = broker.asked.lock().unwrap();
+        assert!((15..=20).contains(&asked.len()), "{asked:?}");
+        assert!(asked.iter().all(|key| key.starts_with("key")), "{asked:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
