@@ -154,7 +154,8 @@ async fn messages_come_at_their_time_and_are_counted() {
     node.again().await;
     assert!(api.get_timer_metrics(&node.addr).await.unwrap().contains(r#""T":{"count":1,"#));
     api.delete_topic(&node.addr, "T").await.unwrap();
-    assert!(!api.get_timer_metrics(&node.addr).await.unwrap().contains(r#""T""#));
+    let metrics = api.get_timer_metrics(&node.addr).await.unwrap();
+    assert!(!metrics.contains(r#""T""#), "{metrics}");
     node.stop().await;
 }
 

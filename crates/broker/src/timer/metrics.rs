@@ -44,9 +44,13 @@ impl Metrics {
         let mut state = self.state.lock();
         let now = now_ms();
         let counts = &mut state.counts.timing_count;
+        if by == 0 {
+            return;
+        }
         if let Some(metric) = counts.get_mut(topic) {
             (metric.count, metric.time_stamp) = (metric.count + by, now);
-        } else {
+        } else if by > 0 {
+            // What is delivered of a deleted topic does not bring it back.
             counts.insert(topic.to_owned(), TimerMetric { count: by, time_stamp: now });
         }
         state.counts.data_version.next(now);
@@ -146,6 +150,7 @@ mod tests {
         again.begin();
         assert!(again.remove("T"));
         again.replace(BTreeMap::from([("T".to_owned(), 6)]));
+        [0, -1].map(|by| again.add("T", by));
         assert!(!again.json().contains(r#""T""#), "{}", again.json());
         again.adopt(java).unwrap();
         assert_eq!(again.json(), java);
