@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Pair, send, topic};
+use common::{Pair, send, topic, until};
 use tokio::time::Instant;
 use wire::code::response;
 
@@ -40,10 +40,12 @@ async fn f20_a_long_poll_keeps_its_length_over_a_clock_step() {
     let pair = Pair::start(&[], &[]).await;
     topic(&pair.api, &pair.master.addr, "T", 1).await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    until("the message is queued", || async { pair.master.broker().store.max_offset("T", 0) == 1 }).await;
     let puller = client::Puller::new(pair.api.clone(), &pair.master.addr, "G");
     let start = Instant::now();
     let held = tokio::spawn(async move { puller.wait("T", 0, 1, 1, Duration::from_secs(1)).await.unwrap().code });
     while pair.master.broker().holds.is_empty() {
+        assert!(!held.is_finished(), "the pull was not held");
         tokio::task::yield_now().await;
     }
     broker::context::step_clock(3_600_000);
