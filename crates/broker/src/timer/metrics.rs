@@ -150,7 +150,8 @@ mod tests {
         again.begin();
         assert!(again.remove("T"));
         again.replace(BTreeMap::from([("T".to_owned(), 6)]));
-        [0, -1].map(|by| again.add("T", by));
+        again.add("T", 0);
+        again.add("T", -1);
         assert!(!again.json().contains(r#""T""#), "{}", again.json());
         again.adopt(java).unwrap();
         assert_eq!(again.json(), java);
