@@ -153,11 +153,16 @@ impl IndexFile {
         Ok(index)
     }
 
-    /// Opens a file; a shorter one is extended with zeros, as Java's mapping does.
+    /// Opens a file; a shorter one is extended with zeros, as Java's mapping does. One that is longer holds nothing.
     pub(crate) fn open(disk: &dyn Disk, path: &Path, geometry: Geometry) -> Result<Self, StoreError> {
         let file = disk.open(path, false).at("open", path)?;
-        if file.len().at("size", path)? < geometry.file_size() {
-            file.set_len(geometry.file_size()).at("extend", path)?;
+        let found = file.len().at("size", path)?;
+        if found != geometry.file_size() {
+            file.set_len(geometry.file_size()).at("size", path)?;
+        }
+        if found > geometry.file_size() {
+            // With entries in it and its old size, it would be refused.
+            file.sync().at("sync", path)?;
         }
         let mut head = [0; HEADER as usize];
         file.read_exact_at(0, &mut head).at("read", path)?;

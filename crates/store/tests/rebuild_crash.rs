@@ -40,6 +40,7 @@ fn exists(life: &Life, name: &str) -> bool {
 /// left. Stopped cleanly, or killed.
 fn prepared(seed: u64, clean: bool) -> Life {
     let mut life = Life::new(seed);
+    life.timers = None;
     let store = life.start().unwrap();
     life.prepare(&store, 25).unwrap();
     life.flush(&store).unwrap();
