@@ -108,6 +108,8 @@ impl Index {
     ) -> Result<Option<i64>, StoreError> {
         let (last, lost) = {
             let mut state = self.state.lock();
+            // The process that made the files may have ended before it synced their names.
+            state.names_changed = true;
             let (mut sound, mut lost) = (0, false);
             let mut from = 0;
             while sound < state.files.len() {
