@@ -11,7 +11,7 @@ use common::seed;
 use sim::life::Life;
 
 fn steps() -> u64 {
-    std::env::var("TANDEM_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(4_000_000)
+    std::env::var("TANDEM_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(1_000_000)
 }
 
 /// One store from its first start through many crashes. Returns the calls it made and their trace.
