@@ -38,6 +38,8 @@ use crate::{
     topics::Topics,
 };
 
+/// How often a request looks whether another thread has dispatched what it must see.
+const LOOKS: u32 = 300;
 /// How long views may be put off while nobody waits for a message.
 const DISPATCH_DELAY: Duration = Duration::from_millis(2);
 
@@ -232,6 +234,22 @@ impl Broker {
     /// Builds the views of what was appended and wakes who waits for messages. Whoever reads a queue calls it first.
     pub fn dispatch(&self) {
         self.store.dispatch();
+    }
+
+    /// Before a request is answered that is no send: whoever asks sees everything that was acknowledged before. When
+    /// another thread is just at it, its end is waited for, but not for ever: it may lack space.
+    pub fn dispatch_acknowledged(&self) {
+        let marks = self.store.marks();
+        let sync = self.config().flush_disk_type == FlushDiskType::SyncFlush;
+        let acknowledged = if sync { marks.flushed.get() } else { marks.appended.get() };
+        self.dispatch();
+        for _ in 0..LOOKS {
+            if marks.dispatched.get() >= acknowledged {
+                return;
+            }
+            std::thread::yield_now();
+            self.dispatch();
+        }
     }
 
     /// The same after an append. While nobody waits for a message the views are built a moment later, for all that came

@@ -32,8 +32,7 @@ impl Service for Front {
                 continue;
             }
             sends.finish();
-            // Whoever asks sees everything that was acknowledged before.
-            broker.dispatch();
+            broker.dispatch_acknowledged();
             self.handle(broker, conn, command);
         }
         sends.finish();
