@@ -338,7 +338,7 @@ impl<'a> Get<'a> {
     /// Bytes and messages of one answer: fewer when they must come from the disk.
     fn transfer_limits(&self, physical: i64) -> (u64, u32) {
         let config = &self.store.config;
-        if self.log_end - physical <= self.window {
+        if self.log_end.saturating_sub(physical) <= self.window {
             (config.max_transfer_bytes_in_memory, config.max_transfer_count_in_memory)
         } else {
             (config.max_transfer_bytes_on_disk, config.max_transfer_count_on_disk)
@@ -354,7 +354,7 @@ impl<'a> Get<'a> {
             messages: self.records.into_bytes(),
             count: self.count,
             places: self.places,
-            suggest_pull_from_slave: self.log_end - self.last_physical > self.window,
+            suggest_pull_from_slave: self.log_end.saturating_sub(self.last_physical) > self.window,
         }
     }
 }
