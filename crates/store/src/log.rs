@@ -114,13 +114,13 @@ impl Log {
 
     /// First byte after the segment that holds `offset`.
     pub(crate) fn next_base(&self, offset: i64) -> i64 {
-        self.base_of(offset) + self.segment_size
+        self.base_of(offset).saturating_add(self.segment_size)
     }
 
     fn segment(&self, offset: i64) -> Option<Arc<Segment>> {
         let segments = self.segments.read();
         let first = segments.front()?.base;
-        let number = usize::try_from((offset - first).checked_div_euclid(self.segment_size)?).ok()?;
+        let number = usize::try_from(offset.checked_sub(first)?.checked_div_euclid(self.segment_size)?).ok()?;
         segments.get(number).cloned()
     }
 
