@@ -38,8 +38,10 @@ use crate::{
     topics::Topics,
 };
 
-/// How often a request looks whether another thread has dispatched what it must see.
-const LOOKS: u32 = 300;
+/// How long a request waits for another thread to dispatch what it must see: a topic's deletion keeps dispatch out.
+const MOST_WAIT: Duration = Duration::from_secs(1);
+/// How often it looks.
+const LOOK_EACH: Duration = Duration::from_micros(50);
 /// How long views may be put off while nobody waits for a message.
 const DISPATCH_DELAY: Duration = Duration::from_millis(2);
 
@@ -237,17 +239,16 @@ impl Broker {
     }
 
     /// Before a request is answered that is no send: whoever asks sees everything that was acknowledged before. When
-    /// another thread is just at it, its end is waited for, but not for ever: it may lack space.
+    /// another thread is just at it, that one is waited for.
     pub fn dispatch_acknowledged(&self) {
-        let marks = self.store.marks();
-        let sync = self.config().flush_disk_type == FlushDiskType::SyncFlush;
-        let acknowledged = if sync { marks.flushed.get() } else { marks.appended.get() };
+        let acknowledged = self.store.dispatch_limit();
         self.dispatch();
-        for _ in 0..LOOKS {
-            if marks.dispatched.get() >= acknowledged {
-                return;
-            }
-            std::thread::yield_now();
+        let began = Instant::now();
+        let is_behind = || self.store.marks().dispatched.get() < acknowledged;
+        while is_behind() && self.store.is_dispatching() && began.elapsed() < MOST_WAIT {
+            std::thread::sleep(LOOK_EACH);
+        }
+        if is_behind() {
             self.dispatch();
         }
     }

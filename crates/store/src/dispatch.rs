@@ -84,6 +84,11 @@ impl Store {
         self.dispatch_if_wanted()
     }
 
+    /// True while a thread dispatches, or dispatch is kept out.
+    pub fn is_dispatching(&self) -> bool {
+        self.dispatcher.state.is_locked()
+    }
+
     /// Does what was asked for while dispatch was kept out.
     pub(crate) fn dispatch_if_wanted(&self) -> usize {
         let mut total = 0;
@@ -115,7 +120,8 @@ impl Store {
         }
     }
 
-    fn dispatch_limit(&self) -> i64 {
+    /// Where dispatch ends now: everything that was acknowledged lies before.
+    pub fn dispatch_limit(&self) -> i64 {
         let appended = self.marks.appended.get();
         if self.config.sync_flush { appended.min(self.marks.flushed.get()) } else { appended }
     }

@@ -418,14 +418,15 @@ impl Queue {
     }
 
     /// After an unclean stop the log is dispatched again from `proven` on. A batch unit cannot be told by its place in
-    /// the row, so those of that part go; they are put again.
-    pub(crate) fn cut_unproven(&self, proven: i64) -> Result<(), StoreError> {
-        match self.kind {
-            Kind::Simple => Ok(()),
-            Kind::Batch => {
-                self.cut_units(self.units.first(|unit| !batch_is_valid(unit) || get_i64(unit, 0) >= proven)?)
-            }
+    /// the row, so those of that part go; they are put again. True when there were any.
+    pub(crate) fn cut_unproven(&self, proven: i64) -> Result<bool, StoreError> {
+        if self.kind == Kind::Simple {
+            return Ok(false);
         }
+        let keep = self.units.first(|unit| !batch_is_valid(unit) || get_i64(unit, 0) >= proven)?;
+        let cuts = keep < self.units.end();
+        self.cut_units(keep)?;
+        Ok(cuts)
     }
 
     /// Drops the units of records at and beyond `physical`.

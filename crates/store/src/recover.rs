@@ -62,8 +62,9 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
     disprove_from(store, plan.dispatch_from)?;
     if !clean {
         for queue in store.queues.all() {
-            queue.cut_unproven(plan.dispatch_from)?;
-            store.queues.mark_dirty(&queue);
+            if queue.cut_unproven(plan.dispatch_from)? {
+                store.queues.mark_dirty(&queue);
+            }
         }
     }
     tracing::info!(

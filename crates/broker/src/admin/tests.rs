@@ -1,6 +1,13 @@
 //! The family against a whole broker in a directory of its own: what upstream's tools do, and what nobody should.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use remoting::{Client, ClientConfig, Connection, Server, ServerConfig, Service};
 use store::Batch;
@@ -82,6 +89,11 @@ fn create_group(broker: &Arc<Broker>, group: &str) {
 
 /// Stores `count` messages in queue 0.
 fn store(broker: &Broker, topic: &str, count: usize) {
+    append(broker, topic, count);
+    broker.dispatch();
+}
+
+fn append(broker: &Broker, topic: &str, count: usize) {
     let host: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let mut batch = Batch::new();
     for _ in 0..count {
@@ -101,7 +113,38 @@ fn store(broker: &Broker, topic: &str, count: usize) {
         batch.push(&message).unwrap();
     }
     broker.store.append(&mut batch).unwrap();
-    broker.dispatch();
+}
+
+#[test]
+fn who_asks_while_another_thread_dispatches_sees_what_was_acknowledged() {
+    let (_dir, broker) = broker();
+    let (arrived, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (inside, gate, first) = (arrived.clone(), go_on.clone(), AtomicBool::new(true));
+    broker.store.set_arrival_listener(Box::new(move |_| {
+        if first.swap(false, Ordering::SeqCst) {
+            inside.wait();
+            gate.wait();
+        }
+    }));
+    std::thread::scope(|scope| {
+        scope.spawn(|| store(&broker, "T", 1));
+        arrived.wait();
+        append(&broker, "T", 1);
+        let (asks, asked) = std::sync::mpsc::channel();
+        let seen = scope.spawn({
+            let broker = &broker;
+            move || {
+                asks.send(()).unwrap();
+                broker.dispatch_acknowledged();
+                broker.store.max_offset("T", 0)
+            }
+        });
+        asked.recv().unwrap();
+        // Who does not wait is through by then.
+        (0..20).for_each(|_| std::thread::yield_now());
+        go_on.wait();
+        assert_eq!(seen.join().unwrap(), 2);
+    });
 }
 
 #[tokio::test]

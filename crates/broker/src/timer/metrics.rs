@@ -41,12 +41,12 @@ impl Metrics {
     }
 
     pub(super) fn add(&self, topic: &str, by: i64) {
-        let mut state = self.state.lock();
-        let now = now_ms();
-        let counts = &mut state.counts.timing_count;
         if by == 0 {
             return;
         }
+        let mut state = self.state.lock();
+        let now = now_ms();
+        let counts = &mut state.counts.timing_count;
         if let Some(metric) = counts.get_mut(topic) {
             (metric.count, metric.time_stamp) = (metric.count + by, now);
         } else if by > 0 {
