@@ -1,9 +1,11 @@
-//! The real disk with a gate before one file of the commit log: long reads wait there until it is opened.
+//! The real disk with gates before the commit log: long reads of one file, or all syncs, wait until theirs is opened. Syncs
+//! of the log are counted.
+#![allow(dead_code)]
 
 use std::{
     io,
     path::Path,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
 use store::{DirEntry, Disk, File, LockGuard, RealDisk, Usage};
@@ -11,43 +13,65 @@ use store::{DirEntry, Disk, File, LockGuard, RealDisk, Usage};
 /// Whoever looks for a single record reads less.
 const LONG_READ: usize = 64 << 10;
 
-/// Shares its gate with its files.
+#[derive(Default)]
+struct Gates {
+    /// Long reads of files of this name wait.
+    reads: Option<&'static str>,
+    syncs: bool,
+    synced: usize,
+}
+
+/// Shares its gates with its files.
 #[derive(Clone, Default)]
-pub struct GateDisk(Arc<(Mutex<Option<&'static str>>, Condvar)>);
+pub struct GateDisk(Arc<(Mutex<Gates>, Condvar)>);
 
 /// A gate that is closed. It opens when a test fails, too: a start that never ends would hide why.
 pub struct Closed(GateDisk);
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        *self.0.0.0.lock().unwrap() = None;
-        self.0.0.1.notify_all();
+        self.0.change(|gates| gates.reads = None);
     }
 }
 
 struct GateFile {
     disk: GateDisk,
-    name: String,
+    /// In the commit log.
+    name: Option<String>,
     file: Arc<dyn File>,
 }
 
 impl GateDisk {
     /// Long reads of files of this name wait until what is returned is dropped.
     pub fn close(&self, name: &'static str) -> Closed {
-        *self.0.0.lock().unwrap() = Some(name);
+        self.change(|gates| gates.reads = Some(name));
         Closed(self.clone())
     }
 
-    fn pass(&self, name: &str) {
-        let closed = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(closed, |closed| *closed == Some(name)).unwrap());
+    /// Syncs of the log wait from now on, or no more.
+    pub fn close_syncs(&self, closed: bool) {
+        self.change(|gates| gates.syncs = closed);
+    }
+
+    /// Syncs of the log so far.
+    pub fn syncs(&self) -> usize {
+        self.0.0.lock().unwrap().synced
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Gates)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+
+    fn wait_while(&self, is_closed: impl Fn(&Gates) -> bool) -> MutexGuard<'_, Gates> {
+        self.0.1.wait_while(self.0.0.lock().unwrap(), |gates| is_closed(gates)).unwrap()
     }
 }
 
 impl File for GateFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.len() > LONG_READ {
-            self.disk.pass(&self.name);
+        if let Some(name) = self.name.as_deref().filter(|_| buf.len() > LONG_READ) {
+            drop(self.disk.wait_while(|gates| gates.reads == Some(name)));
         }
         self.file.read_at(offset, buf)
     }
@@ -65,6 +89,9 @@ impl File for GateFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        if self.name.is_some() {
+            self.disk.wait_while(|gates| gates.syncs).synced += 1;
+        }
         self.file.sync()
     }
 }
@@ -72,7 +99,7 @@ impl File for GateFile {
 impl Disk for GateDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let in_log = path.iter().any(|part| part == "commitlog");
-        let name = path.file_name().filter(|_| in_log).unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_name().filter(|_| in_log).map(|name| name.to_string_lossy().into_owned());
         Ok(Arc::new(GateFile { disk: self.clone(), name, file: RealDisk.open(path, create)? }))
     }
 
