@@ -76,6 +76,8 @@ pub struct Broker {
     pub holds: Holds,
     /// Counters.
     pub stats: Stats,
+    /// Batches that the next sends are put into.
+    pub spare: crate::send::Spare,
     /// Slaves of this broker and their acknowledgements.
     pub replicas: Replicas,
     /// The master of this broker, when it is a slave.
@@ -161,6 +163,7 @@ impl Broker {
             locks: QueueLocks::default(),
             holds: Holds::default(),
             stats: Stats::default(),
+            spare: crate::send::Spare::default(),
             replicas: Replicas::default(),
             sync: SyncState::default(),
             forecast: Mutex::default(),

@@ -280,8 +280,8 @@ fn count_read(broker: &Broker, config: &BrokerConfig, pull: &Pull, got: &GetResu
     count(&broker.stats.get_found, 1);
     count(&broker.stats.transferred, found);
     let key = format!("{}@{}", pull.topic.topic_name, pull.group.group_name);
-    broker.stats.add("GROUP_GET_NUMS", &key, found);
-    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, found);
+    broker.stats.add("GROUP_GET_NUMS", &key, found, 1);
+    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, found, 1);
 }
 
 fn code_of(status: GetStatus, offset: i64) -> i32 {

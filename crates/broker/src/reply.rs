@@ -63,8 +63,8 @@ async fn deliver(
     // Java clients need all three, whatever became of the copy.
     let (msg_id, queue_offset) = stored.unwrap_or_else(|| ("0".to_owned(), 0));
     answer.ext.push("msgId", &msg_id);
-    answer.ext.push_display("queueId", checked.queue_id);
-    answer.ext.push_display("queueOffset", queue_offset);
+    answer.ext.push_number("queueId", checked.queue_id);
+    answer.ext.push_number("queueOffset", queue_offset);
     answer
 }
 

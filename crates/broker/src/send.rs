@@ -8,7 +8,7 @@ use parking_lot::RwLockReadGuard;
 use remoting::Connection;
 use store::{AppendError, Batch};
 use wire::{
-    Command,
+    Command, ExtFields,
     body::TopicConfig,
     code::{request, response},
     header::SendMessageRequestHeader,
@@ -30,8 +30,10 @@ use crate::{
 mod batch;
 mod inner;
 mod properties;
+mod spare;
 
 use properties::Properties;
+pub use spare::Spare;
 
 /// True for the codes of this family.
 pub fn is_send(code: i32) -> bool {
@@ -110,6 +112,7 @@ impl<'a> Run<'a> {
     pub fn add(&mut self, command: Command) {
         if self.topics_in_use.is_none() {
             self.topics_in_use = Some(self.broker.topics.in_use());
+            self.batch = self.broker.spare.take();
         }
         if let Err(Refused(code, remark)) = self.accept(&command) {
             count(&self.broker.stats.put_failed, 1);
@@ -238,7 +241,7 @@ impl<'a> Run<'a> {
             Err(error) => self.refuse(waiting, &error),
         }
         drop(in_use);
-        self.batch.clear();
+        self.broker.spare.give_back(std::mem::take(&mut self.batch));
         self.broker.dispatch_soon();
         if timed {
             self.broker.timers.ring();
@@ -261,9 +264,9 @@ impl<'a> Run<'a> {
     fn answer(&mut self, waiting: Vec<Accepted>) {
         let must_wait = self.broker.must_wait(&self.config);
         let mut later = Vec::new();
+        self.count_stored(&waiting);
         for accepted in waiting {
             let entries = &self.batch.entries()[accepted.first..accepted.first + accepted.entries];
-            count_stored(self.broker, &accepted.topic.topic_name, entries, &self.config);
             let Some(last) = entries.last() else { continue };
             let end = last.physical_offset + last.size as i64;
             let answer = stored_answer(self.broker, &self.config, &accepted, entries);
@@ -277,6 +280,14 @@ impl<'a> Run<'a> {
         }
         if !later.is_empty() {
             self.answer_later(later);
+        }
+    }
+
+    /// Topics of a run are mostly one: it is looked up once for all sends that follow each other.
+    fn count_stored(&self, waiting: &[Accepted]) {
+        for same in waiting.chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic)) {
+            let entries = same.iter().flat_map(|one| &self.batch.entries()[one.first..one.first + one.entries]);
+            count_stored(self.broker, &same[0].topic.topic_name, entries, same.len() as i64, &self.config);
         }
     }
 
@@ -338,7 +349,7 @@ pub fn store_one(
     })?;
     broker.dispatch_soon();
     let entries = run.batch.entries();
-    count_stored(broker, &checked.topic.topic_name, entries, &run.config);
+    count_stored(broker, &checked.topic.topic_name, entries, 1, &run.config);
     let placed = |entry: &store::Entry| Placed {
         physical_offset: entry.physical_offset,
         end: entry.physical_offset + entry.size as i64,
@@ -539,13 +550,23 @@ fn dead_letter(
     Ok(Some(name))
 }
 
+/// Bytes of the fields of an answer but its message ids, mostly.
+const ANSWER_FIELDS: usize = 224;
+
 fn stored_answer(broker: &Broker, config: &BrokerConfig, accepted: &Accepted, entries: &[store::Entry]) -> Command {
     let mut answer = accepted.reply.clone();
     let host = broker.store_host();
-    let ids: Vec<String> = entries.iter().map(|entry| message_id::offset_id(host, entry.physical_offset)).collect();
-    answer.ext.push("msgId", &ids.join(","));
-    answer.ext.push_display("queueId", accepted.queue_id);
-    answer.ext.push_display("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
+    let mut ids = String::new();
+    for entry in entries {
+        if !ids.is_empty() {
+            ids.push(',');
+        }
+        message_id::push_offset_id(&mut ids, host, entry.physical_offset);
+    }
+    answer.ext = ExtFields::with_capacity(ids.len() + ANSWER_FIELDS);
+    answer.ext.push("msgId", &ids);
+    answer.ext.push_number("queueId", accepted.queue_id);
+    answer.ext.push_number("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
     answer.ext.push("transactionId", &accepted.unique_id);
     if let Some(id) = &accepted.batch_id {
         answer.ext.push("batchUniqId", id);
@@ -580,11 +601,21 @@ pub fn mark_region(answer: &mut Command, config: &BrokerConfig) {
     answer.ext.push("TRACE_ON", if config.trace_on { "true" } else { "false" });
 }
 
-fn count_stored(broker: &Broker, topic: &str, entries: &[store::Entry], config: &BrokerConfig) {
-    let bytes: i64 = entries.iter().map(|entry| entry.size as i64).sum();
-    let messages = entries.iter().map(store::Entry::count).sum();
+/// Counts what `sends` of one topic stored.
+fn count_stored<'e>(
+    broker: &Broker,
+    topic: &str,
+    entries: impl IntoIterator<Item = &'e store::Entry>,
+    sends: i64,
+    config: &BrokerConfig,
+) {
+    let (mut messages, mut bytes) = (0, 0);
+    for entry in entries {
+        messages += entry.count();
+        bytes += entry.size as i64;
+    }
     count(&broker.stats.put, messages);
     count(&broker.stats.put_bytes, bytes);
-    broker.stats.add("TOPIC_PUT_NUMS", topic, messages);
-    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, messages);
+    broker.stats.add("TOPIC_PUT_NUMS", topic, messages, sends);
+    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, messages, sends);
 }

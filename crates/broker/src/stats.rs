@@ -72,14 +72,14 @@ struct NamedCounts {
 }
 
 impl NamedCounts {
-    fn add(&mut self, name: &'static str, key: &str, count: i64, now: impl Fn() -> Instant) {
+    fn add(&mut self, name: &'static str, key: &str, [count, times]: [i64; 2], now: impl Fn() -> Instant) {
         let keys = self.table.entry(name).or_default();
         let named = match keys.get_mut(key) {
             Some(named) => named,
             None => keys.entry(key.to_owned()).or_insert_with(|| Named::new(now())),
         };
         named.now[0] += count;
-        named.now[1] += 1;
+        named.now[1] += times;
     }
 
     fn counted(&self, name: &str, key: &str, now: Instant) -> Option<[Counted; 3]> {
@@ -171,9 +171,9 @@ impl Stats {
         }
     }
 
-    /// Counts `count` messages under a name that `mqadmin` knows, like `TOPIC_PUT_NUMS`.
-    pub fn add(&self, name: &'static str, key: &str, count: i64) {
-        self.named.lock().add(name, key, count, Instant::now);
+    /// Counts `count` messages of `times` calls under a name that `mqadmin` knows, like `TOPIC_PUT_NUMS`.
+    pub fn add(&self, name: &'static str, key: &str, count: i64, times: i64) {
+        self.named.lock().add(name, key, [count, times], Instant::now);
     }
 
     /// A named count over the last minute, the last hour and the last day; `None` when nothing was ever counted.
@@ -232,7 +232,7 @@ mod tests {
 
         fn add(&mut self, count: i64) {
             let now = self.1;
-            self.0.add("TOPIC_PUT_NUMS", "T", count, || now);
+            self.0.add("TOPIC_PUT_NUMS", "T", [count, 1], || now);
         }
 
         fn counted(&self) -> Option<[Counted; 3]> {

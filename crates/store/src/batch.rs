@@ -178,6 +178,11 @@ impl Batch {
         self.buf.len()
     }
 
+    /// Bytes of memory that it holds for records.
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity() + self.scratch.capacity()
+    }
+
     /// One record as stored; complete after the append.
     pub fn record(&self, number: usize) -> &[u8] {
         let entry = &self.entries[number];

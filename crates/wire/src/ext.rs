@@ -48,15 +48,9 @@ impl ExtFields {
         self.spans.push(Span { key: start, value: middle, end: self.text.len() as u32 });
     }
 
-    /// Appends a value through its display form.
-    pub fn push_display(&mut self, key: &str, value: impl std::fmt::Display) {
-        use std::fmt::Write;
-        let start = self.text.len() as u32;
-        self.text.push_str(key);
-        let middle = self.text.len() as u32;
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{value}");
-        self.spans.push(Span { key: start, value: middle, end: self.text.len() as u32 });
+    /// Appends a number.
+    pub fn push_number(&mut self, key: &str, value: impl itoa::Integer) {
+        self.push(key, itoa::Buffer::new().format(value));
     }
 
     /// Sets `key`, in place of an earlier entry of that name.

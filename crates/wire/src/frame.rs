@@ -104,11 +104,11 @@ fn decode_json(header: &[u8]) -> Result<Command, FrameError> {
     }
     while let Some(name) = reader.next_name()? {
         match canonical(&name) {
-            "code" => command.code = integer(&reader.value()?)?,
-            "language" => command.language = language(&reader.value()?)?,
-            "version" => command.version = integer(&reader.value()?)?,
-            "opaque" => command.opaque = integer(&reader.value()?)?,
-            "flag" => command.flag = integer(&reader.value()?)?,
+            "code" => command.code = integer(&mut reader)?,
+            "language" => command.language = language(&mut reader)?,
+            "version" => command.version = integer(&mut reader)?,
+            "opaque" => command.opaque = integer(&mut reader)?,
+            "flag" => command.flag = integer(&mut reader)?,
             "remark" => command.remark = text(reader.value()?),
             "extFields" => {
                 command.ext = ExtFields::with_capacity(header.len());
@@ -124,23 +124,30 @@ fn decode_json(header: &[u8]) -> Result<Command, FrameError> {
 /// Java matches member names whatever their case and with `_` or `-` inside; only our few matter here.
 fn canonical(name: &str) -> &str {
     const NAMES: [&str; 7] = ["code", "language", "version", "opaque", "flag", "remark", "extFields"];
-    if NAMES.contains(&name) {
+    if let "code" | "language" | "version" | "opaque" | "flag" | "remark" | "extFields" = name {
         return name;
     }
     let plain = || name.bytes().filter(|b| !matches!(b, b'_' | b'-')).map(|b| b.to_ascii_lowercase());
     NAMES.into_iter().find(|known| known.bytes().map(|b| b.to_ascii_lowercase()).eq(plain())).unwrap_or(name)
 }
 
-fn integer(value: &Json) -> Result<i32, FrameError> {
-    match value {
-        Json::Null => Ok(0),
-        other => other.to_i64().map(|n| n as i32).ok_or(FrameError::Shape("a number was expected")),
-    }
+fn integer(reader: &mut json::Reader<'_>) -> Result<i32, FrameError> {
+    let number = match reader.plain_number()? {
+        Some(text) => json::integer(text),
+        None => match reader.value()? {
+            Json::Null => Some(0),
+            other => other.to_i64(),
+        },
+    };
+    number.map(|number| number as i32).ok_or(FrameError::Shape("a number was expected"))
 }
 
-fn language(value: &Json) -> Result<Language, FrameError> {
-    match value {
-        Json::Str(name) => Ok(Language::from_name(name)),
+fn language(reader: &mut json::Reader<'_>) -> Result<Language, FrameError> {
+    if let Some(name) = reader.plain_string()? {
+        return Ok(Language::from_name(&name));
+    }
+    let value = reader.value()?;
+    match &value {
         Json::Num(_) => match value.to_i64() {
             Some(number @ 0..=13) => Ok(Language::from_number(number as i32)),
             _ => Err(FrameError::Shape("language number is out of range")),
@@ -164,7 +171,11 @@ fn ext_fields(reader: &mut json::Reader<'_>, ext: &mut ExtFields) -> Result<bool
             _ => Err(FrameError::Shape("extFields is not an object")),
         };
     }
-    while let Some(name) = reader.next_name()? {
+    loop {
+        while let Some((name, value)) = reader.plain_member() {
+            ext.push(name, value);
+        }
+        let Some(name) = reader.next_name()? else { return Ok(true) };
         if let Some(value) = reader.plain_string()? {
             ext.push(&name, &value);
             continue;
@@ -175,7 +186,6 @@ fn ext_fields(reader: &mut json::Reader<'_>, ext: &mut ExtFields) -> Result<bool
             other => ext.push(&name, &other.to_text()),
         }
     }
-    Ok(true)
 }
 
 fn encode_json(command: &Command, out: &mut BytesMut) {

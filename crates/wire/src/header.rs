@@ -60,7 +60,7 @@ impl ExtValue for i32 {
     }
 
     fn write(&self, name: &str, ext: &mut ExtFields) {
-        ext.push_display(name, self);
+        ext.push_number(name, *self);
     }
 }
 
@@ -70,7 +70,7 @@ impl ExtValue for i64 {
     }
 
     fn write(&self, name: &str, ext: &mut ExtFields) {
-        ext.push_display(name, self);
+        ext.push_number(name, *self);
     }
 }
 

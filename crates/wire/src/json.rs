@@ -19,6 +19,7 @@ pub use object::{known_name, sorted};
 pub use out::{Out, Style};
 pub use reader::{MAX_DEPTH, Reader};
 pub use value::Json;
+pub(crate) use value::integer;
 pub use writer::Writer;
 
 /// Why a text is not JSON, not even to fastjson.

@@ -5,14 +5,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Offset message id: address of the broker and physical offset, upper-case hex of 32 or 56 characters.
 pub fn offset_id(store_host: SocketAddr, physical_offset: i64) -> String {
-    let mut bytes = Vec::with_capacity(28);
+    let mut text = String::new();
+    push_offset_id(&mut text, store_host, physical_offset);
+    text
+}
+
+/// Appends the same to `text`.
+pub fn push_offset_id(text: &mut String, store_host: SocketAddr, physical_offset: i64) {
     match store_host.ip() {
-        IpAddr::V4(ip) => bytes.extend_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => bytes.extend_from_slice(&ip.octets()),
+        IpAddr::V4(ip) => push_hex(text, &ip.octets()),
+        IpAddr::V6(ip) => push_hex(text, &ip.octets()),
     }
-    bytes.extend_from_slice(&i32::from(store_host.port()).to_be_bytes());
-    bytes.extend_from_slice(&physical_offset.to_be_bytes());
-    hex_upper(&bytes)
+    push_hex(text, &i32::from(store_host.port()).to_be_bytes());
+    push_hex(text, &physical_offset.to_be_bytes());
 }
 
 /// The address and physical offset in an offset id.
@@ -41,13 +46,18 @@ pub fn unique_id(ip: Ipv4Addr, process: u16, instance: u32, millis: u32, counter
 
 /// Upper-case hex.
 pub fn hex_upper(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    push_hex(&mut text, bytes);
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut text = String::with_capacity(bytes.len() * 2);
+    text.reserve(bytes.len() * 2);
     for byte in bytes {
         text.push(DIGITS[usize::from(byte >> 4)] as char);
         text.push(DIGITS[usize::from(byte & 15)] as char);
     }
-    text
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -90,15 +90,13 @@ pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = text;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
-            // Names are short.
-            let mark = rest.iter().position(|byte| matches!(*byte, NAME_END | VALUE_END));
-            let name_end = mark.unwrap_or(rest.len());
+            let name_end = memchr::memchr2(NAME_END, VALUE_END, rest).unwrap_or(rest.len());
             if rest.get(name_end) != Some(&NAME_END) {
                 rest = rest.get(name_end + 1..).unwrap_or_default();
                 continue;
             }
             let (name, value) = (&rest[..name_end], &rest[name_end + 1..]);
-            let value_end = end_of_value(value);
+            let value_end = memchr::memchr(VALUE_END, value).unwrap_or(value.len());
             rest = value.get(value_end + 1..).unwrap_or_default();
             if name_end > 0 && value_end > 0 {
                 return Some((name, &value[..value_end]));
@@ -106,22 +104,6 @@ pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         }
         None
     })
-}
-
-/// Place of the first byte that ends a value, or the end; eight bytes are looked at at once.
-fn end_of_value(text: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut at = 0;
-    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk()) {
-        let word = u64::from_le_bytes(*word) ^ (ONES * VALUE_END as u64);
-        // Marks the first zero byte; those behind it may be marked wrongly.
-        let found = word.wrapping_sub(ONES) & !word & (ONES << 7);
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    text[at..].iter().position(|byte| *byte == VALUE_END).map_or(text.len(), |place| at + place)
 }
 
 /// The value of `name`.

@@ -244,3 +244,70 @@ proptest! {
         let _ = Json::parse(text.as_bytes());
     }
 }
+
+/// All members of a text whose values are strings, and how reading ended.
+fn members(text: &[u8], plain: bool) -> (Vec<(String, String)>, Result<(), json::JsonError>) {
+    let mut reader = json::Reader::new(text);
+    let mut found = Vec::new();
+    let mut read = || {
+        if !reader.begin_object()? {
+            return reader.skip_value();
+        }
+        loop {
+            while let Some((name, value)) = plain.then(|| reader.plain_member()).flatten() {
+                found.push((name.to_owned(), value.to_owned()));
+            }
+            let Some(name) = reader.next_name()? else { return reader.end() };
+            match reader.plain_string()? {
+                Some(value) => found.push((name.into_owned(), value.into_owned())),
+                None => reader.skip_value()?,
+            }
+        }
+    };
+    let end = read();
+    (found, end)
+}
+
+/// Of which texts are made that nearly are such members.
+const PIECES: &[&[u8]] = &[
+    b"\"ab\":\"cdef\"",
+    b"\"ab\":\"cdef\",",
+    b"\"ab\":\"cdef\",",
+    b"\"a\":\"123456789\",",
+    b",",
+    b"\"",
+    b":",
+    b"\\u0001",
+    b"\\",
+    b" ",
+    b"'",
+    b"7",
+    b"{",
+    b"}",
+    b"x",
+    "\u{e4}".as_bytes(),
+    b"\xc3",
+];
+
+#[test]
+fn members_are_taken_one_way_or_the_other() {
+    let texts: [&[u8]; 5] = [
+        br#"{"a":"b","c":"d"}"#,
+        br#"{"a":"12345678","bcdefghij":"k\n","l":""}"#,
+        br#"{"a":1,"b":"c" ,"d":"e","f":'g',"h":"i"}"#,
+        b"{\"a\":\"\xff\",\"b\":\"c\"}",
+        b"{\"a\":\"b\"\"c\":\"d\"}",
+    ];
+    for text in texts {
+        assert_eq!(members(text, true), members(text, false), "{}", String::from_utf8_lossy(text));
+    }
+    assert_eq!(members(texts[0], true).0, [("a".into(), "b".into()), ("c".into(), "d".into())]);
+}
+
+proptest! {
+    #[test]
+    fn any_members_are_taken_one_way_or_the_other(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..20)) {
+        let text = [&b"{"[..], &pieces.concat(), b"}"].concat();
+        prop_assert_eq!(members(&text, true), members(&text, false));
+    }
+}

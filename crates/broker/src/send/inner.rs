@@ -14,7 +14,7 @@ pub fn allowed(
     stored_in: &str,
     properties: &Properties,
 ) -> Result<(), Refused> {
-    let count = properties.get(property::INNER_NUM);
+    let count = properties.inner.then(|| properties.get(property::INNER_NUM)).flatten();
     if checked.header.sys_flag & sys_flag::INNER_BATCH == 0 {
         return if count.is_some() { Err(super::illegal(config)) } else { Ok(()) };
     }
@@ -25,9 +25,10 @@ pub fn allowed(
 
 /// Names of light queues must be such: a Java broker that meets another one with `enableLmq` dispatches nothing more.
 pub fn light_queues(config: &BrokerConfig, checked: &Checked, properties: &Properties) -> Result<(), Refused> {
-    let Some(names) = properties.get(property::INNER_MULTI_DISPATCH).filter(|_| config.enable_lmq) else {
+    if !config.enable_lmq || !properties.inner {
         return Ok(());
-    };
+    }
+    let Some(names) = properties.get(property::INNER_MULTI_DISPATCH) else { return Ok(()) };
     let bad = names.split(',').find(|name| !name.starts_with(topic::LMQ_PREFIX) || name.len() > topic::MAX_RETRY_TOPIC);
     match bad.filter(|_| !names.trim().is_empty()) {
         Some(bad) => {

@@ -19,6 +19,8 @@ pub struct Properties {
     pub transaction: bool,
     /// The unique id is the client's.
     pub named: bool,
+    /// Says something of inner batches or of light queues.
+    pub inner: bool,
     waits: bool,
 }
 
@@ -33,6 +35,7 @@ impl Properties {
             timer: false,
             transaction: false,
             named: false,
+            inner: false,
             waits: true,
         };
         for (name, value) in property::iter(received) {
@@ -57,6 +60,7 @@ impl Properties {
                 value.clone_into(&mut self.unique_id);
                 self.named = true;
             }
+            property::INNER_NUM | property::INNER_MULTI_DISPATCH => self.inner = true,
             property::DELAY => self.delay = value.parse().unwrap_or(0),
             property::WAIT => self.waits = !value.eq_ignore_ascii_case("false"),
             property::TRANSACTION_PREPARED => self.transaction = value.eq_ignore_ascii_case("true"),

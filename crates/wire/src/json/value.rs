@@ -97,7 +97,8 @@ pub(super) fn loosely_equal(left: &str, right: &str) -> bool {
     plain(left).eq(plain(right))
 }
 
-fn integer(text: &str) -> Option<i64> {
+/// A whole number; a fraction is cut off.
+pub(crate) fn integer(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }

@@ -1,7 +1,5 @@
 //! Escaping, and a writer for headers that are written member by member.
 
-use std::fmt::Write;
-
 use bytes::{BufMut, BytesMut};
 
 /// Writes JSON text at the end of a buffer. Punctuation is the caller's.
@@ -22,8 +20,7 @@ impl<'a> Writer<'a> {
 
     /// A number.
     pub fn integer(&mut self, number: i64) {
-        // Writing to a BytesMut cannot fail.
-        let _ = write!(self.out, "{number}");
+        self.raw(itoa::Buffer::new().format(number));
     }
 
     /// A string in quotes, escaped as Java does.
