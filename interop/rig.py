@@ -92,7 +92,7 @@ def fetch(version):
         if done.returncode:
             raise NotReady(f"Maven cannot fetch RocketMQ {version}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         open(f"{lib(version)}/.complete", "w").close()
-    sources = [f"{ROOT}/interop/java/{n}.java" for n in ("Common", "Load", "Drain", "Pull", "Ask") + (("Admin", "Unpack") if server else ())]
+    sources = [f"{ROOT}/interop/java/{n}.java" for n in ("Common", "Load", "Drain", "Pull", "Ask", "Uses") + (("Admin", "Unpack") if server else ())]
     stamp = f"{classes(version)}/.complete"
     if not os.path.exists(stamp) or os.path.getmtime(stamp) < max(map(os.path.getmtime, sources)):
         done = subprocess.run(["javac", "-nowarn", "-Xlint:none", "-cp", f"{lib(version)}/*", "-d", classes(version)] + sources,

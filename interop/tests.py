@@ -353,6 +353,27 @@ def name_server(rig, kind, brokers):
     verify.all_acknowledged(rig.load(ns, "sync=40", name="load-again"))
 
 
+def uses(rig, version):
+    """Lite pull consumers, pull consumers, traces, consumption by time, suspended queues, large bodies and what else Java programs do."""
+    ns = rig.namesrv(rig.ours)
+    master = rig.broker(rig.ours, ns, "master", role="SYNC_MASTER", inSyncReplicas=2, traceTopicEnable="true")
+    rig.broker(rig.ours, ns, "slave", id=1)
+    connected(master, ns)
+    for name in ("lite", "seek", "pull", "hold", "trace", "time", "orderly", "large", "text", "share"):
+        remoting.create_topic(master.address, f"Uses-{name}", QUEUES)
+    out = f"{rig.folder}/uses.jsonl"
+    program = rig.program(version, "Uses", "--ns", ns.address, "--out", out)
+    code = program.finish(400)
+    checks = read_lines(out)
+    failed = [f"{c['check']}: {c['reason']}" for c in checks if c["reason"]]
+    if failed or code or len(checks) != 10:
+        raise Failure(f"{len(checks)} of 10 checks ended; {'; '.join(failed)} {program.said()[-300:]}")
+
+
+test("uses-5.5.0", "5.5.0")(uses)
+test("uses-4.9.7", "4.9.7")(uses)
+
+
 @test("go-away")
 def go_away(rig):
     """One of two brokers stops gracefully while a producer sends: no send fails, and each that was acknowledged is stored."""
