@@ -38,7 +38,7 @@ def text(value):
 
 
 def lot(producer, kind, count):
-    made = 0
+    made = 1
     while not os.path.exists(options["stop"]) if "stop" in options else made < count:
         send(producer, kind, made)
         made += 1
@@ -71,6 +71,9 @@ def load():
     producer = Producer("It-python-load", timeout=3000)
     producer.set_namesrv_addr(options["ns"])
     producer.start()
+    # One after the other: threads that ask for their first routes at once get "No route info" on a busy machine.
+    for kind in rest:
+        send(producer, kind.split("=")[0], 0)
     threads = [threading.Thread(target=lot, args=(producer, *kind.split("=")[:1], int(kind.split("=")[1]))) for kind in rest]
     for thread in threads:
         thread.start()
