@@ -17,6 +17,7 @@ fn steps() -> u64 {
 /// One store from its first start through many crashes. Returns the calls it made and their trace.
 fn live(seed: u64) -> (u64, u64) {
     let mut life = Life::new(seed);
+    life.tell(format!("TANDEM_SEED={seed}"));
     if let Err(why) = life.run() {
         panic!("TANDEM_SEED={seed} TANDEM_STEPS=1: {why}\n{}", life.story());
     }
