@@ -3,6 +3,7 @@
 //! nothing acknowledged is lost, nothing is found that was not written, queues and index equal the log.
 //!
 //! Repeat a failure with the printed `TANDEM_SEED` and `TANDEM_STEPS=1`; a longer run: `TANDEM_STEPS=100000000`.
+//! With `TANDEM_TALE=1` and `--nocapture` each life is told, with the timer's files after each start, cut and timer flush.
 
 mod common;
 mod sim;
