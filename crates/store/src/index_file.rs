@@ -248,6 +248,7 @@ impl IndexFile {
                 (false, 0) => self.header.end_timestamp.saturating_sub(seconds * 1000),
                 (false, time) => time,
             };
+            self.date_end(seconds);
         }
         Ok(reaches_end)
     }
@@ -287,6 +288,14 @@ impl IndexFile {
         true
     }
 
+    /// Where the record of the last entry tells no time, that entry does: without an end the file would answer for none.
+    fn date_end(&mut self, seconds: i64) {
+        let header = &mut self.header;
+        if header.end_timestamp <= 0 && header.begin_timestamp > 0 {
+            header.end_timestamp = header.begin_timestamp.saturating_add(seconds * 1000 + 999);
+        }
+    }
+
     /// Takes the newest entries out again while their records lie at or beyond `physical`.
     pub(crate) fn drop_from(&mut self, physical: i64, store_time: &dyn Fn(i64) -> i64) -> Result<(), StoreError> {
         self.load_slots()?;
@@ -296,6 +305,7 @@ impl IndexFile {
             if entry.physical < physical {
                 self.header.end_physical = entry.physical;
                 self.header.end_timestamp = store_time(entry.physical);
+                self.date_end(entry.seconds.max(0).into());
                 break;
             }
             self.set_slot(entry.hash, entry.previous);
@@ -574,6 +584,24 @@ mod tests {
         assert!(chain.matches_time(500_000, i64::MAX));
         chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
         assert_eq!(out, [1007, 107]);
+    }
+
+    #[test]
+    fn a_file_whose_last_record_tells_no_time_answers_for_its_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let mut file = filled(&path);
+        file.write_pending().unwrap();
+        let time = |physical: i64| physical / 100 * 1000 + 1_000_000;
+        let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+        again.rebuild(0, 1_900, &|physical| if physical < 1_700 { time(physical) } else { 0 }).unwrap();
+        assert_eq!(again.header().end_timestamp, time(1_807) + 999);
+        again.drop_from(1_000, &|_| 0).unwrap();
+        assert_eq!(again.header().end_timestamp, time(907) + 999);
+        let (chain, mut out) = (again.chain(1).unwrap(), Vec::new());
+        assert!(chain.matches_time(500_000, i64::MAX));
+        chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
+        assert_eq!(out, [107]);
     }
 
     /// With a beginning in 1970 a look-up in a range of times would find nothing in it.

@@ -121,6 +121,8 @@ impl Store {
         let mut until = end;
         for _ in 0..3 {
             let Some(index) = &self.index else { break };
+            // A look-up hands over what is not written yet: a write that fails is no failed look-up.
+            index.write_pending().inspect_err(|error| self.fail_unless_full(error))?;
             let mut hits = index.find(topic, key, max, begin, until)?;
             if hits.offsets.is_empty() {
                 break;

@@ -3,6 +3,7 @@
 //! nothing acknowledged is lost, nothing is found that was not written, queues and index equal the log.
 //!
 //! Repeat a failure with the printed `TANDEM_SEED` and `TANDEM_STEPS=1`; a longer run: `TANDEM_STEPS=100000000`.
+//! With `TANDEM_TALE=1` and `--nocapture` each life is told, with the timer's files after each start, cut and timer flush.
 
 mod common;
 mod sim;
@@ -17,6 +18,7 @@ fn steps() -> u64 {
 /// One store from its first start through many crashes. Returns the calls it made and their trace.
 fn live(seed: u64) -> (u64, u64) {
     let mut life = Life::new(seed);
+    life.tell(format!("TANDEM_SEED={seed}"));
     if let Err(why) = life.run() {
         panic!("TANDEM_SEED={seed} TANDEM_STEPS=1: {why}\n{}", life.story());
     }

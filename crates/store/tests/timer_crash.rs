@@ -372,3 +372,101 @@ fn a_wheel_that_java_keeps_in_snapshots_is_made_again() {
     node.at(NOW + 200_000).run();
     assert_eq!(node.came().len(), 101);
 }
+
+/// What was delivered without a wait has no unit: the last unit does not tell how far the queue was taken up.
+#[test]
+fn a_cut_goes_back_to_a_late_message_before_the_last_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::master(&small(dir.path()), NOW);
+    node.at(NOW + 60_000).run();
+    node.timer.flush(&node.store).unwrap();
+    node.send(NOW + 30_500, "late", None);
+    node.send(NOW + 90_500, "far", None);
+    let cut = node.store.max_phys();
+    node.run();
+    assert_eq!(node.came(), ["late"]);
+    node.send(NOW + 91_500, "cut", None);
+    node.run();
+    node.timer.flush(&node.store).unwrap();
+    node.store.truncate(cut).unwrap();
+    node.timer.truncated(&node.store).unwrap();
+    node.run();
+    node.at(NOW + 95_000).run();
+    assert_eq!(node.came(), ["late", "far"]);
+}
+
+/// The timer log near the check point's position says nothing of what waits in older segments.
+#[test]
+fn a_missing_or_empty_wheel_is_made_again_from_the_whole_timer_log() {
+    for bytes in [None, Some(Vec::new())] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(dir.path());
+        let mut node = Node::master(&config, NOW);
+        node.send(NOW + 100_500, "far", None);
+        for number in 0..60 {
+            node.send(NOW + 2500, &format!("near{number}"), None);
+        }
+        node.run();
+        node.at(NOW + 10_000).run();
+        node.timer.close(&node.store).unwrap();
+        drop(node);
+        let wheel = dir.path().join("timerwheel");
+        match &bytes {
+            None => std::fs::remove_file(&wheel).unwrap(),
+            Some(bytes) => std::fs::write(&wheel, bytes).unwrap(),
+        }
+        // And a part of one that was being made.
+        std::fs::write(dir.path().join("new-timerwheel"), vec![0xAA; 10_000]).unwrap();
+        let mut node = Node::master(&config, NOW + 11_000);
+        node.at(NOW + 101_000).run();
+        assert_eq!(node.came().last().unwrap(), "far", "{bytes:?}");
+        node.timer.close(&node.store).unwrap();
+        assert!(wheel.exists() && !dir.path().join("new-timerwheel").exists());
+    }
+}
+
+/// The timer log is lost when messages that went round are late: both records of each are taken up again.
+fn lose_the_timer_log_of(node: Node, config: &StoreConfig, timer: TimerConfig, now_ms: i64) -> Node {
+    node.timer.close(&node.store).unwrap();
+    drop(node);
+    std::fs::remove_dir_all(config.root.join("timerlog")).unwrap();
+    let mut node = Node::open(config, timer, now_ms);
+    node.timer.set_delivering(&node.store, true).unwrap();
+    node.run();
+    node
+}
+
+#[test]
+fn what_went_round_comes_once_when_both_its_records_are_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let timer = TimerConfig { roll_window_slots: 30, ..timer_config() };
+    let mut node = Node::open(&config, timer, NOW);
+    node.timer.set_delivering(&node.store, true).unwrap();
+    node.send(NOW + 40_500, "a", None);
+    for second in 0..35 {
+        node.at(NOW + second * 1000).run();
+    }
+    assert!(node.store.max_offset(topic::TIMER, 0) > 1, "it went round");
+    let node = lose_the_timer_log_of(node, &config, timer, NOW + 100_000);
+    assert_eq!(node.came(), ["a"]);
+}
+
+#[test]
+fn what_was_taken_back_long_before_it_went_round_does_not_come_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let timer = TimerConfig { roll_window_slots: 200, ..timer_config() };
+    let mut node = Node::open(&config, timer, NOW);
+    node.timer.set_delivering(&node.store, true).unwrap();
+    node.send(NOW + 300_500, "a", None);
+    node.run();
+    node.at(NOW + 110_000).send(NOW + 300_500, "a", Some("T+a"));
+    node.run();
+    for second in 195..210 {
+        node.at(NOW + second * 1000).run();
+    }
+    assert_eq!(node.store.max_offset(topic::TIMER, 0), 3, "it went round, and what takes it back did not");
+    let node = lose_the_timer_log_of(node, &config, timer, NOW + 400_000);
+    assert_eq!(node.came(), [""; 0]);
+}

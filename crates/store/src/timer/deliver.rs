@@ -213,7 +213,7 @@ impl Load {
             count(message.real_topic, -weight);
             return Ok(false);
         }
-        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store, waiting.roll)? {
+        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store)? {
             count(message.real_topic, -weight);
             return Ok(false);
         }

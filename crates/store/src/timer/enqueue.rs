@@ -53,7 +53,6 @@ impl Timer {
         while taken < max && work.queue_offset < end {
             let unit = store.queue_unit(topic::TIMER, 0, work.queue_offset);
             if let Some(unit) = unit
-                && !work.seen.remove(&unit.physical_offset)
                 && !self.take(store, work, &unit, count)?
             {
                 work.blocked = true;

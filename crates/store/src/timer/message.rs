@@ -115,26 +115,35 @@ impl<'a> TimerMessage<'a> {
     /// to both.
     pub(super) fn is_taken_back(&self, store: &Store) -> Result<bool, StoreError> {
         let Some(keys) = self.keys() else { return Ok(false) };
-        self.any_of_this_id(store, topic::TIMER, |other| {
+        // Once it went round, that one may have been stored long before this record.
+        let begin_ms = if self.roll_times() > 0 { 0 } else { self.index_begin_ms() };
+        self.any_of_this_id(store, topic::TIMER, begin_ms, |other| {
             let named = other.property(property::TIMER_DELETE_UNIQUE_KEY);
             named.is_some_and(|named| keys.iter().any(|key| key == named))
         })
     }
 
     /// True when the log has what this message becomes: it was delivered, or sent round, before. One that shall go round
-    /// may have been delivered by a broker with a longer window.
-    pub(super) fn is_done(&self, store: &Store, roll: bool) -> Result<bool, StoreError> {
-        let is_copy = |copy: &RecordView<'_>, roll| {
+    /// may have been delivered by a broker with a longer window; one that shall be delivered may have gone round before
+    /// it was late, and then the one that went is delivered.
+    pub(super) fn is_done(&self, store: &Store) -> Result<bool, StoreError> {
+        let is_copy = |copy: &RecordView<'_>, went_round: bool| {
             let rolls = copy.property(property::TIMER_ROLL_TIMES).and_then(|text| text.parse::<i64>().ok());
-            copy.queue_id() == self.destination(roll).1
+            copy.queue_id() == self.destination(went_round).1
                 && copy.physical_offset() > self.record.physical_offset()
                 && copy.property(property::TIMER_OUT_MS) == self.record.property(property::TIMER_OUT_MS)
                 && copy.property(property::TIMER_DEQUEUE_MS).is_some()
                 && copy.body() == self.record.body()
-                && (!roll || rolls.unwrap_or(0) > self.roll_times())
+                && (!went_round || rolls.unwrap_or(0) > self.roll_times())
         };
-        let goes_round = roll && self.any_of_this_id(store, topic::TIMER, |copy| is_copy(copy, true))?;
-        Ok(goes_round || self.any_of_this_id(store, self.real_topic, |copy| is_copy(copy, false))?)
+        let begin_ms = self.index_begin_ms();
+        Ok(self.any_of_this_id(store, topic::TIMER, begin_ms, |copy| is_copy(copy, true))?
+            || self.any_of_this_id(store, self.real_topic, begin_ms, |copy| is_copy(copy, false))?)
+    }
+
+    /// Where the index has what was stored after this record.
+    fn index_begin_ms(&self) -> i64 {
+        (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0)
     }
 
     /// Whether any message of a topic with this one's unique id is as asked for.
@@ -142,12 +151,12 @@ impl<'a> TimerMessage<'a> {
         &self,
         store: &Store,
         topic: &str,
+        begin_ms: i64,
         is: impl Fn(&RecordView<'_>) -> bool,
     ) -> Result<bool, StoreError> {
         let Some(unique) = self.record.property(property::UNIQ_KEY) else { return Ok(false) };
         let max = store.config().max_query_count as usize;
-        let begin = (self.record.store_timestamp() - INDEX_MARGIN_MS).max(0);
-        let found = store.try_query(topic, unique, max, begin, i64::MAX)?;
+        let found = store.try_query(topic, unique, max, begin_ms, i64::MAX)?;
         let mut rest = &found.messages[..];
         while let Check::Record(other) = check(rest, false) {
             rest = &rest[other.size()..];

@@ -16,7 +16,7 @@ mod slot;
 mod wheel;
 
 use std::{
-    collections::{BTreeSet, BinaryHeap, HashSet, VecDeque},
+    collections::{BTreeSet, BinaryHeap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::SeqCst},
@@ -118,8 +118,6 @@ struct Work {
     /// Messages that were due before they could be put into the wheel.
     late: BinaryHeap<Waiting>,
     late_offsets: BTreeSet<i64>,
-    /// Messages that recovery found in the timer log beyond the check point.
-    seen: HashSet<i64>,
     /// What was due up to this time may have been delivered already: the log is asked, ms.
     doubt_until_ms: i64,
     /// And it must be in the index up to here.
@@ -425,11 +423,16 @@ impl Timer {
         store.flush_log()?;
         files.sync(old.position.min(new.position), new.position)?;
         let dirty = self.wheel.lock().take_dirty()?;
-        if let Some(dirty) = dirty
-            && let Err(error) = dirty.write()
-        {
-            self.wheel.lock().give_back(&dirty);
-            return Err(error);
+        if let Some(dirty) = dirty {
+            let result = dirty.write();
+            let mut wheel = self.wheel.lock();
+            match result {
+                Ok(()) => wheel.written(),
+                Err(error) => {
+                    wheel.give_back(&dirty);
+                    return Err(error);
+                }
+            }
         }
         new.point.store(&new.proofs, &*store.disk, &store.config().root)?;
         self.wheel.lock().release(new.point.last_read_ms / self.config.precision_ms);

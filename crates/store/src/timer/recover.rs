@@ -1,12 +1,12 @@
 //! From the timer's files to a timer that fits the log. Source: `TimerMessageStore.java` (recover, recoverAndRevise,
 //! reviseQueueOffset); reference store 22.5.
 //!
-//! The timer log ends where its first invalid unit is, or the first whose message the commit log does not have. The
-//! wheel must agree with its units from one segment before the check point on, else it is made again from the whole
-//! timer log. What the timer log does not have is read from the timer topic's queue again. Where Java gives up what is
-//! older than 7 days, or what a lost timer log held, this does not; FORMAT.md has the table.
-
-use std::{collections::HashSet, sync::Arc};
+//! One rule: the newest state of the check point whose copies are all in the commit log is what is proven. The timer log
+//! ends before the first message that this state does not count, or where its first invalid unit is; from there on the
+//! timer topic's queue is read again, so that units stand in the queue's order, each once. The wheel must agree with the
+//! units from one segment before the check point on and lead nowhere else, or it is made again from the whole timer log.
+//! Delivery goes on at the time of that state. Where Java gives up what is older than 7 days, or what a lost timer log
+//! held, this does not; FORMAT.md has the table.
 
 use wire::{hash::java_hash, record::RecordView, topic};
 
@@ -55,27 +55,38 @@ pub(super) fn load(
     let (disk, root) = (store.disk.clone(), store.config().root.clone());
     let (found, mut proofs) = TimerCheckPoint::load(&*disk, &root)?;
     let point = proofs.fitted(found.unwrap_or_default(), store.max_phys());
+    proofs.cut(store.max_phys());
     let mut log = TimerLog::load(disk.clone(), &root, config.segment_size, false)?;
-    let (mut wheel, mut stale) = match Wheel::load(disk.clone(), &root, config.slots)? {
-        Some(wheel) => (wheel, false),
-        None => (Wheel::empty(disk.clone(), &root, config.slots)?, true),
-    };
+    let mut wheel = Wheel::load(disk.clone(), &root, config.slots)?;
     if !snapshots(&*disk, &root)?.is_empty() {
         tracing::info!("a Java broker kept the timer wheel in snapshots: it is made again from the timer log");
-        stale = true;
+        wheel = None;
+    }
+    let mut scan = Scan::new(store, config, found.map(|_| &point));
+    let end = scan.revise(&log, &mut wheel)?;
+    let stale = wheel.is_none();
+    let mut wheel = match wheel {
+        Some(wheel) => wheel,
+        // Before the timer log is cut: what speaks against the old wheel may go with that.
+        None => Wheel::empty(disk, &root, config.slots)?,
+    };
+    let queue_offset = scan.queue_offset(end);
+    if found.is_some_and(|found| found.last_timer_log_flush_pos > end) {
+        // Before as well: a start after a crash must not take what is cut for what was lost.
+        let point = TimerCheckPoint {
+            last_timer_log_flush_pos: end,
+            last_timer_queue_offset: queue_offset.min(point.last_timer_queue_offset),
+            ..point
+        };
+        point.store(&proofs, &*store.disk, &store.config().root)?;
+    }
+    log.cut(end)?;
+    let durable = if stale { log.min() } else { end.min(point.last_timer_log_flush_pos) };
+    if stale {
+        fill(&mut wheel, &log, config.precision_ms)?;
     }
     let margin = if store.index.is_some() { START_MARGIN } else { 0 };
-    proofs.cut(store.max_phys());
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
-    let mut scan = Scan::new(store, config, &point, from_tick);
-    let (end, consistent) = scan.revise(&log, &mut wheel)?;
-    let from_tick = scan.from_tick;
-    stale |= !consistent;
-    log.cut(end)?;
-    if stale {
-        wheel = rebuild(disk, &root, &log, from_tick, config)?;
-    }
-    let queue_offset = scan.queue_offset(found.is_some(), end);
     tracing::info!(
         read_ms = from_tick * config.precision_ms,
         queue_offset,
@@ -87,12 +98,11 @@ pub(super) fn load(
     let progress = Progress {
         read_ms: read_tick * config.precision_ms,
         queue_offset,
-        master_queue_offset: point.master_timer_queue_offset,
+        master_queue_offset: found.map_or(queue_offset, |_| point.master_timer_queue_offset),
         version: point.version,
         proofs,
         ..Progress::default()
     };
-    let durable = if stale { log.min() } else { end.min(point.last_timer_log_flush_pos) };
     let work = Work {
         log,
         queue_offset,
@@ -102,7 +112,6 @@ pub(super) fn load(
         slot: None,
         late: Default::default(),
         late_offsets: Default::default(),
-        seen: scan.seen,
         doubt_until_ms: now_ms,
         doubt_log_end: store.max_phys(),
         gate: None,
@@ -156,67 +165,76 @@ pub(super) fn first_tick(wheel: &mut Wheel, tick: i64, now_tick: i64) -> Result<
 
 struct Scan<'a> {
     store: &'a Store,
-    point: &'a TimerCheckPoint,
     precision_ms: i64,
-    from_tick: i64,
-    /// Where the message at the check point's queue offset is in the commit log.
-    open_from: i64,
-    seen: HashSet<i64>,
+    /// `None` when there is none.
+    point: Option<&'a TimerCheckPoint>,
+    /// In the commit log: units from here on are cut. It is where the message at the check point's queue offset lies, or
+    /// the log's end.
+    limit: i64,
     newest: Option<Unit>,
+    /// It ended at a unit that is to be cut, and not where the timer log has none.
+    reached_limit: bool,
 }
 
 impl<'a> Scan<'a> {
-    fn new(store: &'a Store, config: &TimerConfig, point: &'a TimerCheckPoint, from_tick: i64) -> Self {
+    fn new(store: &'a Store, config: &TimerConfig, point: Option<&'a TimerCheckPoint>) -> Self {
         // The queue may begin later by now.
-        let next = point.last_timer_queue_offset.max(store.min_offset(topic::TIMER, 0));
-        let open = store.queue_unit(topic::TIMER, 0, next);
+        let (min, max) = (store.min_offset(topic::TIMER, 0), store.max_offset(topic::TIMER, 0));
+        let open = point.and_then(|point| {
+            (point.last_timer_queue_offset.max(min)..max).find_map(|next| store.queue_unit(topic::TIMER, 0, next))
+        });
+        let log_end = store.max_phys();
         Self {
             store,
-            point,
             precision_ms: config.precision_ms,
-            from_tick,
-            open_from: open.map_or(i64::MAX, |unit| unit.physical_offset),
-            seen: HashSet::new(),
+            point,
+            limit: open.map_or(log_end, |unit| unit.physical_offset.min(log_end)),
             newest: None,
+            reached_limit: false,
         }
     }
 
-    /// Finds the end of the timer log and brings the wheel up to it. False when the wheel does not fit.
-    fn revise(&mut self, log: &TimerLog, wheel: &mut Wheel) -> Result<(i64, bool), StoreError> {
-        let (min, files_end, log_end) = (log.min(), log.files_end(), self.store.max_phys());
-        let near = (self.point.last_timer_log_flush_pos - log.segment_size()).clamp(min, (files_end - 1).max(min));
+    /// Where the check point says that the timer log is durable up to.
+    fn flushed(&self) -> i64 {
+        self.point.map_or(0, |point| point.last_timer_log_flush_pos)
+    }
+
+    /// Finds the end of the timer log and brings the wheel up to it. Takes a wheel away that does not fit.
+    fn revise(&mut self, log: &TimerLog, wheel: &mut Option<Wheel>) -> Result<i64, StoreError> {
+        let (min, files_end, flushed) = (log.min(), log.files_end(), self.flushed());
+        let near = (flushed - log.segment_size()).clamp(min, (files_end - 1).max(min));
         let mut from = log.base_of(near);
-        // Also back to the first message that the check point does not count yet, and over what the log has lost.
-        let too_late = log_end.min(self.open_from.saturating_add(1));
-        while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= too_late) {
+        // Also back over what is cut, and over what the log has lost.
+        while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= self.limit) {
             from -= log.segment_size();
         }
-        let mut fits = true;
+        let mut fits = wheel.is_some();
         let end = log.scan(from, files_end, |position, unit| {
-            let torn = position >= self.point.last_timer_log_flush_pos && !self.fits_its_record(unit);
-            if torn || unit.physical + i64::from(unit.size) > log_end {
+            if unit.physical + i64::from(unit.size) > self.limit {
+                self.reached_limit = true;
+                return Ok(false);
+            }
+            if position >= flushed && !self.fits_its_record(unit) {
                 return Ok(false);
             }
             self.newest = Some(*unit);
-            if unit.physical >= self.open_from {
-                self.seen.insert(unit.physical);
-                // It came after the check point: nothing says that its slot is delivered, however early it is.
-                let tick = unit.slot_ms() / self.precision_ms;
-                if tick < self.from_tick {
-                    (self.from_tick, fits) = (tick, false);
-                }
+            if let Some(wheel) = wheel.as_mut().filter(|_| fits) {
+                fits = self.revise_slot(wheel, position, unit)?;
             }
-            fits = fits && self.revise_slot(wheel, position, unit)?;
             Ok(true)
         })?;
-        if fits {
-            wheel.each_from(self.from_tick, |slot| fits &= slot.last < end)?;
+        if !fits || wheel.as_ref().is_some_and(|wheel| wheel.last_found() >= end) {
+            *wheel = None;
         }
-        Ok((end, fits))
+        Ok(end)
     }
 
     /// A unit has no checksum: one that may be torn is compared with what it is of.
     fn fits_its_record(&self, unit: &Unit) -> bool {
+        if unit.physical < self.store.min_phys() {
+            // Its record has left the log. Where half of a unit names another record, the size is in the other half.
+            return true;
+        }
         let bytes = self.store.read_record(unit.physical).filter(|bytes| bytes.len() == unit.size as usize);
         let Some(message) = bytes.as_deref().and_then(TimerMessage::of) else { return false };
         let tick = |ms: i64| ms / self.precision_ms;
@@ -226,37 +244,34 @@ impl<'a> Scan<'a> {
 
     fn revise_slot(&self, wheel: &mut Wheel, position: i64, unit: &Unit) -> Result<bool, StoreError> {
         let tick = unit.slot_ms() / self.precision_ms;
-        if tick < self.from_tick {
-            return Ok(true);
-        }
         let slot = match wheel.slot(tick)? {
             Some(slot) if slot.last >= position => return Ok(true),
             Some(slot) if slot.last == unit.previous => slot.with(position, unit.count()),
-            None if unit.previous == -1 && position >= self.point.last_timer_log_flush_pos => {
-                Slot::begin(tick, position, unit.count())
-            }
+            // A round later its place is another time's.
+            None if wheel.holder(tick)?.is_some_and(|other| other > tick) => return Ok(true),
+            None if unit.previous == -1 && position >= self.flushed() => Slot::begin(tick, position, unit.count()),
             _ => return Ok(false),
         };
         wheel.put(&slot)?;
         Ok(true)
     }
 
-    /// Where the queue is read on: where the check point says, unless the timer log has less than it says.
-    fn queue_offset(&self, known: bool, end: i64) -> i64 {
+    /// Where the queue is read on: where the check point says, unless the timer log lost what that counts.
+    fn queue_offset(&self, end: i64) -> i64 {
         let (min, max) = (self.store.min_offset(topic::TIMER, 0), self.store.max_offset(topic::TIMER, 0));
-        let point = self.point;
-        if known && end >= point.last_timer_log_flush_pos {
-            return point.last_timer_queue_offset.clamp(min, max);
+        let proven = self.point.map_or(max, |point| point.last_timer_queue_offset);
+        if self.point.is_some() && (self.reached_limit || end >= self.flushed()) {
+            return proven.clamp(min, max);
         }
         let record = self.newest.and_then(|unit| self.store.read_record(unit.physical));
         let after = record.as_deref().and_then(RecordView::layout).map(|record| record.queue_offset() + 1);
-        let from = after.unwrap_or(min).clamp(min, max);
+        let from = after.unwrap_or(min).min(proven).clamp(min, max);
         if from < max {
             tracing::warn!(
                 from,
                 to = max,
                 timer_log_end = end,
-                expected = point.last_timer_log_flush_pos,
+                expected = self.flushed(),
                 "the timer log has less than its check point says: its units are made again from the timer topic's queue; what is already delivered is looked up"
             );
         }
@@ -264,19 +279,19 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Makes the wheel again from all units whose time is not over, and mends chains that are broken.
-fn rebuild(
-    disk: Arc<dyn crate::disk::Disk>,
-    root: &std::path::Path,
-    log: &TimerLog,
-    from_tick: i64,
-    config: &TimerConfig,
-) -> Result<Wheel, StoreError> {
-    tracing::warn!(from = log.min(), to = log.end(), "the timer wheel does not fit the timer log: it is made again");
-    let mut wheel = Wheel::empty(disk, root, config.slots)?;
+/// Puts all units into a wheel without slots, also those of times that are over: delivery may go back to them. Mends
+/// chains that are broken.
+fn fill(wheel: &mut Wheel, log: &TimerLog, precision_ms: i64) -> Result<(), StoreError> {
+    if log.end() > log.min() {
+        tracing::warn!(
+            from = log.min(),
+            to = log.end(),
+            "the timer wheel does not fit the timer log: it is made again"
+        );
+    }
     log.scan(log.min(), log.end(), |position, unit| {
-        let tick = unit.slot_ms() / config.precision_ms;
-        if tick < from_tick {
+        let tick = unit.slot_ms() / precision_ms;
+        if wheel.holder(tick)?.is_some_and(|other| other > tick) {
             return Ok(true);
         }
         let slot = wheel.slot(tick)?;
@@ -288,5 +303,5 @@ fn rebuild(
         wheel.put(&slot.map_or_else(|| Slot::begin(tick, position, count), |slot| slot.with(position, count)))?;
         Ok(true)
     })?;
-    Ok(wheel)
+    Ok(())
 }

@@ -85,30 +85,37 @@ pub(super) struct Wheel {
     pages: Vec<Page>,
     dirty: BTreeSet<usize>,
     file: Option<Arc<dyn File>>,
+    /// The file is not whole yet, and has another name until it is.
+    is_new: bool,
+    /// Of all that was in the file.
+    last_found: i64,
 }
 
 /// Pages to write, and the file they go to.
 pub(super) struct Dirty {
     pages: Vec<(usize, Bytes)>,
     file: Arc<dyn File>,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
+    is_new: bool,
 }
 
 impl Wheel {
     fn without_slots(disk: Arc<dyn Disk>, root: &Path, slots: i64) -> Self {
         let pages = (0..slots / PER_PAGE).map(|_| Page::Empty).collect();
-        Self { disk, path: root.join("timerwheel"), slots, pages, dirty: BTreeSet::new(), file: None }
+        let path = root.join("timerwheel");
+        Self { disk, path, slots, pages, dirty: BTreeSet::new(), file: None, is_new: true, last_found: -1 }
     }
 
-    /// Looks through the file. `None` for one of another size than that of `slots`: it is no wheel.
+    /// Looks through the file. `None` without one, and for one of another size than that of `slots`: it is no wheel.
     pub(super) fn load(disk: Arc<dyn Disk>, root: &Path, slots: i64) -> Result<Option<Self>, StoreError> {
         let mut wheel = Self::without_slots(disk, root, slots);
         if !wheel.disk.exists(&wheel.path) {
-            return Ok(Some(wheel));
+            return Ok(None);
         }
         let file = wheel.disk.open(&wheel.path, false).at("open", &wheel.path)?;
         match file.len().at("size", &wheel.path)? {
-            0 => return Ok(Some(wheel)),
+            0 => return Ok(None),
             found if found == wheel.length() => {}
             found => {
                 tracing::warn!(file = %wheel.path.display(), found, expected = wheel.length(), "the timer wheel has another size: it is made again from the timer log");
@@ -123,10 +130,12 @@ impl Wheel {
             for (number, page) in bytes.chunks_exact(PAGE).enumerate() {
                 if page != [0; PAGE] {
                     wheel.pages[first + number] = Page::OnDisk(newest(page));
+                    let used = page.chunks_exact(SLOT).map(Slot::decode).filter(|slot| slot.tick > 0);
+                    wheel.last_found = used.map(|slot| slot.last).fold(wheel.last_found, i64::max);
                 }
             }
         }
-        wheel.file = Some(file);
+        (wheel.file, wheel.is_new) = (Some(file), false);
         Ok(Some(wheel))
     }
 
@@ -136,11 +145,16 @@ impl Wheel {
         let path = &wheel.path;
         if wheel.disk.exists(path) {
             let file = wheel.disk.open(path, false).at("open", path)?;
-            // The file goes to no bytes first, so that a crash leaves an empty wheel and not an old one.
+            // The file goes to no bytes first, so that a crash leaves none and not an old one.
             file.set_len(0).at("cut", path)?;
             file.sync().at("sync", path)?;
         }
         Ok(wheel)
+    }
+
+    /// The furthest position in the timer log that the file led to, -1 for none.
+    pub(super) fn last_found(&self) -> i64 {
+        self.last_found
     }
 
     /// Bytes of the file.
@@ -260,7 +274,13 @@ impl Wheel {
                 pages.push((number, bytes.clone()));
             }
         }
-        Ok(Some(Dirty { pages, file, path: self.path.clone() }))
+        let (disk, path) = (self.disk.clone(), self.path.clone());
+        Ok(Some(Dirty { pages, file, disk, path, is_new: self.is_new }))
+    }
+
+    /// They were written.
+    pub(super) fn written(&mut self) {
+        self.is_new = false;
     }
 
     /// They were not written.
@@ -272,10 +292,11 @@ impl Wheel {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let file = self.disk.open(&self.path, true).at("create", &self.path)?;
-        file.set_len(self.length()).at("size", &self.path)?;
-        let root = self.path.parent().unwrap_or(&self.path).to_path_buf();
-        self.disk.sync_dir(&root).at("sync", &root)?;
+        let path = beside(&self.path);
+        let file = self.disk.open(&path, true).at("create", &path)?;
+        // A crash may have left a part of one.
+        file.set_len(0).at("cut", &path)?;
+        file.set_len(self.length()).at("size", &path)?;
         Ok(self.file.insert(file).clone())
     }
 
@@ -302,8 +323,23 @@ impl Dirty {
         for (number, bytes) in &self.pages {
             self.file.write_all_at((number * PAGE) as u64, &bytes[..]).at("write", &self.path)?;
         }
-        self.file.sync().at("sync", &self.path)
+        self.file.sync().at("sync", &self.path)?;
+        if self.is_new {
+            // What has the name is whole.
+            let path = beside(&self.path);
+            if self.disk.exists(&path) {
+                self.disk.rename(&path, &self.path).at("name", &self.path)?;
+            }
+            let root = self.path.parent().unwrap_or(&self.path);
+            self.disk.sync_dir(root).at("sync", root)?;
+        }
+        Ok(())
     }
+}
+
+/// Where a wheel is made: Java takes names that begin with `timerwheel.` for snapshots.
+fn beside(path: &Path) -> PathBuf {
+    path.with_file_name("new-timerwheel")
 }
 
 fn newest(page: &[u8]) -> i64 {
@@ -322,7 +358,7 @@ mod tests {
     #[test]
     fn slots_come_back_and_only_used_pages_are_in_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let mut wheel = load(dir.path());
+        let mut wheel = Wheel::empty(Arc::new(RealDisk), dir.path(), SLOTS).unwrap();
         let tick = 1_795_492_547;
         for number in [0, 1, 500, 400_000] {
             wheel.put(&Slot::begin(tick + number, number * 52, 1)).unwrap();
@@ -333,6 +369,7 @@ mod tests {
         assert!(wheel.memory() <= 4 * PAGE, "{}", wheel.memory());
         assert_eq!(wheel.slot(tick + 2).unwrap(), None);
         assert_eq!(wheel.slot(tick + SLOTS).unwrap(), None, "another round");
+        assert!(!dir.path().join("timerwheel").exists());
         wheel.take_dirty().unwrap().unwrap().write().unwrap();
         assert!(wheel.take_dirty().unwrap().is_none());
         assert_eq!(std::fs::metadata(dir.path().join("timerwheel")).unwrap().len(), 38_707_200);

@@ -34,6 +34,10 @@ impl Content {
         self.now.is_empty() && self.durable.is_empty() && self.changes.is_empty()
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.now
+    }
+
     pub fn len(&self) -> u64 {
         self.now.len() as u64
     }

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -190,6 +190,22 @@ impl SimDisk {
     /// Syncs of files so far.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
+    }
+
+    /// What a file holds, without a call.
+    pub fn peek(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.state();
+        match state.names.find(path) {
+            Some(Node::File(inode)) => Some(state.inodes[inode].bytes().to_vec()),
+            _ => None,
+        }
+    }
+
+    /// Paths in a directory in order, without a call.
+    pub fn names_in(&self, dir: &Path) -> Vec<PathBuf> {
+        let state = self.state();
+        let names = |dir_number| state.names.entries(dir_number).keys().map(|name| dir.join(name)).collect();
+        state.names.dir(dir).map(names).unwrap_or_default()
     }
 
     /// Calls so far.

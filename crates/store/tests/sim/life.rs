@@ -13,6 +13,7 @@ use super::{
     disk::{Fault, SimDisk},
     model::{BATCH_TOPIC, Model, QUEUES, Sent, TIMER, TOPICS, Verdict},
     raw::Stream,
+    tale,
     timers::{Timed, Timers},
 };
 use crate::common::{HandClock, Random, clock_at, message, small};
@@ -71,6 +72,9 @@ impl Life {
 
     pub fn tell(&mut self, what: String) {
         self.story.push(format!("  {:>7} {what}", self.disk.steps()));
+        if tale::is_told() {
+            println!("{}", self.story[self.story.len() - 1]);
+        }
     }
 
     pub fn run(&mut self) -> Verdict {
@@ -79,6 +83,7 @@ impl Life {
             self.absorb(&store)?;
             self.model.check_recovered(&store, self.power_cut)?;
             self.tell(format!("open: {} to {}, power cut: {}", store.min_phys(), store.max_phys(), self.power_cut));
+            self.tell_timer_files();
             self.power_cut = false;
             self.work(&store)?;
             let power_cut = self.random.below(2) == 0;
@@ -445,7 +450,9 @@ impl Life {
             Ok(()) => {
                 self.model.settle(at);
                 self.model.durable = at;
-                self.timer_truncated(store)
+                self.timer_truncated(store)?;
+                self.tell_timer_files();
+                Ok(())
             }
             Err(error) => self.excuse(store, "truncate", &error),
         }

@@ -7,4 +7,5 @@ pub mod life;
 pub mod model;
 pub mod names;
 pub mod raw;
+pub mod tale;
 pub mod timers;

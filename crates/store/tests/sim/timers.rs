@@ -17,6 +17,9 @@ use super::{
 };
 use crate::common::{Random, message};
 
+/// With at most some hundred messages in a log.
+const MOST_TURNS: usize = 3000;
+
 /// The timer of a life, and the counts that it told.
 pub struct Timers {
     pub timer: Option<Timer>,
@@ -215,16 +218,32 @@ impl Model {
             ));
         }
         if taken_back(&self.log, min).get(&sent.key) == Some(&true) {
-            return Err(format!("{what}, asked for at {}, had been taken back", source.at));
+            return Err(format!(
+                "{what}, asked for at {}, had been taken back; {}",
+                source.at,
+                self.history(&sent.key)
+            ));
         }
         // A copy in a topic that was deleted since is not looked for.
         let gone = self.maybe_hidden.filter(|hidden| hidden.0 == topic).map_or(0, |hidden| hidden.1).max(min);
         let visible = self.queue(topic, queue_id, i64::MAX);
         let is_first = |sent: &&&Sent| sent.key == source.key && matches!(sent.timed, Timed::Copy) && sent.at >= gone;
         if let Some(first) = visible.iter().find(is_first) {
-            return Err(format!("{what}, asked for at {}, was delivered before, at {}", source.at, first.at));
+            let history = self.history(&sent.key);
+            return Err(format!(
+                "{what}, asked for at {}, was delivered before, at {}; {history}",
+                source.at, first.at
+            ));
         }
         Ok(sent)
+    }
+
+    /// What the log has of a key.
+    fn history(&self, key: &str) -> String {
+        let of_key = self.log.iter().filter(|sent| sent.key == key);
+        let rows =
+            of_key.map(|sent| format!("{} to {} in {}: {:?}", sent.at, sent.end, TOPICS[sent.topic], sent.timed));
+        rows.collect::<Vec<_>>().join("; ")
     }
 
     /// All that was due has come.
@@ -240,7 +259,11 @@ impl Model {
             let Timed::Waits(ask) = &sent.timed else { continue };
             let came = copies.get(&sent.key).is_some_and(|at| *at > sent.at);
             if ask.due_ms <= now_ms && !came && !taken_back.contains_key(&sent.key) {
-                return Err(format!("{} at {}, due at {}, has not come at {now_ms}", sent.key, sent.at, ask.due_ms));
+                let history = self.history(&sent.key);
+                return Err(format!(
+                    "{} at {}, due at {}, has not come at {now_ms}; {history}",
+                    sent.key, sent.at, ask.due_ms
+                ));
             }
         }
         Ok(())
@@ -296,11 +319,13 @@ impl Life {
 
     /// All of a master's bytes have come: it tells how far it is.
     pub fn adopt(&mut self, store: &Store) {
-        let Some(timer) = self.timers.as_ref().and_then(|timers| timers.timer.as_ref()) else { return };
+        if self.timers.as_ref().is_none_or(|timers| timers.timer.is_none()) {
+            return;
+        }
         let taken = self.model.next_offset(TIMER, 0) - self.random.below(2) as i64;
         let point = master_point(&self.model.log, self.clock.0.load(Ordering::SeqCst), taken.max(0));
-        self.story.push(format!("          adopt {} {}", point.last_read_ms, point.master_timer_queue_offset));
-        timer.adopt(store, &point);
+        self.tell(format!("adopt {} {}", point.last_read_ms, point.master_timer_queue_offset));
+        self.timer().adopt(store, &point);
     }
 
     pub fn timer_step(&mut self, store: &Store) -> Verdict {
@@ -309,8 +334,9 @@ impl Life {
             0..4 => self.write(store),
             4..7 => self.turn(store, 1 + self.random.clone().below(4) as usize).map(drop),
             7..9 => {
-                self.tell("timer flush".into());
                 let result = self.timer().flush(store);
+                self.tell(format!("timer flush, stands at {:?}", self.timer().status(store)));
+                self.tell_timer_files();
                 result.or_else(|error| self.excuse(store, "timer flush", &error))
             }
             9 => {
@@ -376,9 +402,13 @@ impl Life {
 
     /// Until nothing is to be done at this time: all that is due must have come.
     pub fn idle(&mut self, store: &Store) -> Verdict {
-        let mut still = 0;
+        let (mut still, mut turns) = (0, 0);
         // A turn may only bring the timer forward, so that the next one has room.
         while still < 2 {
+            turns += 1;
+            if turns > MOST_TURNS {
+                return Err("the timer does not come to rest".into());
+            }
             if self.config.sync_flush {
                 // The group commit: only then is it dispatched.
                 self.flush(store)?;
