@@ -13,10 +13,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use store::Store;
-use tokio::{
-    sync::Notify,
-    time::{Duration, Instant, timeout},
-};
+use tokio::time::{Duration, Instant, timeout};
 use wire::{Command, address, code::request, header::NotifyConsumerIdsChangedRequestHeader, message_id};
 
 use crate::{
@@ -29,6 +26,7 @@ use crate::{
     hold::Holds,
     locks::QueueLocks,
     offsets::Offsets,
+    put_off::PutOff,
     register::Registrar,
     request_mode::RequestModes,
     schedule::DelayOffsets,
@@ -42,8 +40,6 @@ use crate::{
 const MOST_WAIT: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK_EACH: Duration = Duration::from_micros(50);
-/// How long views may be put off while nobody waits for a message.
-const DISPATCH_DELAY: Duration = Duration::from_millis(2);
 
 /// A running broker, as its request families see it.
 pub struct Broker {
@@ -98,8 +94,7 @@ pub struct Broker {
     pub leaving: AtomicBool,
     /// Set once the broker stops.
     pub stopping: AtomicBool,
-    undispatched: AtomicBool,
-    dispatch_bell: Notify,
+    put_off: PutOff,
     id_counter: AtomicU32,
     store_host: RwLock<SocketAddr>,
 }
@@ -174,8 +169,7 @@ impl Broker {
             started: Instant::now(),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            undispatched: AtomicBool::new(false),
-            dispatch_bell: Notify::new(),
+            put_off: PutOff::default(),
             id_counter: AtomicU32::new(0),
             store_host: RwLock::new(store_host),
         }
@@ -257,21 +251,19 @@ impl Broker {
     }
 
     /// The same after an append. While nobody waits for a message the views are built a moment later, for all that came
-    /// meanwhile: at low load that saves more than half of the writes.
+    /// meanwhile: at low load that saves most of the writes.
     pub fn dispatch_soon(&self) {
         if !self.holds.is_empty() {
             self.dispatch();
-        } else if !self.undispatched.swap(true, Ordering::AcqRel) {
-            self.dispatch_bell.notify_one();
+        } else {
+            self.put_off.call(self.store.dispatch_limit() - self.store.marks().dispatched.get());
         }
     }
 
     /// Builds what [`Broker::dispatch_soon`] put off, until the broker stops.
     pub async fn dispatch_late(&self) {
         while !self.is_stopping() {
-            self.dispatch_bell.notified().await;
-            tokio::time::sleep(DISPATCH_DELAY).await;
-            self.undispatched.store(false, Ordering::Release);
+            self.put_off.due().await;
             self.dispatch();
         }
     }

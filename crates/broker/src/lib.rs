@@ -24,6 +24,7 @@ pub mod memory;
 pub mod offsets;
 pub mod persist;
 pub mod pull;
+pub mod put_off;
 pub mod query;
 pub mod recall;
 pub mod register;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use wire::record::Verify;
 
-use crate::{error::StoreError, ext::ExtConfig};
+use crate::{error::StoreError, ext::ExtConfig, pieces::ColdReads};
 
 /// Says whether a topic's queues are batch consume queues (attribute `queue.type=BatchCQ`).
 pub type BatchQueueTopics = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -76,6 +76,8 @@ pub struct StoreConfig {
     pub queues_doubled_in_rocksdb: bool,
     /// Descriptors that consume queues may hold open.
     pub max_open_queue_files: usize,
+    /// How records far from the end of the log are read.
+    pub cold_reads: ColdReads,
 }
 
 const KIB: u64 = 1024;
@@ -117,6 +119,7 @@ impl Default for StoreConfig {
             enable_multi_dispatch: false,
             queues_doubled_in_rocksdb: false,
             max_open_queue_files: 1024,
+            cold_reads: ColdReads::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Messages of one queue from an offset on. Source: `DefaultMessageStore.java` (getMessage, isTheBatchFull,
 //! nextOffsetCorrection); reference store 15. Never hands out a record beyond the `dispatched` mark.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::{ops::Range, sync::atomic::Ordering::SeqCst};
 
 use bytes::Bytes;
 use wire::record::RecordView;
@@ -312,9 +312,27 @@ impl<'a> Get<'a> {
         }
         let at = unit.physical_offset;
         let is_there = at >= self.store.min_phys().max(0) && end <= self.log_end && end <= segment_end;
-        let room = self.records.room(at, if is_there { (end - at) as usize } else { 0 });
-        let read = if is_there { self.store.told(log.read(at, room)).flatten() } else { None };
-        self.records.bytes.truncate(self.records.kept + read.unwrap_or(0));
+        self.records.begin(at);
+        if is_there && !self.read_shared(at..end, following) {
+            let room = self.records.room((end - at) as usize);
+            let read = self.store.told(log.read(at, room)).flatten();
+            self.records.bytes.truncate(self.records.kept + read.unwrap_or(0));
+        }
+    }
+
+    /// From a piece of the log that serves other records too, far from the end.
+    fn read_shared(&mut self, place: Range<i64>, following: &[Unit]) -> bool {
+        let (store, queue, filter) = (self.store, self.queue, self.filter);
+        let cold = &store.config.cold_reads;
+        if self.log_end - place.end < cold.behind || place.end - place.start >= cold.longest as i64 {
+            return false;
+        }
+        let soon = |piece: &Range<i64>| {
+            let before_end = following.iter().take_while(|unit| unit.physical_offset < piece.end);
+            let within = before_end.filter(|unit| unit.physical_offset >= piece.start);
+            within.filter(|unit| filter.matches_tags_code(queue.tags_code(unit))).count()
+        };
+        store.log.read_shared(place, &store.marks.appended, &soon, &mut self.records.bytes)
     }
 
     fn missed(&mut self, status: GetStatus) {
@@ -397,10 +415,14 @@ impl Records {
         self.read.0 + (physical - self.read.1) as usize
     }
 
-    /// Room for bytes of the log from `at` on, behind the answer.
-    fn room(&mut self, at: i64, len: usize) -> &mut [u8] {
+    /// What is added to `bytes` next is the log from `at` on, behind the answer.
+    fn begin(&mut self, at: i64) {
         self.read = (self.kept, at);
         self.bytes.truncate(self.kept);
+    }
+
+    /// Room for so many bytes.
+    fn room(&mut self, len: usize) -> &mut [u8] {
         self.bytes.resize(self.kept + len, 0);
         &mut self.bytes[self.kept..]
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -16,6 +17,8 @@ use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, MAGIC_BLANK, store_timestamp_
 use crate::{
     disk::{Disk, File},
     error::{IoContext, StoreError},
+    mark::Mark,
+    pieces::{ColdReads, Pieces},
     queue::{get_i32, get_i64},
     segments,
 };
@@ -28,6 +31,7 @@ pub(crate) struct Log {
     segments: RwLock<VecDeque<Arc<Segment>>>,
     /// Names were made or removed since the directory was last synced.
     names_changed: AtomicBool,
+    pieces: Pieces,
 }
 
 /// What tells the segments of one log from those of another.
@@ -86,7 +90,14 @@ impl Log {
         segments::check_row(&dir, &found, size, kind.key)?;
         let segments = found.iter().map(|found| Arc::new(Segment::at(&dir, found.base))).collect();
         let segments = RwLock::new(segments);
-        Ok(Self { disk, dir, segment_size: size as i64, segments, names_changed: AtomicBool::new(true) })
+        let names_changed = AtomicBool::new(true);
+        let pieces = Pieces::new(ColdReads::NONE);
+        Ok(Self { disk, dir, segment_size: size as i64, segments, names_changed, pieces })
+    }
+
+    /// The same, with pieces for [`Log::read_shared`].
+    pub(crate) fn with_pieces(self, config: ColdReads) -> Self {
+        Self { pieces: Pieces::new(config), ..self }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -139,6 +150,18 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error).at("read", &segment.path),
         }
+    }
+
+    /// Appends `place` to `out` from a piece that others read too; false, and nothing is appended, where it is better read
+    /// by itself. See [`Pieces::copy`].
+    pub(crate) fn read_shared(
+        &self,
+        place: Range<i64>,
+        appended: &Mark,
+        soon: &dyn Fn(&Range<i64>) -> usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        self.pieces.copy(self, place, appended, soon, out)
     }
 
     /// Store time from the head of the record at `physical`; `None` where no record says that it is there.
@@ -223,6 +246,7 @@ impl Log {
     /// Makes `end` the end: everything after it reads as zeros or is gone, and that is durable. A log without bytes keeps
     /// one segment, unless it ends at 0: its name tells where the log goes on.
     pub(crate) fn cut(&self, end: i64) -> Result<(), StoreError> {
+        self.pieces.forget_from(end);
         let keeps = |base: i64| base < end || (base == end && end > 0 && self.min() == Some(end));
         loop {
             let last = self.segments.read().back().cloned();
@@ -244,6 +268,7 @@ impl Log {
 
     /// Deletes the segment of a log without bytes.
     pub(crate) fn clear(&self) -> Result<(), StoreError> {
+        self.pieces.forget_from(0);
         while let Some(segment) = self.segments.write().pop_back() {
             self.names_changed.store(true, Ordering::SeqCst);
             self.disk.remove(&segment.path).at("delete", &segment.path)?;
@@ -260,6 +285,7 @@ impl Log {
             }
             segments.pop_front().expect("two or more")
         };
+        self.pieces.forget_below(first.base + self.segment_size);
         self.disk.remove(&first.path).at("delete", &first.path)?;
         self.names_changed.store(true, Ordering::SeqCst);
         Ok(Some(first.base))

@@ -128,7 +128,8 @@ impl Store {
             false => None,
         };
         Ok(Self {
-            log: Log::load(disk.clone(), config.commit_log_path(), config.segment_size, clean)?,
+            log: Log::load(disk.clone(), config.commit_log_path(), config.segment_size, clean)?
+                .with_pieces(config.cold_reads),
             queues: Queues::load(&config, disk.clone(), clean)?,
             index,
             deleted: Deleted::load(disk.clone(), &config.root)?,

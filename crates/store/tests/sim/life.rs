@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use store::{AppendError, Batch, Retention, SpaceLimits, Store, StoreConfig, StoreError};
+use store::{AppendError, Batch, ColdReads, Retention, SpaceLimits, Store, StoreConfig, StoreError};
 use wire::sys_flag;
 
 use super::{
@@ -20,6 +20,9 @@ use crate::common::{HandClock, Random, clock_at, message, small};
 
 const STARTS: usize = 16;
 const SEGMENT: i64 = 4096;
+
+/// Nearly everything is read in pieces, which this store is large enough for.
+const SHARED: ColdReads = ColdReads { piece: 700, pieces: 3, behind: 0, worth: 2, longest: 600 };
 
 pub struct Life {
     pub disk: SimDisk,
@@ -48,6 +51,7 @@ impl Life {
             queue_ext: seed % 4 == 1,
             queue_ext_segment_size: 1024,
             segment_size: SEGMENT as u64,
+            cold_reads: if matches!(seed % 8, 0 | 1 | 3 | 5) { SHARED } else { ColdReads::default() },
             ..small(root)
         };
         Self {
