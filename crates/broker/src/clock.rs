@@ -51,6 +51,12 @@ impl StoreClock {
         }
     }
 
+    /// Begins anew over a wall clock that differs by so much, as on another machine. For tests.
+    pub fn begin(&self, by_ms: i64) {
+        self.step_ms.store(by_ms, Relaxed);
+        *self.anchor.lock() = Self::default().anchor.into_inner();
+    }
+
     /// Steps the wall clock under this clock. For tests.
     pub fn step(&self, by_ms: i64) {
         self.step_ms.fetch_add(by_ms, Relaxed);
@@ -78,6 +84,16 @@ mod tests {
         assert!(clock.now_ms() >= first + 55_000);
         clock.not_before(first + 90_000);
         assert!(clock.now_ms() >= first + 90_000);
+    }
+
+    #[test]
+    fn another_machines_clock_may_be_behind() {
+        let clock = StoreClock::default();
+        let here = clock.now_ms();
+        clock.begin(-60_000);
+        assert!(clock.now_ms() < here - 30_000);
+        clock.not_before(here);
+        assert!(clock.now_ms() >= here);
     }
 
     #[test]

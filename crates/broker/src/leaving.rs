@@ -11,26 +11,20 @@ use std::{
 
 use remoting::{Connection, Server};
 use tokio::time::Instant;
-use wire::{
-    Command,
-    code::{request, response},
-};
+use wire::{Command, code::request};
 
 use crate::{context::Broker, register};
-
-/// `V5_3_1` in upstream's list; clients after it connect anew when they hear GO_AWAY and ask once more.
-const LAST_WITHOUT_GO_AWAY: i32 = 475;
 
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Answers what shall go elsewhere; the rest stays in `requests`.
 pub fn send_away(conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-    requests.retain(|command| {
-        let stays = command.is_oneway() || command.version <= LAST_WITHOUT_GO_AWAY || is_of_a_slave(command.code);
-        if !stays {
-            conn.reply(command.error(response::GO_AWAY, "please go away"));
+    requests.retain(|command| match command.go_away().filter(|_| !is_of_a_slave(command.code)) {
+        Some(answer) => {
+            conn.reply(answer);
+            false
         }
-        stays
+        None => true,
     });
 }
 

@@ -2,7 +2,7 @@
 //! reference broker 1.3. Talks to no peer: who changes a topic announces it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
 };
@@ -18,6 +18,9 @@ use crate::{
     persist::{self, PersistError},
 };
 
+/// Missing topics that are told of.
+const MOST_MISSED: usize = 1000;
+
 /// The topics of this broker.
 pub struct Topics {
     state: RwLock<State>,
@@ -26,6 +29,8 @@ pub struct Topics {
     saving: Mutex<()>,
     /// Held shared from the look at a topic to the append of its message, and alone by a deletion.
     in_use: RwLock<()>,
+    /// Names of [`Topics::miss`].
+    missed: Mutex<BTreeSet<String>>,
     /// Every topic `%LMQ%…` is there, and none is stored (`enableLmq`).
     lmq: bool,
 }
@@ -61,6 +66,7 @@ impl Topics {
             file,
             saving: Mutex::new(()),
             in_use: RwLock::default(),
+            missed: Mutex::default(),
             lmq: config.enable_lmq,
         })
     }
@@ -140,6 +146,12 @@ impl Topics {
     /// Waits until the messages that are on their way are in the log, and lets no other on its way.
     pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.in_use.write()
+    }
+
+    /// Notes that a message came for a topic that is not configured; true when that is to be told.
+    pub fn miss(&self, name: &str) -> bool {
+        let mut missed = self.missed.lock();
+        missed.len() < MOST_MISSED && missed.insert(name.to_owned())
     }
 
     /// Removes one topic; false when it was not there.

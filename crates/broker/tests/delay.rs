@@ -1,11 +1,14 @@
 //! Delay levels: at their time, never early, at least once, whatever happens meanwhile.
 
 mod common;
+#[path = "common/gate_disk.rs"]
+mod gate_disk;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use broker::context::Broker;
-use common::{Node, Pair, api, cpu_ticks, drain, send, topic, until};
+use common::{FILES_OF_USE, Node, Pair, api, cpu_ticks, drain, send, topic, until};
+use gate_disk::GateDisk;
 use store::Batch;
 use wire::{
     Command,
@@ -162,12 +165,36 @@ async fn f23_a_clean_stop_in_the_middle_of_delivery_repeats_nothing() {
     master.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// Levels of one and two seconds. Puts messages into both and waits until the second is delivered: then rounds have passed
+/// since the first was.
+async fn delivered_twice(master: &Node) {
+    put_delayed(master.broker(), 1, Some("T"), numbered(3000));
+    put_delayed(master.broker(), 2, Some("U"), numbered(1));
+    until("both levels are delivered", || async {
+        let store = &master.broker().store;
+        store.max_offset("T", 0) == 3000 && store.max_offset("U", 0) == 1
+    })
+    .await;
+}
+
+const TWO_LEVELS: (&str, &str) = ("messageDelayLevel", "1s 2s");
+
+/// Peers and file are told what `get` says; delivery goes on at `next`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn f23_a_slave_is_told_of_a_delivery_when_it_holds_the_copy() {
-    let pair = Pair::start(&[], &[]).await;
-    put_delayed(pair.master.broker(), 1, Some("T"), numbered(3000));
+    let disks = [Arc::new(GateDisk::default()), Arc::new(GateDisk::default())];
+    let pair = Pair::start_on(disks.clone(), &[TWO_LEVELS], &[TWO_LEVELS]).await;
+    let master = pair.master.broker().clone();
+    disks[1].close_writes(true);
+    delivered_twice(&pair.master).await;
+    let flushing = master.clone();
+    tokio::task::spawn_blocking(move || flushing.store.flush()).await.unwrap().unwrap();
+    assert_eq!(master.delays.next(1), 3000);
+    let told = (master.delays.get(1), master.delays.snapshot().offset_table.get(&1).copied().unwrap_or(0));
+    disks[1].close_writes(false);
+    assert_eq!(told, (0, 0), "of copies that only the master has");
     until("the slave hears of all", || async {
-        let (master, slave) = (pair.master.broker(), pair.slave.broker());
+        let slave = pair.slave.broker();
         let known = slave.delays.get(1);
         slave.dispatch();
         let copies = slave.store.max_offset("T", 0);
@@ -175,7 +202,21 @@ async fn f23_a_slave_is_told_of_a_delivery_when_it_holds_the_copy() {
         known == 3000 && master.delays.get(1) == 3000
     })
     .await;
+    drop(master);
     pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn f23_nobody_is_told_of_a_delivery_before_the_device_holds_the_copy() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(GateDisk::default()));
+    let mut master = Node::start_on(disk.clone(), &dir, "m", &[TWO_LEVELS]).await;
+    disk.close_syncs(true);
+    delivered_twice(&master).await;
+    let told = (master.broker().delays.next(1), master.broker().delays.get(1));
+    disk.close_syncs(false);
+    assert_eq!(told, (3000, 0));
+    until("it is told then", || async { master.broker().delays.get(1) == 3000 }).await;
+    master.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,7 +260,7 @@ async fn f24_progress_beyond_its_queue_is_corrected_at_promotion() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f21_clocks_of_the_pair_differ_and_the_slave_is_promoted() {
     let mut pair = Pair::start(&[], &[]).await;
-    pair.slave.broker().clock.step(-60_000);
+    pair.slave.broker().clock.begin(-60_000);
     topic(&pair.api, &pair.master.addr, "T", 1).await;
     for _ in 0..20 {
         send(&pair.api, &pair.master.addr, "T", 0, &[], b"from the master").await;
@@ -329,7 +370,7 @@ async fn ten_thousand_a_second_measured() {
     const TICKS: u32 = 2000;
     const EACH: u32 = 100;
     let dir = tempfile::tempdir().unwrap();
-    let mut master = Node::start(&dir, "m", &[]).await;
+    let mut master = Node::start(&dir, "m", &FILES_OF_USE).await;
     let (before, start) = (cpu_ticks(), tokio::time::Instant::now());
     let mut every = tokio::time::interval(Duration::from_millis(10));
     for tick in 0..TICKS {
@@ -338,7 +379,9 @@ async fn ten_thousand_a_second_measured() {
         put_delayed(master.broker(), 1 + (tick % 2) as i32, Some("T"), bodies);
     }
     let sent = start.elapsed();
-    delivered(&master, (TICKS * EACH).into()).await;
+    while master.broker().store.max_offset("T", 0) < (TICKS * EACH).into() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let (took, cpu) = (start.elapsed(), cpu_ticks() - before);
 
     let (mut stored, mut late) = (HashMap::new(), Vec::new());

@@ -373,3 +373,53 @@ async fn f33_topics_deleted_under_load_stay_away_at_master_and_slave() {
 async fn f33_in_full_length() {
     topics_deleted_under_load(200).await;
 }
+
+/// What is due after its topic was deleted is passed over: no queue comes back without a topic. A topic of that name that
+/// is made again gets its own messages alone, and everything else goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_deleted_topic_does_not_bring_its_queue_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[("messageDelayLevel", "2s")]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    for name in ["T", "U"] {
+        topic(&api, &addr, name, 1).await;
+        send(&api, &addr, name, 0, &[("DELAY", "1")], b"level").await;
+        send(&api, &addr, name, 0, &[("TIMER_DELAY_MS", "2000"), ("UNIQ_KEY", name)], b"timer").await;
+    }
+    api.delete_topic(&addr, "T").await.unwrap();
+    let broker = node.broker().clone();
+    until("the other topic has its messages", || async { broker.store.max_offset("U", 0) == 2 }).await;
+    until("the level is through", || async { broker.delays.next(1) == 2 }).await;
+    until("the slot is over", || async { broker.timers.timer().unwrap().status(&broker.store).waiting == 0 }).await;
+    broker.dispatch();
+    broker.store.flush_queues().unwrap();
+    assert_eq!(broker.store.max_offset("T", 0), 0);
+    assert!(!has_queues(&node, "T") && has_queues(&node, "U"));
+    assert!(!broker.timers.metrics_json().unwrap().contains(r#""T""#));
+    drop(broker);
+    // Neither does a start, which looks at them again.
+    node.stop().await;
+    node.again().await;
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[("DELAY", "1")], b"new").await;
+    until("a new one comes", || async { node.broker().store.max_offset("T", 0) == 1 }).await;
+    assert_eq!(drain(&api, &addr, "T", 0, 0).await, [b"new"]);
+    node.stop().await;
+}
+
+/// A slave that was promoted before it heard of a topic knows of no deletion either: nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_topic_that_is_not_known_here_is_stored() {
+    let mut pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[("DELAY", "1")], b"level").await;
+    send(&api, &addr, "T", 0, &[("TIMER_DELAY_MS", "1500"), ("UNIQ_KEY", "u")], b"timer").await;
+    pair.equal().await;
+    pair.master.stop().await;
+    // Its first look at the master's tables may have come late.
+    pair.slave.broker().topics.remove("T", 1).unwrap();
+    api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    until("both have come", || async { pair.slave.broker().store.max_offset("T", 0) >= 2 }).await;
+    pair.stop().await;
+}

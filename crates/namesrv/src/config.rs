@@ -160,6 +160,10 @@ keys! {
     delete_topic_with_broker_registration: bool = "deleteTopicWithBrokerRegistration", false;
     /// Keys that may not be changed over the network, separated by `;`.
     config_black_list: String = "configBlackList", "configBlackList;configStorePath;kvConfigPath".into();
+    /// Send clients away before a stop, by an answer that says so.
+    enable_shutdown_gracefully: bool = "enableShutdownGracefully", false;
+    /// For how long, in seconds, if somebody stays connected.
+    shutdown_wait_time_seconds: u64 = "shutdownWaitTimeSeconds", 30;
     /// A controller in this process. Only false is possible.
     enable_controller_in_namesrv: bool = "enableControllerInNamesrv", false;
     /// Routes from another name server. Only false is possible.
@@ -167,12 +171,11 @@ keys! {
 }
 
 /// Keys of a Java name server that say how its threads and sockets are made; they change nothing here.
-const WITHOUT_EFFECT: [&str; 21] = [
+const WITHOUT_EFFECT: [&str; 19] = [
     "clientRequestThreadPoolNums",
     "clientRequestThreadPoolQueueCapacity",
     "defaultThreadPoolNums",
     "defaultThreadPoolQueueCapacity",
-    "enableShutdownGracefully",
     "productEnvName",
     "serverAsyncSemaphoreValue",
     "serverCallbackExecutorThreads",
@@ -184,7 +187,6 @@ const WITHOUT_EFFECT: [&str; 21] = [
     "serverSocketRcvBufSize",
     "serverSocketSndBufSize",
     "serverWorkerThreads",
-    "shutdownWaitTimeSeconds",
     "unRegisterBrokerQueueCapacity",
     "useEpollNativeSelector",
     "writeBufferHighWaterMark",

@@ -1,7 +1,12 @@
 //! A name server as a whole: its listener, the look for silent brokers, start and stop.
 //! Source: `NamesrvController.java`; reference namesrv 1.1. Prints nothing; what is worth telling is traced.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use remoting::{Client, ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
 use tokio::task::JoinHandle;
@@ -15,6 +20,9 @@ use crate::{
 
 /// How long open requests have to be answered when the server stops.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How often is looked whether somebody is connected.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A time that does not come: ten years.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -70,11 +78,32 @@ impl NameServer {
         self.server.local_addr()
     }
 
-    /// Takes no further requests, answers those that came, and closes.
+    /// With `enableShutdownGracefully` sends clients away first. Then takes no further requests, answers those that came,
+    /// and closes.
     pub async fn shutdown(self) {
         self.service.stop();
         self.tasks.iter().for_each(JoinHandle::abort);
+        let config = self.service.config();
+        if config.enable_shutdown_gracefully {
+            self.leave(Duration::from_secs(config.shutdown_wait_time_seconds)).await;
+        }
         self.server.shutdown(GRACE).await;
+    }
+}
+
+impl NameServer {
+    /// Sends clients away until nobody is connected, at most for `limit`. Routes stay as they are meanwhile, for those that
+    /// do not understand it: brokers that go take nothing with them.
+    async fn leave(&self, limit: Duration) {
+        let seconds = limit.as_secs();
+        tracing::info!(
+            "clients are sent away for up to {seconds} s (enableShutdownGracefully), then the name server stops"
+        );
+        self.service.leave();
+        let begin = Instant::now();
+        while begin.elapsed() < limit && !self.server.connections().is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

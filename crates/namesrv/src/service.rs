@@ -51,6 +51,8 @@ pub struct NameService {
     writes: Arc<Semaphore>,
     started: Instant,
     is_stopping: AtomicBool,
+    /// Clients are sent away (`enableShutdownGracefully`).
+    is_leaving: AtomicBool,
 }
 
 impl NameService {
@@ -66,6 +68,7 @@ impl NameService {
             writes: Arc::new(Semaphore::new(MAX_WRITES)),
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +101,11 @@ impl NameService {
     /// From now on closing connections say nothing of their brokers.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on whoever understands it is sent away, others are served as ever.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
     }
 
     fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
@@ -166,7 +174,12 @@ impl Shared {
 
 impl Service for Shared {
     fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+        let is_leaving = self.0.is_leaving.load(Ordering::Relaxed);
         for request in requests.drain(..) {
+            if let Some(answer) = request.go_away().filter(|_| is_leaving) {
+                conn.reply(answer);
+                continue;
+            }
             match writes_a_file(request.code) {
                 true => self.serve_aside(conn, request),
                 false => self.0.serve(conn, &request),

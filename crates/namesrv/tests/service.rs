@@ -388,3 +388,36 @@ async fn a_start_that_cannot_be_says_why() {
     let error = NameServer::start(config(&root, "")).await.err().unwrap();
     assert!(matches!(error, StartError::Kv(_)) && error.to_string().contains("kvConfig.json"), "{error}");
 }
+
+/// `V5_3_1` and the version after it.
+const VERSIONS: [i32; 2] = [475, 476];
+
+#[tokio::test]
+async fn a_graceful_stop_sends_clients_away() {
+    // Longer than the test: it ends because the clients go.
+    let rig = Rig::start("enableShutdownGracefully=true\nshutdownWaitTimeSeconds=600").await;
+    let broker = client();
+    broker.invoke(&rig.addr, Broker::new(0, "10.0.0.1:10911").request(), LIMIT).await.unwrap();
+    let Rig { server, addr, client, .. } = rig;
+    let route = async |version: i32| {
+        let header = GetRouteInfoRequestHeader { topic: "T1".into(), ..Default::default() };
+        let request = Command { version, ..Command::request_with(request::GET_ROUTEINFO_BY_TOPIC, &header) };
+        client.invoke(&addr, request, LIMIT).await.unwrap()
+    };
+    let [old, new] = VERSIONS;
+    assert_eq!((route(old).await.code, route(new).await.code), (response::SUCCESS, response::SUCCESS));
+    let stop = tokio::spawn(server.shutdown());
+    let sent_away = async { while route(new).await.code != response::GO_AWAY {} };
+    tokio::time::timeout(LIMIT, sent_away).await.expect("it sends clients away");
+    assert_eq!(remark(&route(new).await), "please go away");
+    let again = Command { version: new, ..Broker::new(0, "10.0.0.1:10911").request() };
+    assert_eq!(broker.invoke(&addr, again, LIMIT).await.unwrap().code, response::GO_AWAY);
+    // A broker that goes takes no route from clients that stay.
+    broker.close_all();
+    for _ in 0..20 {
+        assert_eq!(route(old).await.code, response::SUCCESS);
+    }
+    assert!(!stop.is_finished());
+    client.close_all();
+    tokio::time::timeout(LIMIT, stop).await.expect("it stops when nobody is connected").unwrap();
+}

@@ -25,6 +25,8 @@ pub(crate) const DIRECTORY: &str = "consumequeue_ext";
 pub(crate) const UNIT: usize = 20;
 /// Bytes that stay free at the end of a file.
 const FREE: i64 = 4;
+/// Bytes of a [`Piece`].
+const PIECE: usize = 64 * 1024;
 /// Says that a file goes no further.
 const END_MARK: i16 = -1;
 /// No tags code is as small.
@@ -76,6 +78,22 @@ impl ExtUnit {
         bytes[2..10].copy_from_slice(&tags_code.to_be_bytes());
         bytes[10..18].copy_from_slice(&store_timestamp.to_be_bytes());
         bytes
+    }
+}
+
+/// A piece of a file, as it was read.
+#[derive(Default)]
+pub(crate) struct Piece {
+    from: i64,
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    fn unit(&self, at: i64) -> Option<ExtUnit> {
+        let first = usize::try_from(at.checked_sub(self.from)?).ok()?;
+        let unit = self.bytes[..self.len].get(first..first.checked_add(UNIT)?)?;
+        ExtUnit::decode(unit.try_into().ok()?)
     }
 }
 
@@ -135,6 +153,38 @@ impl Ext {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             read => read.at("read", self.path(base)).map(|()| ExtUnit::decode(&bytes)),
         }
+    }
+
+    /// The unit at an address, from a piece of a file that `buf` keeps for the next call: units that follow each other are
+    /// read together. Also files that came since [`Ext::load`] count.
+    pub(crate) fn unit_in_row(&self, address: i64, buf: &mut Piece) -> Result<Option<ExtUnit>, StoreError> {
+        let at = position(address);
+        // What was read before it was written is read again.
+        match buf.unit(at) {
+            Some(unit) => return Ok(Some(unit)),
+            None => self.read_piece(at, buf)?,
+        }
+        Ok(buf.unit(at))
+    }
+
+    fn read_piece(&self, at: i64, buf: &mut Piece) -> Result<(), StoreError> {
+        (buf.from, buf.len) = (at, 0);
+        buf.bytes.resize(PIECE, 0);
+        let base = self.base_of(at);
+        let file = match self.file(base, false) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            file => file?,
+        };
+        while buf.len < PIECE {
+            match file
+                .read_at((at - base) as u64 + buf.len as u64, &mut buf.bytes[buf.len..])
+                .at("read", self.path(base))?
+            {
+                0 => break,
+                read => buf.len += read,
+            }
+        }
+        Ok(())
     }
 
     /// Appends a unit for each (tags code, store time) and returns their addresses. `last` tells the newest address that

@@ -146,6 +146,11 @@ impl Store {
         self.begin_deletion(topic)?.finish()
     }
 
+    /// True when `topic` was deleted after the record at `physical` came into the log, whichever topic that record is of.
+    pub fn was_deleted_after(&self, topic: &str, physical: i64) -> bool {
+        self.deleted.hides(topic, physical)
+    }
+
     /// The first part of it, which is short: nothing that is in the log now brings the topic back. Dispatch waits until the
     /// rest is done or dropped; what is dropped, the next start finishes.
     pub fn begin_deletion<'a>(&'a self, topic: &'a str) -> Result<TopicDeletion<'a>, StoreError> {

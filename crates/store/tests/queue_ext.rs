@@ -9,8 +9,9 @@ use std::{
 
 use common::{bodies, files::*, open, open_at, put, small};
 use store::{
-    MessageFilter, RealDisk, Retention, Store, StoreConfig,
-    inspect::{FindingKind, StoreView, ViewOptions, Watch, verify},
+    MessageFilter, RealDisk, RebuildOptions, Rebuilt, Retention, Store, StoreConfig,
+    inspect::{FindingKind, StoreView, ViewOptions, Watch, Weight, diff, verify},
+    rebuild,
 };
 use wire::{hash::tags_code, record::RecordView};
 
@@ -247,4 +248,115 @@ fn verify_looks_into_extensions() {
     write(&ext_dir(dir.path()).join("00000000000000000000"), 7 * 20 + 5, &[1]);
     write(&ext_dir(dir.path()).join("00000000000000001024"), 0, &[0; 20]);
     assert_eq!(findings(), [(FindingKind::UnitDiffers, 2)].into());
+}
+
+fn rebuilt(root: &Path, config: Option<&StoreConfig>) -> Rebuilt {
+    let options = RebuildOptions { config: config.cloned(), ..RebuildOptions::default() };
+    rebuild(Arc::new(RealDisk), root, &options, &mut Still).unwrap()
+}
+
+/// All of two queues, of which one delays, and their extensions: 120 tagged messages and 60 delayed ones.
+fn filled(root: &Path) -> (StoreConfig, Vec<(PathBuf, Vec<u8>)>) {
+    let config = StoreConfig { delay_levels_ms: vec![7000], ..extended(root) };
+    let store = open(&config);
+    fill_tagged(&store, 120);
+    for _ in 0..60 {
+        put(&store, "SCHEDULE_TOPIC_XXXX", 0, b"DELAY\x011\x02REAL_TOPIC\x01T\x02", b"later");
+    }
+    store.close().unwrap();
+    (config, views(root))
+}
+
+fn all_files(dir: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+    for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => all_files(&entry, found),
+            false => found.push((entry.clone(), std::fs::read(&entry).unwrap())),
+        }
+    }
+}
+
+/// The files of queues and extensions, below a root.
+fn views(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for name in ["consumequeue", "consumequeue_ext"] {
+        all_files(&root.join(name), &mut found);
+    }
+    found.iter_mut().for_each(|(path, _)| *path = path.strip_prefix(root).unwrap().to_owned());
+    found.sort();
+    found
+}
+
+#[test]
+fn a_rebuild_makes_extensions_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, before) = filled(dir.path());
+    assert_eq!(before.len(), 18 + 5, "files");
+    let made = rebuilt(dir.path(), None);
+    assert!(made.extended && (made.queues, made.units) == (2, 180), "{made:?}");
+    assert!(views(dir.path()) == before, "byte for byte");
+    // Lost or damaged: what is left of them tells that there were some, and their size is a default then.
+    write(&ext_dir(dir.path()).join("00000000000000000000"), 0, &[0x5A; 512]);
+    assert!(rebuilt(dir.path(), None).extended && views(dir.path()) == before);
+    std::fs::remove_dir_all(dir.path().join("consumequeue_ext")).unwrap();
+    assert!(rebuilt(dir.path(), None).extended && dir.path().join("consumequeue_ext/T/0").exists());
+    rebuilt(dir.path(), Some(&config));
+    assert!(views(dir.path()) == before);
+    let store = open(&config);
+    assert_eq!((of_tag_b(&store), bodies(&store, "T", 0).len()), (60, 120));
+    assert!(!dir.path().join("rebuild.done").exists() && !dir.path().join("rebuild").exists());
+}
+
+#[test]
+fn a_rebuild_without_extensions_leaves_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, _) = filled(dir.path());
+    let plain = StoreConfig { queue_ext: false, ..config };
+    assert!(!rebuilt(dir.path(), Some(&plain)).extended);
+    assert!(!dir.path().join("consumequeue_ext").exists());
+    let bytes = std::fs::read(queue_file(dir.path(), 0)).unwrap();
+    assert_eq!(address(&bytes, 1), tags_code(Some("TagB")));
+    let store = open(&plain);
+    assert_eq!((of_tag_b(&store), bodies(&store, "T", 0).len()), (60, 120));
+}
+
+/// What `diff` tells of two stores.
+fn told(a: &Path, b: &Path) -> Vec<(String, String, String)> {
+    let view = |root| StoreView::open(Arc::new(RealDisk), root, ViewOptions::default()).unwrap();
+    let found = diff(&view(a), &view(b), &mut Still).unwrap();
+    assert!(found.units > 0 && found.rows.iter().all(|row| row.weight == Weight::Different), "{:?}", found.rows);
+    found.rows.into_iter().map(|row| (row.name, row.a, row.b)).collect()
+}
+
+#[test]
+fn diff_looks_into_extensions() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    let (config, _) = filled(&a);
+    copy(&a, &b);
+    assert_eq!(told(&a, &b), []);
+    // Other addresses, or none, say the same.
+    let plain = StoreConfig { queue_ext: false, root: b.clone(), ..config.clone() };
+    rebuilt(&b, Some(&plain));
+    assert_eq!(told(&a, &b), []);
+    rebuilt(&b, Some(&StoreConfig { queue_ext: true, queue_ext_segment_size: 2048, ..plain }));
+    assert!(views(&a) != views(&b));
+    assert_eq!(told(&a, &b), []);
+    // The same addresses, and another code behind one of them, another time, nothing.
+    let damages: [(u64, &[u8], &str); 3] = [
+        (7 * 20 + 5, &[1], "code 4297566216 time 1000000 in the extension"),
+        (7 * 20 + 17, &[0x41], "code 2598920 time 1000001 in the extension"),
+        (7 * 20, &[0; 20], "its extension is lost"),
+    ];
+    for (at, bytes, text) in damages {
+        std::fs::remove_dir_all(&b).unwrap();
+        copy(&a, &b);
+        write(&ext_dir(&b).join("00000000000000000000"), at, bytes);
+        let found = told(&a, &b);
+        assert!(found.len() == 1 && found[0].0 == "T 0 offset 7" && found[0].2.ends_with(text), "{found:?}");
+        assert!(found[0].1.ends_with("code 2598920 time 1000000 in the extension"), "{found:?}");
+    }
+    // Lost on both sides: no difference, `verify` tells of it.
+    write(&ext_dir(&a).join("00000000000000000000"), 7 * 20, &[0; 20]);
+    assert_eq!(told(&a, &b), []);
 }

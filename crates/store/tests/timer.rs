@@ -59,7 +59,7 @@ impl Node {
         loop {
             self.store.dispatch();
             let taken = self.timer.enqueue(&self.store, 100, &mut |_, _| {}).unwrap();
-            let delivered = self.timer.deliver(&self.store, host(), 100, &mut |_, _| {}).unwrap();
+            let delivered = self.timer.deliver(&self.store, host(), 100, &|_, _| true, &mut |_, _| {}).unwrap();
             all += delivered.count;
             self.store.dispatch();
             if taken + delivered.count + delivered.dropped == 0 {
@@ -243,7 +243,7 @@ fn what_is_taken_back_is_not_delivered() {
     node.timer.enqueue(&node.store, 100, &mut count).unwrap();
     assert_eq!(node.timer.slot_count(&node.store, NOW + 3000), 0, "3 messages, 3 that take back");
     for now in [NOW + 3500, NOW + 4000] {
-        node.at(now).timer.deliver(&node.store, host(), 100, &mut count).unwrap();
+        node.at(now).timer.deliver(&node.store, host(), 100, &|_, _| true, &mut count).unwrap();
     }
     node.store.dispatch();
     assert_eq!(delivered(&node.store), [b"six"]);

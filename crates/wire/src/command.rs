@@ -9,6 +9,9 @@ use crate::{ExtFields, code::response, header::ExtHeader};
 /// know. Clients look for minimum versions, so a higher one would promise what is not there.
 pub const CURRENT_VERSION: i32 = 479;
 
+/// `V5_3_1` in upstream's list; clients after it connect anew when they hear GO_AWAY and ask once more.
+const LAST_WITHOUT_GO_AWAY: i32 = 475;
+
 const FLAG_RESPONSE: i32 = 1;
 const FLAG_ONEWAY: i32 = 2;
 
@@ -145,6 +148,14 @@ impl Command {
     /// True when the sender wants no answer.
     pub fn is_oneway(&self) -> bool {
         self.flag & FLAG_ONEWAY != 0
+    }
+
+    /// The answer of a server that is about to stop, for whoever waits for one and understands it. `None` for a request
+    /// that is served as ever: Java drops those that want no answer. Source: `NettyRemotingAbstract.java`; reference
+    /// remoting 6.
+    pub fn go_away(&self) -> Option<Self> {
+        let understands = !self.is_oneway() && self.version > LAST_WITHOUT_GO_AWAY;
+        understands.then(|| self.error(response::GO_AWAY, "please go away"))
     }
 
     /// Marks a request as one-way.

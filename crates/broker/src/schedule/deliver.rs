@@ -5,7 +5,7 @@
 //! delivered (F-22): size limits do not apply to what is stored already, and what still fails stays in its queue, is
 //! named once and passed over.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use store::{AppendError, Batch, Store, Unit};
@@ -17,7 +17,7 @@ use wire::{
 };
 
 use super::live::{Delivery, Live};
-use crate::{context::Broker, stats::count};
+use crate::{context::Broker, deletion, stats::count};
 
 /// Messages are looked for this often at least; no delay is shorter than a second.
 const MOST_REST_MS: i64 = 100;
@@ -80,6 +80,27 @@ struct Taken {
     last: Option<(i64, i64)>,
     /// Delivery time of the message at `next`, when it is there and not due.
     due_at: Option<i64>,
+    /// Messages passed over because their topic was deleted.
+    gone: BTreeMap<String, Gone>,
+}
+
+/// Messages of one topic that was deleted.
+struct Gone {
+    count: usize,
+    /// Of the first one.
+    id: String,
+    first: i64,
+    last: i64,
+}
+
+impl Gone {
+    fn tell(&self, level: i32, topic: &str) {
+        let Self { count, id, first, last } = self;
+        tracing::warn!(
+            "{count} delayed messages of level {level} at offsets {first} to {last}, the first of them {id}, are not delivered: topic {topic} was deleted after they were sent; they stay in {}",
+            topic::SCHEDULE
+        );
+    }
 }
 
 impl<'a> Deliverer<'a> {
@@ -144,6 +165,7 @@ impl<'a> Deliverer<'a> {
         }
         let from = from.max(store.min_offset(topic::SCHEDULE, level - 1));
         self.batch.clear();
+        let _in_use = self.broker.topics.in_use();
         let taken = self.take_due(level, from);
         if taken.next == from {
             return Ok(Look::Until(taken.due_at.unwrap_or(i64::MAX)));
@@ -156,6 +178,7 @@ impl<'a> Deliverer<'a> {
             self.live.note(level, &Delivery { next: offset + 1, source, copy: copy.physical_offset });
         }
         delays.moved(level, taken.next, end);
+        taken.gone.iter().for_each(|(topic, gone)| gone.tell(level, topic));
         Ok(taken.due_at.map_or(Look::More, Look::Until))
     }
 
@@ -172,7 +195,7 @@ impl<'a> Deliverer<'a> {
             if self.batch.size() >= MOST_BYTES {
                 break;
             }
-            match self.take(level, &units[number..]) {
+            match self.take(level, &units[number..], &mut taken.gone) {
                 Take::Copied => taken.last = Some((unit.queue_offset, unit.physical_offset)),
                 Take::PassedOver => {}
                 Take::Later => {
@@ -197,18 +220,28 @@ impl<'a> Deliverer<'a> {
     }
 
     /// Puts the copy of the first of `units` into the batch.
-    fn take(&mut self, level: i32, units: &[Unit]) -> Take {
+    fn take(&mut self, level: i32, units: &[Unit], gone: &mut BTreeMap<String, Gone>) -> Take {
         let (broker, unit) = (self.broker, &units[0]);
         if unit.is_filler() {
             return Take::PassedOver;
         }
         let result = match self.window.record(&broker.store, units) {
             None if self.tries_again(unit) => return Take::Later,
-            None => Err("no message can be read there".to_owned()),
+            None => Err(Refusal::Other("no message can be read there".to_owned())),
             Some(bytes) => push_copy(broker, &bytes, &mut self.batch),
         };
-        let Err(reason) = result else { return Take::Copied };
-        let id = message_id::offset_id(broker.store_host(), unit.physical_offset);
+        let id = || message_id::offset_id(broker.store_host(), unit.physical_offset);
+        let reason = match result {
+            Ok(()) => return Take::Copied,
+            Err(Refusal::Gone(topic)) => {
+                let (first, last) = (unit.queue_offset, unit.queue_offset);
+                let gone = gone.entry(topic).or_insert_with(|| Gone { count: 0, id: id(), first, last });
+                (gone.count, gone.last) = (gone.count + 1, last);
+                return Take::PassedOver;
+            }
+            Err(Refusal::Other(reason)) => reason,
+        };
+        let id = id();
         tracing::error!(
             "the delayed message {id} at offset {} of level {level} is not delivered and passed over: {reason}",
             unit.queue_offset
@@ -249,20 +282,36 @@ impl<'a> Deliverer<'a> {
     }
 }
 
+/// Why a message is not delivered.
+enum Refusal {
+    /// Its topic was deleted.
+    Gone(String),
+    Other(String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
 /// Appends the copy of a waiting message to `batch`, with the topic and queue it was sent to.
-fn push_copy(broker: &Broker, bytes: &[u8], batch: &mut Batch) -> Result<(), String> {
+fn push_copy(broker: &Broker, bytes: &[u8], batch: &mut Batch) -> Result<(), Refusal> {
     let old = match record::check(bytes, true) {
         Check::Record(old) => old,
-        Check::Invalid(reason) => return Err(reason.to_string()),
-        Check::Blank | Check::Incomplete => return Err("there is no whole record".to_owned()),
+        Check::Invalid(reason) => return Err(reason.to_string().into()),
+        Check::Blank | Check::Incomplete => return Err("there is no whole record".to_owned().into()),
     };
     let (real_topic, real_queue) = destination(&old)?;
+    if deletion::is_gone(broker, real_topic, old.physical_offset()) {
+        return Err(Refusal::Gone(real_topic.to_owned()));
+    }
     let copy = NewRecord::again(&old, real_topic, real_queue, broker.store_host());
     let number = batch.push(&copy).map_err(|error| error.to_string())?;
     let (size, limit) = (batch.record(number).len() as i64, broker.store.segment_size() - record::BLANK_HEAD as i64);
     if size > limit {
         batch.truncate(number);
-        return Err(format!("{size} bytes do not fit into a segment of the log"));
+        return Err(format!("{size} bytes do not fit into a segment of the log").into());
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::Rates;
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
+    deletion,
     space::is_hour,
 };
 
@@ -67,7 +68,11 @@ fn step(broker: &Arc<Broker>, timer: &Timer, config: &BrokerConfig) -> Result<Du
     if !is_master || config.timer_stop_dequeue || hidden {
         return Ok(if taken == AT_ONCE { Duration::ZERO } else { POLL });
     }
-    let delivered = timer.deliver(&broker.store, broker.store_host(), AT_ONCE, &mut count)?;
+    let delivered = {
+        let _in_use = broker.topics.in_use();
+        let is_wanted = |topic: &str, physical| !deletion::is_gone(broker, topic, physical);
+        timer.deliver(&broker.store, broker.store_host(), AT_ONCE, &is_wanted, &mut count)?
+    };
     if delivered.count > 0 {
         broker.dispatch_soon();
     }

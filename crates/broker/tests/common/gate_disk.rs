@@ -1,5 +1,5 @@
-//! The real disk with gates before the commit log: long reads of one file, or all syncs, wait until theirs is opened. Syncs
-//! of the log are counted.
+//! The real disk with gates before the commit log: long reads of one file, all writes, or all syncs, wait until theirs is
+//! opened. Syncs of the log are counted.
 #![allow(dead_code)]
 
 use std::{
@@ -17,6 +17,7 @@ const LONG_READ: usize = 64 << 10;
 struct Gates {
     /// Long reads of files of this name wait.
     reads: Option<&'static str>,
+    writes: bool,
     syncs: bool,
     synced: usize,
 }
@@ -53,6 +54,11 @@ impl GateDisk {
         self.change(|gates| gates.syncs = closed);
     }
 
+    /// Writes to the log wait from now on, or no more; each of them holds up its thread.
+    pub fn close_writes(&self, closed: bool) {
+        self.change(|gates| gates.writes = closed);
+    }
+
     /// Syncs of the log so far.
     pub fn syncs(&self) -> usize {
         self.0.0.lock().unwrap().synced
@@ -77,6 +83,9 @@ impl File for GateFile {
     }
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.name.is_some() {
+            drop(self.disk.wait_while(|gates| gates.writes));
+        }
         self.file.write_all_at(offset, bytes)
     }
 

@@ -42,6 +42,14 @@ pub fn api() -> BrokerApi {
     BrokerApi::new(Arc::new(client)).with_limit(Duration::from_secs(10))
 }
 
+/// Files as large as users have them, for measurements: those of [`Node`] are so small that a second would fill dozens.
+pub const FILES_OF_USE: [(&str, &str); 4] = [
+    ("mappedFileSizeCommitLog", "1073741824"),
+    ("mappedFileSizeConsumeQueue", "6000000"),
+    ("maxHashSlotNum", "5000000"),
+    ("maxIndexNum", "20000000"),
+];
+
 /// One broker and its directory.
 pub struct Node {
     pub running: Option<RunningBroker>,

@@ -3,9 +3,12 @@
 
 use crate::{
     config::StoreConfig,
-    error::StoreError,
-    inspect::{index, index::IndexView, view::StoreView},
+    disk::list_sorted,
+    error::{IoContext, StoreError},
+    ext,
+    inspect::{index, index::IndexView, queues::QueueFiles, view::StoreView},
     queue::Kind,
+    segments,
 };
 
 /// A configuration that fits the files.
@@ -18,7 +21,9 @@ pub(crate) fn config(view: &StoreView) -> Result<StoreConfig, StoreError> {
     if !view.log.segments().is_empty() {
         config.segment_size = view.log.size() as u64;
     }
-    for queue in view.queues()? {
+    let queues = view.queues()?;
+    (config.queue_ext, config.queue_ext_segment_size) = extensions(view, &queues, config.queue_ext_segment_size)?;
+    for queue in queues {
         let size = queue.file_size();
         match queue.kind {
             _ if size == 0 => {}
@@ -32,4 +37,24 @@ pub(crate) fn config(view: &StoreView) -> Result<StoreConfig, StoreError> {
         }
     }
     Ok(config)
+}
+
+/// Whether plain queues have extensions (`enableConsumeQueueExt`): there are files of them, or units that lead to some. And
+/// the bytes of such a file; `default` when there is none.
+fn extensions(view: &StoreView, queues: &[QueueFiles], default: u64) -> Result<(bool, u64), StoreError> {
+    let (root, disk) = (view.root.join(ext::DIRECTORY), &*view.disk);
+    for topic in list_sorted(disk, &root).at("list", &root)?.into_iter().filter(|entry| entry.is_dir) {
+        let topic = root.join(topic.name);
+        for queue in list_sorted(disk, &topic).at("list", &topic)?.into_iter().filter(|entry| entry.is_dir) {
+            if let Some(file) = segments::find(disk, &topic.join(queue.name))?.into_iter().find(|file| file.len > 0) {
+                return Ok((true, file.len));
+            }
+        }
+    }
+    for queue in queues.iter().filter(|queue| queue.kind == Kind::Simple) {
+        if queue.unit_at(queue.end()? - 1)?.is_some_and(|unit| ext::is_address(unit.tags_code)) {
+            return Ok((true, default));
+        }
+    }
+    Ok((false, default))
 }

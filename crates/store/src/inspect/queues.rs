@@ -14,7 +14,7 @@ use crate::{
     config::StoreConfig,
     disk::Disk,
     error::{IoContext, StoreError},
-    ext::{self, Ext},
+    ext::{self, Ext, ExtUnit, Piece},
     handles::Handles,
     queue::{Kind, Unit, decode},
     segments::{self, Found},
@@ -119,17 +119,28 @@ impl QueueFiles {
 
     /// The tags code of a unit, from the extension if need be; `None` where the address leads nowhere.
     pub(crate) fn tags_code(&self, unit: &Unit) -> Result<Option<i64>, StoreError> {
-        if self.kind == Kind::Batch || !ext::is_address(unit.tags_code) {
+        if !self.is_extended(unit) {
             return Ok(Some(unit.tags_code));
         }
-        let ext = match self.ext.get() {
-            Some(ext) => ext,
-            None => {
-                let ext = Ext::load(&self.context(), self.id, ext::dir_of(&self.dir).unwrap_or_default())?;
-                self.ext.get_or_init(|| ext)
-            }
-        };
-        Ok(ext.unit(unit.tags_code)?.map(|unit| unit.tags_code))
+        Ok(self.ext()?.unit(unit.tags_code)?.map(|unit| unit.tags_code))
+    }
+
+    /// True when the unit says where it goes on, instead of a tags code.
+    pub(crate) fn is_extended(&self, unit: &Unit) -> bool {
+        self.kind == Kind::Simple && ext::is_address(unit.tags_code)
+    }
+
+    /// Where an extended unit goes on; `None` where its address leads nowhere.
+    pub(crate) fn extension(&self, unit: &Unit, buf: &mut Piece) -> Result<Option<ExtUnit>, StoreError> {
+        self.ext()?.unit_in_row(unit.tags_code, buf)
+    }
+
+    fn ext(&self) -> Result<&Ext, StoreError> {
+        if let Some(ext) = self.ext.get() {
+            return Ok(ext);
+        }
+        let ext = Ext::load(&self.context(), self.id, ext::dir_of(&self.dir).unwrap_or_default())?;
+        Ok(self.ext.get_or_init(|| ext))
     }
 
     fn context(&self) -> Arc<UnitContext> {

@@ -17,6 +17,7 @@ use crate::{
     deleted::Deleted,
     disk::Disk,
     error::{IoContext, StoreError},
+    ext,
     index::Index,
     index_file::Geometry,
     inspect::{
@@ -76,8 +77,7 @@ impl<'a> Build<'a> {
             true => Some(Index::load(disk.clone(), aside.join("index"), geometry)?),
             false => None,
         };
-        // Tags codes go into the units themselves: extension files are not made anew.
-        let config = StoreConfig { root: aside.clone(), queue_ext: false, ..config };
+        let config = StoreConfig { root: aside.clone(), ..config };
         Ok(Self {
             log: Log::load(over_log, log_dir, view.log.size() as u64, view.is_clean())?,
             queues: Queues::load(&config, disk.clone(), true)?,
@@ -165,6 +165,7 @@ impl<'a> Build<'a> {
         let with_units = built.iter().filter(|queue| !queue.units().has_no_file());
         self.facts.queues = with_units.clone().count();
         self.facts.units = with_units.map(|queue| (queue.units().end() - queue.units().start()) as u64).sum();
+        self.facts.extended = self.config.queue_ext;
         if let Some(index) = &self.index {
             index.flush()?;
             (self.facts.index_files, self.facts.entries) = index.count();
@@ -172,7 +173,10 @@ impl<'a> Build<'a> {
         }
         self.facts.left_out = std::mem::take(&mut self.left_out).into_iter().collect();
         self.settle_log()?;
-        for name in ["consumequeue", "batchconsumequeue"] {
+        // Also where no queue has one: the old ones, to which no unit leads any more, are replaced.
+        let ext = self.aside.join(ext::DIRECTORY);
+        self.disk.create_dir_all(&ext).at("create", &ext)?;
+        for name in ["consumequeue", "batchconsumequeue", ext::DIRECTORY] {
             sync_dir(&*self.disk, &self.aside.join(name))?;
         }
         sync_dir(&*self.disk, &self.aside)?;

@@ -71,7 +71,8 @@ fn delays(view: &StoreView, queues: &[QueueFiles], mut levels: Vec<i64>) -> Resu
         let Some(unit) = queue.unit_at(first)? else { continue };
         let bytes = view.log.record(unit.physical_offset)?;
         let Some(record) = bytes.as_deref().and_then(RecordView::layout) else { continue };
-        let delay_ms = unit.tags_code - record.store_timestamp();
+        let Some(due_ms) = queue.tags_code(&unit)? else { continue };
+        let delay_ms = due_ms.saturating_sub(record.store_timestamp());
         let right = record.topic() == topic::SCHEDULE && record.queue_id() == queue.queue_id && delay_ms >= 0;
         // More levels than there are queues on this earth would be damage.
         if right && place < 1024 {

@@ -56,6 +56,8 @@ pub struct Rebuilt {
     pub queues: usize,
     /// Their units.
     pub units: u64,
+    /// Units of plain queues have extensions (`enableConsumeQueueExt`).
+    pub extended: bool,
     /// Queues of which only the counter is left: their last file was kept.
     pub kept: Vec<(String, i32)>,
     /// Index files.

@@ -2,7 +2,8 @@
 //!
 //! `ROOT/rebuild` is a build that is not whole: nothing in it counts. The rename to `ROOT/rebuild.done` is the commit
 //! point: from then on what is in it replaces the directories of the same names. Each old directory first goes into
-//! `rebuild.done`, then the new one takes its place; at the end `rebuild.done` is deleted with all that is left in it.
+//! `rebuild.done`, then the new one takes its place; at the end `rebuild.done` is deleted with all that is left in it. The
+//! extension goes with the consume queues.
 //! A file `made` marks both directories as ours; a directory without it is never touched.
 //!
 //! A Java broker knows nothing of it. If one has run since the commit, views that it went on with are newer than the
@@ -16,6 +17,7 @@ use std::{
 use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
+    ext,
     handles::Handles,
     inspect::{
         index::{self, IndexView},
@@ -83,25 +85,44 @@ pub(crate) fn finish(shared: &Arc<dyn Disk>, root: &Path) -> Result<bool, StoreE
     refuse_foreign(disk, &done)?;
     let known = known(disk, &done)?;
     for (name, known) in VIEWS.into_iter().zip(known) {
-        let (new, place, old) = (done.join(name), root.join(name), done.join(format!("old-{name}")));
-        if !disk.exists(&new) {
+        let (place, old) = (root.join(name), old_of(&done, name));
+        if !disk.exists(&done.join(name)) {
             continue;
         }
-        if disk.exists(&place) && !disk.exists(&old) {
-            if reached(shared, root, name)? != known {
-                tracing::warn!(dir = %place.display(), "a broker has gone on with these files since they were rebuilt: they stay, the rebuilt ones are deleted");
-                continue;
-            }
-            rename(disk, &place, &old, [root, &done])?;
-        } else if disk.exists(&place) {
-            // Made by a broker while there were none: it has not all of them.
-            remove_tree(disk, &place)?;
+        if disk.exists(&place) && !disk.exists(&old) && reached(shared, root, name)? != known {
+            tracing::warn!(dir = %place.display(), "a broker has gone on with these files since they were rebuilt: they stay, the rebuilt ones are deleted");
+            continue;
         }
-        rename(disk, &new, &place, [root, &done])?;
+        clear_place(disk, root, &done, name)?;
+        // Addresses and what they lead to change places while there are no units: none ever leads to another one's tags.
+        if name == Kind::Simple.directory() && disk.exists(&done.join(ext::DIRECTORY)) {
+            clear_place(disk, root, &done, ext::DIRECTORY)?;
+            rename(disk, &done.join(ext::DIRECTORY), &root.join(ext::DIRECTORY), [root, &done])?;
+        }
+        rename(disk, &done.join(name), &place, [root, &done])?;
+    }
+    let ext = root.join(ext::DIRECTORY);
+    if disk.exists(&ext) && list_sorted(disk, &ext).at("list", &ext)?.is_empty() {
+        disk.remove_dir(&ext).at("delete", &ext)?;
     }
     remove_tree(disk, &done)?;
     disk.sync_dir(root).at("sync", root)?;
     Ok(true)
+}
+
+fn old_of(done: &Path, name: &str) -> PathBuf {
+    done.join(format!("old-{name}"))
+}
+
+/// Takes what is in a view's place out of it.
+fn clear_place(disk: &dyn Disk, root: &Path, done: &Path, name: &str) -> Result<(), StoreError> {
+    let (place, old) = (root.join(name), old_of(done, name));
+    match disk.exists(&place) {
+        false => Ok(()),
+        true if !disk.exists(&old) => rename(disk, &place, &old, [root, done]),
+        // Made by a broker while there were none: it has not all of them.
+        true => remove_tree(disk, &place),
+    }
 }
 
 /// What a start says and does about the leavings of a rebuild.

@@ -5,7 +5,7 @@
 //! delivered at the time it was asked for, not at the end of its tick as Java does. Messages that take others back
 //! count for the whole slot. What cannot be stored now stays first in line.
 
-use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst};
+use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering::SeqCst};
 
 use wire::topic;
 
@@ -28,7 +28,7 @@ const MOST_BYTES: usize = 1024 * 1024;
 pub struct Delivered {
     /// Messages stored.
     pub count: usize,
-    /// Messages dropped: taken back, delivered before, or gone from the log.
+    /// Messages dropped: taken back, delivered before, without a topic by now, or gone from the log.
     pub dropped: usize,
     /// When the next message that is known of is due, ms; `None` when none is before the next tick.
     pub next_due_ms: Option<i64>,
@@ -46,13 +46,15 @@ pub enum TimerError {
 }
 
 impl Timer {
-    /// Delivers what is due, at most `max` messages in one append that `host` stores. `count` is told of each message
-    /// that waits no longer. Dispatch afterwards.
+    /// Delivers what is due, at most `max` messages in one append that `host` stores. `is_wanted` is asked whether a topic
+    /// still takes the message at a physical offset: the log names those it does not, and they stay in the timer topic.
+    /// `count` is told of each message that waits no longer. Dispatch afterwards.
     pub fn deliver(
         &self,
         store: &Store,
         host: SocketAddr,
         max: usize,
+        is_wanted: &dyn Fn(&str, i64) -> bool,
         count: TopicCount<'_>,
     ) -> Result<Delivered, TimerError> {
         let mut work = self.work.lock();
@@ -66,7 +68,7 @@ impl Timer {
         }
         let before = (work.read_tick, work.commit_offset());
         let result = self.advance(store, &mut work, now_ms, count).and_then(|()| {
-            self.deliver_due(store, &mut work, Order { host, max, now_ms }, count, &mut told)?;
+            self.deliver_due(store, &mut work, Order { host, max, now_ms, is_wanted }, count, &mut told)?;
             self.advance(store, &mut work, now_ms, count)
         });
         if before != (work.read_tick, work.commit_offset()) {
@@ -116,11 +118,11 @@ impl Timer {
         &self,
         store: &Store,
         work: &mut Work,
-        order: Order,
+        order: Order<'_>,
         count: TopicCount<'_>,
         told: &mut Delivered,
     ) -> Result<(), TimerError> {
-        let mut load = Load { batch: Batch::of_stored(), taken: Vec::new() };
+        let mut load = Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default() };
         while load.taken.len() < order.max
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(order.now_ms)
@@ -172,16 +174,31 @@ impl Timer {
 
 /// One delivery.
 #[derive(Clone, Copy)]
-struct Order {
+struct Order<'a> {
     host: SocketAddr,
     max: usize,
     now_ms: i64,
+    is_wanted: &'a dyn Fn(&str, i64) -> bool,
 }
 
 /// Messages of one append.
 struct Load {
     batch: Batch,
     taken: Vec<Taken>,
+    unwanted: Unwanted,
+}
+
+/// Messages whose topic takes them no longer: how many of each topic, and the first one's place. The log hears of them when
+/// it goes.
+#[derive(Default)]
+struct Unwanted(BTreeMap<String, (usize, i64)>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        for (topic, (messages, physical)) in &self.0 {
+            tracing::warn!(%topic, messages, physical, "timer messages are not delivered: their topic was deleted after they were sent; they stay in the timer topic, the first of them at that physical offset");
+        }
+    }
 }
 
 struct Taken {
@@ -197,7 +214,7 @@ impl Load {
         store: &Store,
         work: &mut Work,
         waiting: Waiting,
-        order: &Order,
+        order: &Order<'_>,
         count: TopicCount<'_>,
     ) -> Result<bool, StoreError> {
         let Some(bytes) = record_of(store, waiting.physical, waiting.size) else { return Ok(false) };
@@ -214,6 +231,11 @@ impl Load {
             return Ok(false);
         }
         if waiting.due_ms <= work.doubt_until_ms && message.is_done(store)? {
+            count(message.real_topic, -weight);
+            return Ok(false);
+        }
+        if !(order.is_wanted)(message.real_topic, waiting.physical) {
+            self.unwanted.0.entry(message.real_topic.to_owned()).or_insert((0, waiting.physical)).0 += 1;
             count(message.real_topic, -weight);
             return Ok(false);
         }

@@ -76,7 +76,7 @@ fn configured(root: &Path, file: &Path) -> Result<StoreConfig> {
 /// Views are replaced by renames: they must be directories of the root's file system.
 fn can_be_replaced(root: &Path) -> Result<()> {
     let device = std::fs::metadata(root).with_context(|| format!("cannot look at {}", root.display()))?.dev();
-    for name in ["consumequeue", "batchconsumequeue", "index"] {
+    for name in ["consumequeue", "batchconsumequeue", "consumequeue_ext", "index"] {
         let path = root.join(name);
         let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
         if !found.is_dir() || found.dev() != device {
@@ -93,7 +93,8 @@ fn can_be_replaced(root: &Path) -> Result<()> {
 fn print(root: &Path, made: &Rebuilt) {
     say(format_args!("store    {}", root.display()));
     say(format_args!("log      {} to {}, {} records", made.min, made.end, made.records));
-    say(format_args!("queues   {}, {} units", made.queues, made.units));
+    let extended = if made.extended { ", with extensions" } else { "" };
+    say(format_args!("queues   {}, {} units{extended}", made.queues, made.units));
     say(format_args!("index    {} files, {} entries", made.index_files, made.entries));
     if made.finished_earlier {
         say("note     an earlier rebuild was stopped while it was put in place: that was ended first");
@@ -135,6 +136,7 @@ fn json(root: &Path, made: &Rebuilt) -> Json {
         ("records", number(made.records)),
         ("queues", number(made.queues)),
         ("units", number(made.units)),
+        ("extended", made.extended.into()),
         ("indexFiles", number(made.index_files)),
         ("entries", number(made.entries)),
         ("finishedEarlier", made.finished_earlier.into()),

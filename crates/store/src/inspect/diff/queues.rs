@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 
 use crate::{
     error::StoreError,
+    ext::{self, ExtUnit, Piece},
     inspect::{
         diff::{Compared, Extent, Part, Weight},
         queues::QueueFiles,
         verify::Watch,
         view::StoreView,
     },
-    queue::{Kind, Unit, decode},
+    queue::{Kind, SIMPLE_UNIT, Unit, decode, get_i64},
 };
 
 /// Units that are read at once.
 const AT_ONCE: usize = 4096;
+/// Byte of a simple unit where its tags code, or an address, stands.
+const AT_CODE: usize = SIMPLE_UNIT - 8;
 /// Rounds of waiting for units that running brokers are about to write, in all.
 const PATIENCE: u32 = 40;
 
@@ -131,8 +134,8 @@ impl Walk<'_> {
             }
         }
         if let Some(units) = self.first_difference(&queues, &spans)? {
-            let name = format!("{name} offset {}", units[0].queue_offset);
-            self.out.add(Part::Queue, Weight::Different, name, units.map(told));
+            let name = format!("{name} offset {}", units[0].unit.queue_offset);
+            self.out.add(Part::Queue, Weight::Different, name, units.map(|unit| unit.told()));
             return Ok(());
         }
         let [a, b] = spans;
@@ -154,7 +157,7 @@ impl Walk<'_> {
         &mut self,
         queues: &[QueueFiles; 2],
         spans: &[Span; 2],
-    ) -> Result<Option<[Unit; 2]>, StoreError> {
+    ) -> Result<Option<[Seen; 2]>, StoreError> {
         let kind = queues[0].kind;
         let [a, b] = spans;
         // Numbers of a simple row are places; rows of batch units may have begun at different times.
@@ -163,6 +166,7 @@ impl Walk<'_> {
             Kind::Batch => [a.first, b.first],
         };
         let mut bufs = [Vec::new(), Vec::new()];
+        let mut pieces = [Piece::default(), Piece::default()];
         while at[0] < a.end && at[1] < b.end {
             let mut count = AT_ONCE.min((a.end - at[0]).min(b.end - at[1]) as usize);
             for side in [0, 1, 0] {
@@ -175,9 +179,17 @@ impl Walk<'_> {
             let size = kind.unit_size();
             let pairs = bufs[0].chunks_exact(size).zip(bufs[1].chunks_exact(size)).take(count);
             for (number, (mine, other)) in (0..).zip(pairs) {
-                if mine != other {
-                    let unit = |side: usize, bytes| decode(kind, at[side] + number, bytes);
-                    return Ok(Some([unit(0, mine), unit(1, other)]));
+                let leads_on = |unit| kind == Kind::Simple && ext::is_address(get_i64(unit, AT_CODE));
+                let extended = leads_on(mine) || leads_on(other);
+                if mine == other && !extended {
+                    continue;
+                }
+                let mut seen = |side: usize, bytes| {
+                    Seen::look(decode(kind, at[side] + number, bytes), &queues[side], &mut pieces[side])
+                };
+                let seen = [seen(0, mine)?, seen(1, other)?];
+                if !extended || !seen[0].is_same(&seen[1]) {
+                    return Ok(Some(seen));
                 }
             }
             at = at.map(|place| place + count as i64);
@@ -186,7 +198,35 @@ impl Walk<'_> {
     }
 }
 
-fn told(unit: Unit) -> String {
-    let Unit { queue_offset, count, physical_offset, size, tags_code, .. } = unit;
-    format!("offset {queue_offset} count {count} at {physical_offset} size {size} code {tags_code}")
+/// A unit, and where it goes on.
+struct Seen {
+    unit: Unit,
+    /// `Some(None)` for an address that leads nowhere.
+    ext: Option<Option<ExtUnit>>,
+}
+
+impl Seen {
+    fn look(unit: Unit, queue: &QueueFiles, piece: &mut Piece) -> Result<Self, StoreError> {
+        let ext = queue.is_extended(&unit).then(|| queue.extension(&unit, piece)).transpose()?;
+        Ok(Self { unit, ext })
+    }
+
+    /// Two units say the same, whether by themselves or where they go on. Addresses are each store's own affair.
+    fn is_same(&self, other: &Self) -> bool {
+        let place = |seen: &Self| Unit { tags_code: 0, ..seen.unit };
+        let code = |seen: &Self| seen.ext.map_or(Some(seen.unit.tags_code), |ext| ext.map(|ext| ext.tags_code));
+        let time = |seen: &Self| seen.ext.flatten().map(|ext| ext.store_timestamp);
+        let times = [time(self), time(other)];
+        place(self) == place(other) && code(self) == code(other) && (times[0] == times[1] || times.contains(&None))
+    }
+
+    fn told(&self) -> String {
+        let Unit { queue_offset, count, physical_offset, size, tags_code, .. } = self.unit;
+        let place = format!("offset {queue_offset} count {count} at {physical_offset} size {size}");
+        match self.ext {
+            None => format!("{place} code {tags_code}"),
+            Some(Some(ext)) => format!("{place} code {} time {} in the extension", ext.tags_code, ext.store_timestamp),
+            Some(None) => format!("{place}, its extension is lost"),
+        }
+    }
 }
