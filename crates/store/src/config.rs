@@ -76,6 +76,13 @@ pub struct StoreConfig {
     pub queues_doubled_in_rocksdb: bool,
     /// Descriptors that consume queues may hold open.
     pub max_open_queue_files: usize,
+    /// Bytes of new units that a consume queue gathers in memory before they go to its file; 0 = none, as with
+    /// `queue_ext`.
+    pub queue_gathers: usize,
+    /// Bytes of new units that all consume queues gather.
+    pub queues_gather: usize,
+    /// Up to so many consume queues a flush syncs file by file; with more, it syncs their file system, where that can be.
+    pub queues_synced_singly: usize,
 }
 
 const KIB: u64 = 1024;
@@ -117,6 +124,9 @@ impl Default for StoreConfig {
             enable_multi_dispatch: false,
             queues_doubled_in_rocksdb: false,
             max_open_queue_files: 1024,
+            queue_gathers: 4096,
+            queues_gather: 32 * 1024 * KIB as usize,
+            queues_synced_singly: 64,
         }
     }
 }
