@@ -1,7 +1,7 @@
 //! All consume queues by topic and queue id. A look-up makes no file: files come with the first unit.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -282,15 +282,21 @@ impl Queues {
         for queue in &queues {
             queue.dirty.store(false, SeqCst);
             if let Err(error) = self.write(queue) {
-                // One that was put into meanwhile is then there twice, which does no harm.
-                queues.iter().for_each(|queue| queue.dirty.store(true, SeqCst));
-                let mut dirty = self.dirty.lock();
-                let later = std::mem::replace(&mut dirty.queues, queues);
-                dirty.queues.extend(later);
+                self.put_back(queues);
                 return Err(error);
             }
         }
         self.sync(&queues)
+    }
+
+    /// Queues are still to be flushed; some were put into meanwhile.
+    fn put_back(&self, queues: Vec<Arc<Queue>>) {
+        let mut dirty = self.dirty.lock();
+        let later = std::mem::replace(&mut dirty.queues, queues);
+        dirty.queues.extend(later);
+        let mut seen = HashSet::new();
+        dirty.queues.retain(|queue| seen.insert(queue.id()));
+        dirty.queues.iter().for_each(|queue| queue.dirty.store(true, SeqCst));
     }
 
     /// Makes durable what was written of these queues.

@@ -72,6 +72,7 @@ pub(crate) struct Units {
 
 /// Bytes that are read of a file to find its end.
 const LOOK: usize = 8192;
+static NOTHING: [u8; LOOK] = [0; LOOK];
 
 impl Units {
     /// An empty row; touches no disk.
@@ -444,7 +445,7 @@ impl Units {
             if valid > 0 {
                 // Where zeros follow them, these are all; else a hole between them must not hide what is behind it.
                 let rest = &look[valid * unit..];
-                let are_all = !rest.is_empty() && rest.iter().all(|byte| *byte == 0);
+                let are_all = !rest.is_empty() && *rest == NOTHING[..rest.len()];
                 let end = match are_all {
                     true => first + valid as i64,
                     false => self.partition(first, first + self.per_segment(), |_, unit| !is_valid(unit))?,
