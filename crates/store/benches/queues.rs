@@ -101,13 +101,14 @@ fn fill(root: &Path, queues: usize) {
     send(&store, queues, messages);
     let each = (cpu() - before).as_secs_f64() * 1e6 / messages as f64;
     let memory = rss();
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), cpu());
     store.flush().expect("flushes");
     store.close().expect("closes");
-    print!("| {queues} | {each:.2} | {new:.0} | {memory:.0} | {:.2} ", started.elapsed().as_secs_f64());
+    let (elapsed, spent) = (started.elapsed().as_secs_f64(), (cpu() - before).as_secs_f64());
+    print!("| {queues} | {each:.2} | {new:.0} | {memory:.0} | {elapsed:.2} | {spent:.2} ");
 }
 
-/// Starts on what was filled; prints time and memory.
+/// Starts on what was filled; prints times and memory.
 fn start(root: &Path, queues: usize) {
     let started = Instant::now();
     let store = open(root);
@@ -115,7 +116,7 @@ fn start(root: &Path, queues: usize) {
     let last = queues - 1;
     let (topic, queue_id) = (format!("Topic{:05}", last / QUEUES_OF_A_TOPIC), (last % QUEUES_OF_A_TOPIC) as i32);
     assert!(store.max_offset(&topic, queue_id) >= FIRST as i64);
-    println!("| {elapsed:.3} | {:.0} |", rss());
+    println!("| {elapsed:.3} | {:.2} | {:.0} |", cpu().as_secs_f64(), rss());
     store.close().expect("closes");
 }
 
@@ -136,12 +137,15 @@ fn main() {
     }
     let dir = std::env::var_os("TANDEM_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     println!(
-        "| queues | CPU a message, µs | CPU a new queue, µs | RSS, MiB | flush and stop, s | clean start, s | RSS then, MiB |"
+        "| queues | CPU a message, µs | CPU a new queue, µs | RSS, MiB | flush and stop, s | its CPU, s | clean start, s | its CPU, s | RSS then, MiB |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    // Deleted at the end: a file system that has just deleted many files is slow to make others.
+    let mut roots = Vec::new();
     for row in std::env::var("TANDEM_BENCH_QUEUES").as_deref().unwrap_or(ROWS).split_whitespace() {
         let root = tempfile::tempdir_in(&dir).expect("a directory");
         child("fill", root.path(), row);
         child("start", root.path(), row);
+        roots.push(root);
     }
 }

@@ -264,6 +264,7 @@ impl Run {
     fn commit(&mut self, views: &Views<'_>) -> Result<(), StoreError> {
         if !self.bytes.is_empty() {
             let queue = &self.queue;
+            views.queues.make_room(self.bytes.len())?;
             queue.put(
                 &self.first,
                 &self.last,

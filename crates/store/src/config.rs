@@ -78,6 +78,13 @@ pub struct StoreConfig {
     pub max_open_queue_files: usize,
     /// How records far from the end of the log are read.
     pub cold_reads: ColdReads,
+    /// Bytes of new units that a consume queue gathers in memory before they go to its file; 0 = none, as with
+    /// `queue_ext`.
+    pub queue_gathers: usize,
+    /// Bytes of new units that all consume queues gather.
+    pub queues_gather: usize,
+    /// Up to so many consume queues a flush syncs file by file; with more, it syncs their file system, where that can be.
+    pub queues_synced_singly: usize,
 }
 
 const KIB: u64 = 1024;
@@ -120,6 +127,9 @@ impl Default for StoreConfig {
             queues_doubled_in_rocksdb: false,
             max_open_queue_files: 1024,
             cold_reads: ColdReads::default(),
+            queue_gathers: 4096,
+            queues_gather: 32 * 1024 * KIB as usize,
+            queues_synced_singly: 64,
         }
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn to_batch(queues: &Queues, log: &Log, old: &Arc<Queue>) -> Result<A
         put_units(&new, log, place, &bytes)?;
         place += read as i64;
     }
-    if !new.units().has_no_file() {
+    if !new.units().is_unused() {
+        new.units().write()?;
         new.units().sync()?;
     }
     new.next_offset.fetch_max(old.next_offset.load(SeqCst), SeqCst);

@@ -1,7 +1,11 @@
 //! The seam to the operating system: every file of the store is reached through [`Disk`], so that a simulated disk can
 //! stand in for the real one. Nothing outside `real_disk` touches a file system.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A file system as the store needs it. Paths are whole paths.
 pub trait Disk: Send + Sync {
@@ -25,6 +29,11 @@ pub trait Disk: Send + Sync {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// The file system that holds `root` and `dirs`, as far as those exist, and what is below them; `None` where they are on
+    /// several, or where it cannot be trusted to tell what it failed to write. From then on it remembers failures.
+    fn file_system(&self, _root: &Path, _dirs: &[PathBuf]) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        Ok(None)
+    }
     /// Last modification, milliseconds since the epoch.
     fn modified_ms(&self, path: &Path) -> io::Result<i64>;
     /// Space of the partition that holds `path`.
@@ -37,6 +46,13 @@ pub trait Disk: Send + Sync {
     fn is_locked(&self, _path: &Path) -> io::Result<Option<bool>> {
         Ok(None)
     }
+}
+
+/// Syncs many files at once.
+pub trait FileSystem: Send + Sync {
+    /// Returns when everything is durable, names too, that was written before the call, also by others. Fails when any of it
+    /// could not be written since the last call.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file. Positions are bytes from its start.

@@ -263,11 +263,7 @@ impl Ext {
 
     /// Makes all units durable.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let (from, bases, names_changed) = {
-            let state = &mut *self.state.lock();
-            let from = std::mem::replace(&mut state.unsynced, i64::MAX);
-            (from, state.bases.clone(), std::mem::take(&mut state.names_changed))
-        };
+        let (from, bases, names_changed) = self.take_unsynced();
         for base in bases.into_iter().filter(|base| from < base.saturating_add(self.segment)) {
             self.file(base, false)?.sync().at("sync", self.path(base))?;
         }
@@ -277,6 +273,14 @@ impl Ext {
             }
         }
         Ok(())
+    }
+
+    /// What was written counts as durable from here on: the caller makes it so, or ends. Returns the first byte that was
+    /// not, the files, and whether their names were not.
+    pub(crate) fn take_unsynced(&self) -> (i64, Vec<i64>, bool) {
+        let state = &mut *self.state.lock();
+        let from = std::mem::replace(&mut state.unsynced, i64::MAX);
+        (from, state.bases.clone(), std::mem::take(&mut state.names_changed))
     }
 
     /// Makes the end of the unit at `last` the end; what follows is gone or reads as zeros.

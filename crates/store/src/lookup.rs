@@ -77,7 +77,7 @@ impl Store {
 
     /// All queues that have, or had, messages.
     pub fn queues(&self) -> Vec<(Arc<str>, i32)> {
-        let all = self.queues.all().into_iter().filter(|queue| !queue.units().has_no_file());
+        let all = self.queues.all().into_iter().filter(|queue| !queue.units().is_unused());
         all.map(|queue| (queue.topic().clone(), queue.queue_id())).collect()
     }
 

@@ -469,7 +469,14 @@ impl Queue {
             let unit = decode(Kind::Simple, 0, bytes);
             unit.physical_offset >= min_physical && !(unit.is_filler() && unit.physical_offset == 0)
         };
-        let mut first = self.units.partition(start, end, |_, unit| alive(unit))?;
+        // The first one tells most often, and is known without a look at the file.
+        let mut first_bytes = [0; BATCH_UNIT];
+        let first_bytes = &mut first_bytes[..self.kind.unit_size()];
+        let all_alive = self.units.read_one(start, first_bytes)? && alive(first_bytes);
+        let mut first = match all_alive {
+            true => start,
+            false => self.units.partition(start, end, |_, unit| alive(unit))?,
+        };
         while self.unit_at(first)?.is_some_and(|unit| unit.is_filler()) {
             first += 1;
         }

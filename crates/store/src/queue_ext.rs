@@ -114,9 +114,17 @@ impl Queue {
         self.filled_ext()?.map_or(Ok(()), Ext::clear)
     }
 
-    /// Makes all units durable; what they lead to first.
+    /// Makes durable what was written; what units lead to first.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.ext.get().map_or(Ok(()), Ext::sync)?;
         self.units().sync()
+    }
+
+    /// What was written counts as durable from here on: the caller makes it so, or ends.
+    pub(crate) fn take_unsynced(&self) {
+        if let Some(ext) = self.ext.get() {
+            ext.take_unsynced();
+        }
+        self.units().take_unsynced();
     }
 }

@@ -1,7 +1,7 @@
 //! All consume queues by topic and queue id. A look-up makes no file: files come with the first unit.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -15,13 +15,16 @@ use crate::{
     config::{BatchQueueTopics, StoreConfig},
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
-    file_sizes,
+    ext, file_sizes,
+    gather::Room,
     handles::Handles,
     queue::{Kind, Queue},
     units::UnitContext,
 };
 
 const SHARDS: usize = 16;
+/// Queues that are written for the room of one.
+const MOST_TRIES: usize = 8;
 
 /// The queues of one topic by queue id.
 type OfTopic = Vec<Arc<Queue>>;
@@ -34,21 +37,44 @@ pub(crate) struct Queues {
     batch_segment_size: OnceLock<u64>,
     batch_topics: Option<BatchQueueTopics>,
     shards: [RwLock<HashMap<Arc<str>, OfTopic>>; SHARDS],
-    dirty: Mutex<Vec<Arc<Queue>>>,
+    dirty: Mutex<Dirty>,
+    /// So many are synced one by one; more at once with all of their file system.
+    synced_singly: usize,
+}
+
+/// Queues to flush, those first that have had something for longest.
+#[derive(Default)]
+struct Dirty {
+    queues: Vec<Arc<Queue>>,
+    /// The one whose units leave memory next, should there be too many.
+    next: usize,
 }
 
 impl Queues {
     /// Loads what is below `consumequeue` and `batchconsumequeue`.
     pub(crate) fn load(config: &StoreConfig, disk: Arc<dyn Disk>, clean: bool) -> Result<Self, StoreError> {
         let handles = Handles::new(config.max_open_queue_files);
+        let names = [Kind::Simple.directory(), Kind::Batch.directory(), ext::DIRECTORY];
+        let dirs = names.map(|name| config.root.join(name));
+        let file_system = disk.file_system(&config.root, &dirs).at("open", &config.root)?;
         let queues = Self {
-            context: Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean, ext: config.ext() }),
+            context: Arc::new(UnitContext {
+                disk,
+                handles,
+                next_id: AtomicU64::new(1),
+                clean,
+                ext: config.ext(),
+                // Extensions are written at once, and so is what leads to them: a kill leaves none without a unit.
+                room: Room::new(if config.queue_ext { 0 } else { config.queue_gathers }, config.queues_gather),
+                file_system,
+            }),
             root: config.root.clone(),
             segment_size: OnceLock::new(),
             batch_segment_size: OnceLock::new(),
             batch_topics: config.batch_queue_topics.clone(),
             shards: std::array::from_fn(|_| RwLock::new(HashMap::new())),
-            dirty: Mutex::new(Vec::new()),
+            dirty: Mutex::default(),
+            synced_singly: config.queues_synced_singly,
         };
         queues.load_kind(Kind::Simple, config.queue_segment_size)?;
         queues.load_kind(Kind::Batch, config.batch_queue_segment_size)?;
@@ -209,33 +235,88 @@ impl Queues {
         all
     }
 
+    /// End in the log of the newest record that has a unit.
+    pub(crate) fn max_physical(&self) -> i64 {
+        let of_shard = |shard: &RwLock<HashMap<Arc<str>, OfTopic>>| {
+            shard.read().values().flatten().map(|queue| queue.max_physical()).max()
+        };
+        self.shards.iter().filter_map(of_shard).max().unwrap_or(0)
+    }
+
     /// Puts a queue on the list of those to flush.
     pub(crate) fn mark_dirty(&self, queue: &Arc<Queue>) {
         if !queue.dirty.swap(true, SeqCst) {
-            self.dirty.lock().push(queue.clone());
+            self.dirty.lock().queues.push(queue.clone());
         }
     }
 
-    /// Makes all units durable that were put before the call.
-    pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        for queue in dirty {
-            queue.dirty.store(false, SeqCst);
-            if queue.deleted.load(SeqCst) {
-                continue;
-            }
-            if let Err(error) = queue.sync() {
-                // Its topic may have been deleted meanwhile, and its files with it.
-                if !queue.deleted.load(SeqCst) {
-                    return Err(error);
-                }
-            }
+    /// Makes room in memory for bytes of units that are to be put. Where that is not enough they go to their file at once.
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<(), StoreError> {
+        let mut tries = 0;
+        while self.context.room.is_short_of(bytes) && tries < MOST_TRIES {
+            tries += 1;
+            let Some(queue) = self.next_dirty() else { break };
+            self.write(&queue)?;
         }
         Ok(())
+    }
+
+    fn next_dirty(&self) -> Option<Arc<Queue>> {
+        let dirty = &mut *self.dirty.lock();
+        let place = if dirty.next < dirty.queues.len() { dirty.next } else { 0 };
+        dirty.next = place + 1;
+        dirty.queues.get(place).cloned()
+    }
+
+    /// Writes the units of a queue that wait in memory.
+    fn write(&self, queue: &Queue) -> Result<(), StoreError> {
+        match queue.deleted.load(SeqCst) {
+            true => Ok(()),
+            false => unless_deleted(queue, queue.units().write()),
+        }
+    }
+
+    /// Makes all units durable that were put before the call. Where space is lacking they are still to be flushed.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let queues = std::mem::take(&mut *self.dirty.lock()).queues;
+        for queue in &queues {
+            queue.dirty.store(false, SeqCst);
+            if let Err(error) = self.write(queue) {
+                self.put_back(queues);
+                return Err(error);
+            }
+        }
+        self.sync(&queues)
+    }
+
+    /// Queues are still to be flushed; some were put into meanwhile.
+    fn put_back(&self, queues: Vec<Arc<Queue>>) {
+        let mut dirty = self.dirty.lock();
+        let later = std::mem::replace(&mut dirty.queues, queues);
+        dirty.queues.extend(later);
+        let mut seen = HashSet::new();
+        dirty.queues.retain(|queue| seen.insert(queue.id()));
+        dirty.queues.iter().for_each(|queue| queue.dirty.store(true, SeqCst));
+    }
+
+    /// Makes durable what was written of these queues.
+    pub(crate) fn sync(&self, queues: &[Arc<Queue>]) -> Result<(), StoreError> {
+        if let Some(file_system) = self.context.file_system.as_ref().filter(|_| queues.len() > self.synced_singly) {
+            // Before it: what is written meanwhile is none of this.
+            queues.iter().for_each(|queue| queue.take_unsynced());
+            return file_system.sync().at("sync", &self.root);
+        }
+        let mut left = queues.iter().filter(|queue| !queue.deleted.load(SeqCst));
+        left.try_for_each(|queue| unless_deleted(queue, queue.sync()))
     }
 
     fn shard(&self, topic: &str) -> &RwLock<HashMap<Arc<str>, OfTopic>> {
         let hash = wire::hash::java_hash(topic) as u32;
         &self.shards[(hash ^ (hash >> 16)) as usize % SHARDS]
     }
+}
+
+/// The topic may have been deleted meanwhile, and its files with it.
+fn unless_deleted(queue: &Queue, result: Result<(), StoreError>) -> Result<(), StoreError> {
+    if queue.deleted.load(SeqCst) { Ok(()) } else { result }
 }

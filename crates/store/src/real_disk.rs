@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::UNIX_EPOCH,
 };
@@ -12,13 +12,35 @@ use std::{
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 
-use crate::disk::{DirEntry, Disk, File, LockGuard, Usage};
+use crate::disk::{DirEntry, Disk, File, FileSystem, LockGuard, Usage};
 
 /// The file system of the host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
 struct RealFile(fs::File);
+
+/// An open directory on it. The kernel remembers for each open file which failures it was told of.
+struct RealFileSystem(fs::File);
+
+impl FileSystem for RealFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
+    }
+}
+
+/// Whether `syncfs` tells that something could not be written. Linux passes on failures of the data since 5.8 and of the
+/// journal since 5.17; layered and remote file systems have their own ways.
+fn tells_failures(release: &str, file_system: u64) -> bool {
+    const EXT4: u64 = 0xEF53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683E;
+    const F2FS: u64 = 0xF2F5_2010;
+    const TMPFS: u64 = 0x0102_1994;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (5, 17) && [EXT4, XFS, BTRFS, F2FS, TMPFS].contains(&(file_system & 0xFFFF_FFFF))
+}
 
 /// POSIX record locks do not exclude the process that holds them, hence this list of (device, inode).
 static LOCKED_HERE: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
@@ -80,6 +102,19 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
+    }
+
+    fn file_system(&self, root: &Path, dirs: &[PathBuf]) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        let file = match fs::File::open(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let device = file.metadata()?.dev();
+        let elsewhere = |dir: &PathBuf| fs::metadata(dir).is_ok_and(|meta| meta.dev() != device);
+        let kernel = rustix::system::uname();
+        let tells = tells_failures(&kernel.release().to_string_lossy(), rustix::fs::fstatfs(&file)?.f_type as u64);
+        let usable = tells && !dirs.iter().any(elsewhere);
+        Ok(usable.then(|| Arc::new(RealFileSystem(file)) as Arc<dyn FileSystem>))
     }
 
     fn modified_ms(&self, path: &Path) -> io::Result<i64> {
@@ -149,8 +184,12 @@ fn locks_inode(line: &str, inode: u64) -> bool {
 }
 
 fn describe(entry: &fs::DirEntry) -> io::Result<DirEntry> {
-    let meta = entry.metadata()?;
     let name = entry.file_name().to_string_lossy().into_owned();
+    // Of a directory the entry tells enough.
+    if entry.file_type()?.is_dir() {
+        return Ok(DirEntry { name, is_dir: true, len: 0 });
+    }
+    let meta = entry.metadata()?;
     Ok(DirEntry { name, is_dir: meta.is_dir(), len: meta.len() })
 }
 
@@ -209,6 +248,22 @@ mod tests {
         assert!(table.lines().any(|line| locks_inode(line, inode)), "{table}");
         drop(held);
         assert_ne!(RealDisk.is_locked(&path).unwrap(), Some(true));
+    }
+
+    #[test]
+    fn a_file_system_is_synced_as_a_whole_where_it_tells_failures() {
+        assert!(tells_failures("6.18.44-fc", 0xEF53) && tells_failures("5.17", 0x9123_683E));
+        assert!(
+            !tells_failures("5.16.20", 0xEF53) && !tells_failures("6.1.0", 0x794C_7630) && !tells_failures("", 0xEF53)
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let below = [dir.path().join("a"), dir.path().join("missing")];
+        fs::create_dir(&below[0]).unwrap();
+        if let Some(whole) = RealDisk.file_system(dir.path(), &below).unwrap() {
+            whole.sync().unwrap();
+        }
+        assert!(RealDisk.file_system(dir.path(), &["/proc".into()]).unwrap().is_none(), "two file systems");
+        assert!(RealDisk.file_system(&below[1], &[]).unwrap().is_none());
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
         disprove_from(store, plan.dispatch_from)?;
         Scan::over(store, plan, progress).up_to(Some(end)).run()?;
     }
-    finish(store, end)
+    finish(store, end, clean)
 }
 
 /// Where the log ends, when more than its last segment is read after a clean stop: then it is read for the units, and
@@ -105,7 +105,7 @@ fn finish_deletions(store: &Store, clean: bool) -> Result<Option<i64>, StoreErro
     }
     for queue in store.queues.all() {
         let Some(end) = store.deleted.end_of(queue.topic()) else { continue };
-        let has_file = !queue.units().has_no_file();
+        let has_file = !queue.units().is_unused();
         if has_file && queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
             queue.clear()?;
@@ -120,7 +120,7 @@ fn finish_deletions(store: &Store, clean: bool) -> Result<Option<i64>, StoreErro
 /// Nothing in the log: queues and index have nothing to point to.
 fn without_log(store: &Store) -> Result<(), StoreError> {
     for queue in store.queues.all() {
-        if !queue.units().has_no_file() {
+        if !queue.units().is_unused() {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the commit log has no segment: the queue is cleared");
             queue.clear()?;
             queue.refresh_ends()?;
@@ -133,7 +133,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
     finish_views(store, 0)
 }
 
-fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
+fn finish(store: &Store, end: i64, clean: bool) -> Result<(), StoreError> {
     store.log.cut(end)?;
     // A cut to the first byte leaves no segment; the log goes on from there all the same.
     let min = store.log.min().unwrap_or(end);
@@ -142,14 +142,18 @@ fn finish(store: &Store, end: i64) -> Result<(), StoreError> {
     store.marks.flushed.reset(end);
     store.marks.dispatched.reset(end);
     finish_views(store, end)?;
-    for queue in store.queues.all() {
-        cut_unfounded_units(store, &queue, end)?;
+    let queues = store.queues.all();
+    for queue in &queues {
+        // After a clean stop the records of the last units were looked up already, and none was cut off since.
+        if !clean || queue.max_physical() > end {
+            cut_unfounded_units(store, queue, end)?;
+        }
         queue.correct_min(min)?;
     }
     store.queues.flush()?;
     store.views_durable.store(end, SeqCst);
     store.deleted.fit(min, end)?;
-    tracing::info!(min, end, queues = store.queues.all().len(), "the commit log is recovered");
+    tracing::info!(min, end, queues = queues.len(), "the commit log is recovered");
     Ok(())
 }
 
@@ -241,7 +245,7 @@ impl Plan {
 
 /// End of the newest record that has a unit.
 fn queued_to(store: &Store) -> i64 {
-    store.queues.all().iter().map(|queue| queue.max_physical()).max().unwrap_or(0)
+    store.queues.max_physical()
 }
 
 /// What is dispatched again is taken away first: should this start be stopped, the next one must not take the checkpoint's
@@ -294,7 +298,7 @@ fn last_segment(store: &Store, fits: impl Fn(i64, i64) -> bool) -> i64 {
 /// Where a queue ends that has files, but no unit for this record.
 fn lacking_from(store: &Store, record: &RecordView<'_>) -> Option<i64> {
     let queue = store.queues.get(record.topic(), record.queue_id())?;
-    let is_behind = record.physical_offset() >= queue.max_physical() && !queue.units().has_no_file();
+    let is_behind = record.physical_offset() >= queue.max_physical() && !queue.units().is_unused();
     let is_queued = sys_flag::is_queued(record.sys_flag());
     let hidden = || store.deleted.hides(record.topic(), record.physical_offset());
     (is_behind && is_queued && !hidden()).then(|| queue.max_physical())

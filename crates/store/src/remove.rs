@@ -99,14 +99,15 @@ impl Store {
     fn settle_queue_tails(&self) -> Result<(), StoreError> {
         // Another flush must not take queues for durable that are only being synced here.
         let _persisting = self.persisting.lock();
-        let mut settled = 0;
+        let mut settled = Vec::new();
         for queue in self.queues.all() {
             if queue.units().settle_tail()? {
                 self.queues.mark_dirty(&queue);
-                settled += 1;
+                settled.push(queue);
             }
         }
-        if settled > 0 { self.queues.flush() } else { Ok(()) }
+        // Units that wait in memory stay there: retention needs no space.
+        self.queues.sync(&settled)
     }
 
     fn first_may_go(&self, retention: &Retention) -> Result<bool, StoreError> {

@@ -276,8 +276,14 @@ impl Store {
         self.dispatch();
         drop(self.dispatcher.pause());
         self.dispatch();
-        self.flush_views()?;
-        self.store_checkpoint()?;
+        let written = self.flush_views().and_then(|()| self.store_checkpoint());
+        if let Err(error) = &written
+            && error.is_disk_full()
+        {
+            tracing::warn!(%error, "closed without space for the queues: the next start builds them from the log");
+            return Ok(());
+        }
+        written?;
         let (dispatched, end) = (self.marks.dispatched.get(), self.marks.appended.get());
         if dispatched < end || self.failed().is_some() {
             tracing::warn!(

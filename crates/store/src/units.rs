@@ -1,5 +1,5 @@
-//! A row of fixed-size units over segment files: the files of one consume queue, simple or batch. It knows positions,
-//! not messages. Source: `MappedFileQueue.java`; reference store 2 and 12.
+//! A row of fixed-size units over segment files: the files of one consume queue, simple or batch. New units wait in memory
+//! until some are written together. It knows positions, not messages. Source: `MappedFileQueue.java`; reference store 2 and 12.
 
 use std::{
     io,
@@ -13,9 +13,10 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    disk::{Disk, File},
+    disk::{Disk, File, FileSystem},
     error::{IoContext, StoreError},
     ext::ExtConfig,
+    gather::{Gathered, Room},
     handles::Handles,
     segments::{self, Found},
 };
@@ -28,6 +29,10 @@ pub(crate) struct UnitContext {
     /// The last stop was clean.
     pub(crate) clean: bool,
     pub(crate) ext: ExtConfig,
+    /// How many units may wait in memory.
+    pub(crate) room: Room,
+    /// Makes all files durable at once.
+    pub(crate) file_system: Option<Arc<dyn FileSystem>>,
 }
 
 /// Shape of a unit.
@@ -51,17 +56,23 @@ pub(crate) struct Units {
     shape: Shape,
     /// First unit of the first file.
     start: AtomicI64,
-    /// First unit that is not there; published after its predecessor was written.
+    /// First unit that is not there; published after its predecessor was put.
     end: AtomicI64,
     /// Unit after the last file; equal to `start` when there is no file.
     limit: AtomicI64,
     /// First unit that may not be durable.
     unsynced: AtomicI64,
     names_changed: AtomicBool,
-    /// After an unclean stop there may be units beyond the end that survived their predecessors.
+    /// After an unclean stop there may be units beyond the end that survived their predecessors; after a write that failed
+    /// a part of it.
     tail_unknown: AtomicBool,
-    writing: Mutex<()>,
+    /// The newest units; held while files change.
+    gathered: Mutex<Gathered>,
 }
+
+/// Bytes that are read of a file to find its end.
+const LOOK: usize = 8192;
+static NOTHING: [u8; LOOK] = [0; LOOK];
 
 impl Units {
     /// An empty row; touches no disk.
@@ -77,13 +88,14 @@ impl Units {
             unsynced: AtomicI64::new(0),
             names_changed: AtomicBool::new(false),
             tail_unknown: AtomicBool::new(false),
-            writing: Mutex::new(()),
+            gathered: Mutex::default(),
         }
     }
 
     /// Finds the files in `dir` and the end of the written units.
     pub(crate) fn load(context: &Arc<UnitContext>, dir: PathBuf, shape: Shape) -> Result<Self, StoreError> {
         let units = Self::empty(context, dir, shape);
+        units.gathered.lock().begin_at(&context.room, i64::MAX);
         let disk = &*context.disk;
         let mut found = segments::find(disk, &units.dir)?;
         segments::mend(disk, &units.dir, shape.segment, context.clean, &mut found, |last| units.begins_valid(last))?;
@@ -92,7 +104,9 @@ impl Units {
             units.start.store(units.unit_at(first.base), SeqCst);
             units.limit.store(units.unit_at(last.base) + units.per_segment(), SeqCst);
         }
-        let end = units.find_end()?;
+        let gathered = units.find_end()?;
+        let end = gathered.first();
+        *units.gathered.lock() = gathered;
         units.end.store(end, SeqCst);
         units.unsynced.store(end, SeqCst);
         units.tail_unknown.store(!context.clean, SeqCst);
@@ -123,8 +137,12 @@ impl Units {
         self.end.load(SeqCst)
     }
 
-    /// True while no file exists.
-    pub(crate) fn has_no_file(&self) -> bool {
+    /// True while there is neither a file nor a unit that will go to one.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.has_no_file() && self.end() == self.start()
+    }
+
+    fn has_no_file(&self) -> bool {
         self.limit.load(SeqCst) == self.start()
     }
 
@@ -186,34 +204,52 @@ impl Units {
     /// Lets an empty row begin at `unit`: what lies before it in its segment becomes `filler`.
     pub(crate) fn begin_at(&self, unit: i64, filler: &[u8]) -> Result<(), StoreError> {
         let first = self.segment_start(unit);
+        self.gathered.lock().begin_at(&self.context.room, first);
         for mark in [&self.start, &self.end, &self.limit, &self.unsynced] {
             mark.store(first, SeqCst);
         }
         self.append(&filler.repeat((unit - first) as usize))
     }
 
-    /// Writes whole units at the end.
+    /// Puts whole units at the end. They go to the files when enough have come together; on an error none was put.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        let _writing = self.writing.lock();
-        self.clear_tail()?;
-        let mut at = self.end();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let room = (self.segment_start(at) + self.per_segment() - at) as usize * self.shape.unit;
-            let (now, later) = rest.split_at(rest.len().min(room));
-            self.write_raw(at, now)?;
-            at += (now.len() / self.shape.unit) as i64;
-            rest = later;
+        let mut gathered = self.gathered.lock();
+        let end = self.end();
+        if !gathered.add(&self.context.room, bytes) {
+            let written = self.write_gathered(&mut gathered);
+            written.inspect_err(|_| gathered.cut(&self.context.room, end, self.shape.unit))?;
         }
-        self.end.store(at, SeqCst);
+        self.end.store(end + (bytes.len() / self.shape.unit) as i64, SeqCst);
         Ok(())
     }
 
-    /// Writes one unit again that is below the end.
+    /// Writes the units that wait in memory.
+    pub(crate) fn write(&self) -> Result<(), StoreError> {
+        self.write_gathered(&mut self.gathered.lock())
+    }
+
+    fn write_gathered(&self, gathered: &mut Gathered) -> Result<(), StoreError> {
+        while !gathered.bytes().is_empty() {
+            let at = gathered.first();
+            self.clear_tail(at)?;
+            let room = (self.segment_start(at) + self.per_segment() - at) as usize * self.shape.unit;
+            let now = gathered.bytes().len().min(room);
+            // Of a write that fails a part may be in the file.
+            let written = self.write_file(at, &gathered.bytes()[..now]);
+            written.inspect_err(|_| self.tail_unknown.store(true, SeqCst))?;
+            gathered.written(&self.context.room, now, self.shape.unit);
+        }
+        Ok(())
+    }
+
+    /// Puts one unit again that is below the end.
     pub(crate) fn rewrite(&self, unit: i64, bytes: &[u8]) -> Result<(), StoreError> {
-        let _writing = self.writing.lock();
+        let mut gathered = self.gathered.lock();
+        if gathered.replace(unit, bytes) {
+            return Ok(());
+        }
         self.unsynced.fetch_min(unit, SeqCst);
-        self.write_raw(unit, bytes)
+        self.write_file(unit, bytes)
     }
 
     /// A unit that is right as it stands, but was written by a process that may have ended before it synced it.
@@ -238,28 +274,33 @@ impl Units {
 
     /// Makes `end` the end: later files go, the rest of the last one reads as zeros.
     pub(crate) fn truncate(&self, end: i64) -> Result<(), StoreError> {
-        let _writing = self.writing.lock();
+        let mut gathered = self.gathered.lock();
         if end >= self.end() {
             return Ok(());
         }
-        let end = end.max(self.start());
+        let (end, in_files) = (end.max(self.start()), gathered.first());
         self.end.store(end, SeqCst);
+        gathered.cut(&self.context.room, end, self.shape.unit);
+        if end >= in_files {
+            return Ok(());
+        }
         self.unsynced.fetch_min(end, SeqCst);
         self.zero_from(end)
     }
 
     /// Makes what is beyond the end read as zeros, once after an unclean stop. True when there was something to do.
     pub(crate) fn settle_tail(&self) -> Result<bool, StoreError> {
-        let _writing = self.writing.lock();
-        self.clear_tail()
+        let gathered = self.gathered.lock();
+        self.clear_tail(gathered.first())
     }
 
-    fn clear_tail(&self) -> Result<bool, StoreError> {
-        let unknown = self.tail_unknown.swap(false, SeqCst);
+    fn clear_tail(&self, end: i64) -> Result<bool, StoreError> {
+        let unknown = self.tail_unknown.load(SeqCst);
         if unknown && !self.has_no_file() {
-            self.unsynced.fetch_min(self.end(), SeqCst);
-            self.zero_from(self.end())?;
+            self.unsynced.fetch_min(end, SeqCst);
+            self.zero_from(end)?;
         }
+        self.tail_unknown.store(false, SeqCst);
         Ok(unknown)
     }
 
@@ -284,7 +325,7 @@ impl Units {
 
     /// Deletes the files that lie wholly before `unit`, never the last one.
     pub(crate) fn drop_before(&self, unit: i64) -> Result<usize, StoreError> {
-        let _writing = self.writing.lock();
+        let _writing = self.gathered.lock();
         let mut dropped = 0;
         while self.start() + self.per_segment() <= unit && self.start() + self.per_segment() < self.limit.load(SeqCst) {
             let first = self.start();
@@ -295,16 +336,15 @@ impl Units {
         Ok(dropped)
     }
 
-    /// Makes all units durable, and the names of their files.
+    /// Makes durable what was written, and the names of the files.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let end = self.end();
-        let from = self.unsynced.swap(end, SeqCst).min(end).max(self.start());
+        let (from, end, names_changed) = self.take_unsynced();
         let mut first = self.segment_start(from);
         while first < end.max(from + 1) && first < self.limit.load(SeqCst) {
             self.file(first, false)?.sync().at("sync", segments::path(&self.dir, self.byte_at(first)))?;
             first += self.per_segment();
         }
-        if self.names_changed.swap(false, SeqCst) {
+        if names_changed {
             for dir in self.dir.ancestors().take(3) {
                 self.context.disk.sync_dir(dir).at("sync", dir)?;
             }
@@ -312,9 +352,19 @@ impl Units {
         Ok(())
     }
 
+    /// What was written counts as durable from here on: the caller makes it so, or ends. Returns what was not, first and
+    /// end, and whether names were not.
+    pub(crate) fn take_unsynced(&self) -> (i64, i64, bool) {
+        let gathered = self.gathered.lock();
+        let end = gathered.first();
+        let from = self.unsynced.swap(end, SeqCst).min(end).max(self.start());
+        (from, end, self.names_changed.swap(false, SeqCst))
+    }
+
     /// Deletes all files and begins again at 0.
     pub(crate) fn clear(&self) -> Result<(), StoreError> {
-        let _writing = self.writing.lock();
+        let mut gathered = self.gathered.lock();
+        gathered.begin_at(&self.context.room, 0);
         let (start, limit) = (self.start(), self.limit.load(SeqCst));
         for mark in [&self.end, &self.start, &self.limit, &self.unsynced] {
             mark.store(0, SeqCst);
@@ -338,13 +388,21 @@ impl Units {
     }
 
     fn read_raw(&self, unit: i64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let in_files = self.gathered.lock().copy(unit, self.shape.unit, buf);
+        match &mut buf[..in_files * self.shape.unit] {
+            [] => Ok(()),
+            in_files => self.read_file(unit, in_files),
+        }
+    }
+
+    fn read_file(&self, unit: i64, buf: &mut [u8]) -> Result<(), StoreError> {
         let first = self.segment_start(unit);
         let at = ((unit - first) * self.shape.unit as i64) as u64;
         let file = self.file(first, false)?;
         file.read_exact_at(at, buf).at("read", segments::path(&self.dir, self.byte_at(first)))
     }
 
-    fn write_raw(&self, unit: i64, bytes: &[u8]) -> Result<(), StoreError> {
+    fn write_file(&self, unit: i64, bytes: &[u8]) -> Result<(), StoreError> {
         let first = self.segment_start(unit);
         let make = first >= self.limit.load(SeqCst);
         let file = self.file(first, make)?;
@@ -375,20 +433,36 @@ impl Units {
         self.context.handles.get(self.key(first), || Ok(file.clone())).at("open", &path)
     }
 
-    /// The last segment with a valid first unit decides; in it the valid ones come first.
-    fn find_end(&self) -> Result<i64, StoreError> {
-        let is_valid = self.shape.is_valid;
+    /// The last segment with a valid first unit decides; in it the valid ones come first. Returns what begins at the end.
+    fn find_end(&self) -> Result<Gathered, StoreError> {
+        let (is_valid, unit) = (self.shape.is_valid, self.shape.unit);
+        let (mut gathered, mut look) = (Gathered::default(), [0; LOOK]);
+        let look = &mut look[..LOOK.min(self.shape.segment as usize) / unit * unit];
         let mut first = self.limit.load(SeqCst) - self.per_segment();
-        let mut buf = [0; 64];
-        let buf = &mut buf[..self.shape.unit];
         while first >= self.start() {
-            self.read_raw(first, buf)?;
-            if is_valid(buf) {
-                return self.partition(first, first + self.per_segment(), |_, unit| !is_valid(unit));
+            self.read_file(first, look)?;
+            let valid = look.chunks_exact(unit).take_while(|unit| is_valid(unit)).count();
+            if valid > 0 {
+                // Where zeros follow them, these are all; else a hole between them must not hide what is behind it.
+                let rest = &look[valid * unit..];
+                let are_all = !rest.is_empty() && *rest == NOTHING[..rest.len()];
+                let end = match are_all {
+                    true => first + valid as i64,
+                    false => self.partition(first, first + self.per_segment(), |_, unit| !is_valid(unit))?,
+                };
+                gathered.begin_at(&self.context.room, end);
+                if first == self.start() {
+                    gathered.know(first, &look[..unit], false);
+                }
+                if let Some(last) = look.chunks_exact(unit).nth((end - 1 - first) as usize) {
+                    gathered.know(end - 1, last, true);
+                }
+                return Ok(gathered);
             }
             first -= self.per_segment();
         }
-        Ok(self.start())
+        gathered.begin_at(&self.context.room, self.start());
+        Ok(gathered)
     }
 
     fn begins_valid(&self, found: &Found) -> Result<bool, StoreError> {
@@ -415,6 +489,7 @@ impl Units {
 
 impl Drop for Units {
     fn drop(&mut self) {
+        self.gathered.get_mut().begin_at(&self.context.room, 0);
         let mut first = self.start();
         while first < self.limit.load(SeqCst) {
             self.context.handles.forget(self.key(first));
@@ -437,6 +512,8 @@ mod tests {
             next_id: AtomicU64::new(1),
             clean: true,
             ext: ExtConfig { written: false, segment: 1000 },
+            room: Room::new(0, 0),
+            file_system: None,
         })
     }
 

@@ -15,6 +15,7 @@ use crate::{
     disk::Disk,
     error::{IoContext, StoreError},
     ext::{self, Ext, ExtUnit, Piece},
+    gather::Room,
     handles::Handles,
     queue::{Kind, Unit, decode},
     segments::{self, Found},
@@ -145,7 +146,8 @@ impl QueueFiles {
 
     fn context(&self) -> Arc<UnitContext> {
         let (disk, handles, ext) = (self.disk.clone(), Handles::new(1), StoreConfig::default().ext());
-        Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean: true, ext })
+        let (room, file_system) = (Room::new(0, 0), None);
+        Arc::new(UnitContext { disk, handles, next_id: AtomicU64::new(1), clean: true, ext, room, file_system })
     }
 
     /// Tells a written unit from zeros.

@@ -162,7 +162,7 @@ impl<'a> Build<'a> {
         self.facts.kept = keep::counters(self)?;
         self.queues.flush()?;
         let built = self.queues.all();
-        let with_units = built.iter().filter(|queue| !queue.units().has_no_file());
+        let with_units = built.iter().filter(|queue| !queue.units().is_unused());
         self.facts.queues = with_units.clone().count();
         self.facts.units = with_units.map(|queue| (queue.units().end() - queue.units().start()) as u64).sum();
         self.facts.extended = self.config.queue_ext;

@@ -21,7 +21,7 @@ pub(super) fn counters(build: &Build<'_>) -> Result<Vec<(String, i32)>, StoreErr
     let mut kept = Vec::new();
     for old in build.old() {
         let name = (old.topic.to_string(), old.queue_id);
-        let built = build.queues().get(&old.topic, old.queue_id).is_some_and(|queue| !queue.units().has_no_file());
+        let built = build.queues().get(&old.topic, old.queue_id).is_some_and(|queue| !queue.units().is_unused());
         if built || kept.last() == Some(&name) {
             continue;
         }

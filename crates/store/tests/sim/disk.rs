@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use store::{DirEntry, Disk, File, LockGuard, Usage};
+use store::{DirEntry, Disk, File, FileSystem, LockGuard, Usage};
 
 use super::{
     content::{Change, Content},
@@ -60,6 +60,11 @@ struct SimFile {
     disk: SimDisk,
     inode: usize,
     is_log: bool,
+    boot: u64,
+}
+
+struct SimFileSystem {
+    disk: SimDisk,
     boot: u64,
 }
 
@@ -317,6 +322,36 @@ impl File for SimFile {
     }
 }
 
+impl FileSystem for SimFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        let state = &mut *self.disk.state();
+        if state.boot != self.boot {
+            return Err(is_off());
+        }
+        match state.enter(Class::Sync, 18, 0)? {
+            Go::On => {
+                state.syncs += 1;
+                state.inodes.iter_mut().for_each(Content::sync);
+                state.names.sync_all();
+                Ok(())
+            }
+            Go::Fail(error) => {
+                if !state.dead {
+                    // Some of it is written, of some the kernel forgets that it was not, some it has not come to.
+                    for inode in &mut state.inodes {
+                        match state.random.below(3) {
+                            0 => inode.sync(),
+                            1 => inode.fail_sync(&mut state.random),
+                            _ => {}
+                        }
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
 impl SimDisk {
     fn named(&self, class: Class, what: u64, path: &Path) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
@@ -411,6 +446,11 @@ impl Disk for SimDisk {
         let dir = state.names.dir(path)?;
         state.names.sync(dir);
         Ok(())
+    }
+
+    fn file_system(&self, root: &Path, _: &[PathBuf]) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        let state = self.named(Class::Read, 17, root)?;
+        Ok(Some(Arc::new(SimFileSystem { disk: self.clone(), boot: state.boot })))
     }
 
     fn modified_ms(&self, path: &Path) -> io::Result<i64> {

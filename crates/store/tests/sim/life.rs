@@ -50,6 +50,9 @@ impl Life {
             batch_queue_topics: Some(batch_queue_topics),
             queue_ext: seed % 4 == 1,
             queue_ext_segment_size: 1024,
+            queue_gathers: [0, 60, 200, 4096][(seed / 3 % 4) as usize],
+            queues_gather: [100, 300, 1 << 20][(seed / 5 % 3) as usize],
+            queues_synced_singly: [0, 2, 64][(seed / 7 % 3) as usize],
             segment_size: SEGMENT as u64,
             cold_reads: if matches!(seed % 8, 0 | 1 | 3 | 5) { SHARED } else { ColdReads::default() },
             ..small(root)

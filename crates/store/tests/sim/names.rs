@@ -131,6 +131,13 @@ impl Names {
         self.pending = rest;
     }
 
+    /// All names become durable.
+    pub fn sync_all(&mut self) {
+        for (dir, naming) in std::mem::take(&mut self.pending) {
+            apply(&mut self.dirs, durable, dir, &naming);
+        }
+    }
+
     /// The power went: of all changes the first ones are kept, or of each directory the first ones.
     pub fn lose(&mut self, random: &mut Random) {
         let pending = std::mem::take(&mut self.pending);

@@ -10,6 +10,7 @@ mod queues;
 use wire::record::RecordView;
 
 use crate::{
+    checkpoint::Checkpoint,
     deleted::Deleted,
     error::StoreError,
     inspect::{
@@ -80,6 +81,8 @@ struct Walk<'a> {
     deleted: Deleted,
     /// A running broker had built the views up to here when the walk began.
     built: i64,
+    /// Up to here units went to the files in the order of the log; after a kill later ones may lack any.
+    in_order_to: i64,
     total: u64,
     error: Option<StoreError>,
     /// Records behind the last one that has its views were met.
@@ -97,7 +100,20 @@ impl<'a> Walk<'a> {
             true => None,
             false => Some(EntryWalk::new(&*view.disk, index::find(&*view.disk, &view.root)?, geometry, !clean)),
         };
-        let built = if running { queues.built } else { i64::MAX };
+        let checkpoint = Checkpoint::load(&*view.disk, &view.root)?;
+        let proof = checkpoint.exact_proof();
+        let built = match (running, proof) {
+            // What is newer waits in memory, of one queue longer than of another.
+            (true, Some(proof)) => queues.built.min(proof.saturating_add(1)),
+            (true, None) => queues.built,
+            (false, _) => i64::MAX,
+        };
+        let in_order_to = match proof {
+            Some(proof) if !clean => proof.saturating_add(1),
+            // Killed before anything was flushed.
+            None if !clean && checkpoint == Checkpoint::default() => 0,
+            _ => i64::MAX,
+        };
         view.log.refresh()?;
         let end = if queues.built > 0 { queues.built } else { view.log.files_end() };
         let mut out = Verified { min, running, clean, queues: queues.count(), ..Verified::default() };
@@ -110,6 +126,7 @@ impl<'a> Walk<'a> {
             entries,
             deleted: view.deleted()?,
             built,
+            in_order_to,
             total: (end - min).max(0) as u64,
             error: None,
             anything_missing: false,
@@ -286,7 +303,7 @@ impl<'a> Walk<'a> {
     }
 
     fn settle_if_built(&mut self, record: &RecordView<'_>) {
-        if !self.queues.has_unit(record) {
+        if !self.queues.has_unit(record) || record.physical_offset() >= self.in_order_to {
             return;
         }
         if self.entries.as_ref().is_none_or(|entries| entries.missing.is_none() || entries.has_entry()) {
@@ -319,7 +336,8 @@ impl<'a> Walk<'a> {
         }
         let mut ground = Ground { log: &self.view.log, findings: &mut self.out.findings, log_min: self.out.min };
         self.queues.finish(new_from, &mut ground)?;
-        self.queues.report(self.view, may_lag, ground.findings, &mut self.out.notes);
+        let in_order_to = if may_lag { self.in_order_to } else { i64::MAX };
+        self.queues.report(self.view, may_lag, in_order_to, ground.findings, &mut self.out.notes);
         if let Some(entries) = &mut self.entries {
             entries.finish(new_from, &mut ground)?;
             // As with the units: not with all of them.

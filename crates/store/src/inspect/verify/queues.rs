@@ -238,7 +238,14 @@ impl QueueWalk {
     }
 
     /// What concerns whole queues: their files, and records whose queue has none.
-    pub(crate) fn report(&self, view: &StoreView, may_lag: bool, findings: &mut Findings, notes: &mut Vec<String>) {
+    pub(crate) fn report(
+        &self,
+        view: &StoreView,
+        may_lag: bool,
+        in_order_to: i64,
+        findings: &mut Findings,
+        notes: &mut Vec<String>,
+    ) {
         self.cursors.iter().for_each(|cursor| files(&cursor.queue, findings));
         let configured: Option<BTreeSet<String>> =
             view.topics().map(|topics| topics.topic_config_table.into_keys().collect());
@@ -249,7 +256,7 @@ impl QueueWalk {
                 && self.any_unit();
             if deleted {
                 notes.push(format!("{count} records of topic {topic} queue {queue_id} belong to a deleted topic"));
-            } else if may_lag && physical > self.last_found {
+            } else if may_lag && physical > self.last_found.min(in_order_to.saturating_sub(1)) {
                 notes.push(format!("queue {topic} {queue_id} has no files yet for {count} records from {physical} on"));
             } else {
                 findings.add(FindingKind::RecordWithoutUnit, count, || {
