@@ -107,7 +107,8 @@ impl Timer {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
                 let mut open = OpenSlot::open(store, &work.log, &slot, bounds)?;
                 open.counted = tick >= work.counted_from;
-                open.in_doubt = !all_taken_up;
+                // What took a message of it back before the start may have come late, and then has no unit.
+                open.in_doubt = !all_taken_up || tick * self.config.precision_ms <= work.doubt_until_ms;
                 work.slot = Some(open);
             }
         }
