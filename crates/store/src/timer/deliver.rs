@@ -62,13 +62,14 @@ impl Timer {
             return Ok(Delivered::default());
         }
         let now_ms = self.clock.now_ms();
+        let window_ms = self.config.roll_window_slots * self.config.precision_ms;
         let mut told = Delivered::default();
         if store.marks().dispatched.get() < work.doubt_log_end {
             return Ok(told);
         }
         let before = (work.read_tick, work.commit_offset());
         let result = self.advance(store, &mut work, now_ms, count).and_then(|()| {
-            self.deliver_due(store, &mut work, Order { host, max, now_ms, is_wanted }, count, &mut told)?;
+            self.deliver_due(store, &mut work, Order { host, max, now_ms, window_ms, is_wanted }, count, &mut told)?;
             self.advance(store, &mut work, now_ms, count)
         });
         if before != (work.read_tick, work.commit_offset()) {
@@ -108,7 +109,8 @@ impl Timer {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
                 let mut open = OpenSlot::open(store, &work.log, &slot, bounds)?;
                 open.counted = tick >= work.counted_from;
-                open.in_doubt = !all_taken_up;
+                // What took a message of it back before the start may have come late, and then has no unit.
+                open.in_doubt = !all_taken_up || tick * self.config.precision_ms <= work.doubt_until_ms;
                 work.slot = Some(open);
             }
         }
@@ -178,6 +180,8 @@ struct Order<'a> {
     host: SocketAddr,
     max: usize,
     now_ms: i64,
+    /// What was stored longer before its time went round.
+    window_ms: i64,
     is_wanted: &'a dyn Fn(&str, i64) -> bool,
 }
 
@@ -230,7 +234,10 @@ impl Load {
             count(message.real_topic, -weight);
             return Ok(false);
         }
-        if waiting.due_ms <= work.doubt_until_ms && message.is_done(store)? {
+        // What the log had at the start and is due later may have gone round before it.
+        let may_have_gone = waiting.physical < work.doubt_log_end
+            && message.out_ms - message.record.store_timestamp() >= order.window_ms;
+        if (waiting.due_ms <= work.doubt_until_ms || may_have_gone) && message.is_done(store)? {
             count(message.real_topic, -weight);
             return Ok(false);
         }
