@@ -40,7 +40,10 @@ impl Checkpoint {
     pub(crate) fn load(disk: &dyn Disk, root: &Path) -> Result<Self, StoreError> {
         let path = path(root);
         if !disk.exists(&path) {
-            tracing::info!(file = %path.display(), "no checkpoint: an unclean start would read the log from its first segment");
+            // Of a new store nobody need be told.
+            if disk.exists(&root.join("consumequeue")) {
+                tracing::info!(file = %path.display(), "no checkpoint: an unclean start would read the log from its first segment");
+            }
             return Ok(Self::default());
         }
         let mut buf = [0; 64];

@@ -76,13 +76,16 @@ pub(super) fn load(
         wheel = rebuild(disk, &root, &log, from_tick, config)?;
     }
     let queue_offset = scan.queue_offset(found.is_some(), end);
-    tracing::info!(
-        read_ms = from_tick * config.precision_ms,
-        queue_offset,
-        timer_log_end = end,
-        wheel_made_again = stale,
-        "the timer is recovered"
-    );
+    // A store without timer messages has nothing to recover.
+    if end > 0 || queue_offset > 0 || stale {
+        tracing::info!(
+            read_ms = from_tick * config.precision_ms,
+            queue_offset,
+            timer_log_end = end,
+            wheel_made_again = stale,
+            "the timer is recovered"
+        );
+    }
     let read_tick = first_tick(&mut wheel, from_tick, now_ms / config.precision_ms)?;
     let progress = Progress {
         read_ms: read_tick * config.precision_ms,
