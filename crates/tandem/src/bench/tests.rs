@@ -197,7 +197,8 @@ async fn a_stall_shows_in_an_open_loop() {
     let line = "produce --rate 2000 --duration 3 --warmup 0 --size 10 --depth 8 --connections 1";
     let (outcome, _) = bench(SmallBroker { stall, ..SmallBroker::default() }, line).await;
     let counts = &outcome.counts;
-    assert!(counts.messages >= 5000, "{}", counts.messages);
+    // All that were due in the stall are among them, however slow the machine is.
+    assert!(counts.messages > 2000, "{}", counts.messages);
     // 1000 of 6000 requests were due in the half second; their waits are spread evenly over it.
     let quantile = |q: f64| Duration::from_nanos(counts.latency.value_at_quantile(q));
     assert!(quantile(0.90) > stall / 10, "{:?}", quantile(0.90));
