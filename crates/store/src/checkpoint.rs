@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    disk::Disk,
+    disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     queue::get_i64,
 };
@@ -41,7 +41,7 @@ impl Checkpoint {
         let path = path(root);
         if !disk.exists(&path) {
             // Of a new store nobody need be told.
-            if disk.exists(&root.join("consumequeue")) {
+            if list_sorted(disk, &root.join("consumequeue")).is_ok_and(|queues| !queues.is_empty()) {
                 tracing::info!(file = %path.display(), "no checkpoint: an unclean start would read the log from its first segment");
             }
             return Ok(Self::default());
