@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    disk::Disk,
+    disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     queue::get_i64,
 };
@@ -40,7 +40,10 @@ impl Checkpoint {
     pub(crate) fn load(disk: &dyn Disk, root: &Path) -> Result<Self, StoreError> {
         let path = path(root);
         if !disk.exists(&path) {
-            tracing::info!(file = %path.display(), "no checkpoint: an unclean start would read the log from its first segment");
+            // Of a new store nobody need be told.
+            if list_sorted(disk, &root.join("consumequeue")).is_ok_and(|queues| !queues.is_empty()) {
+                tracing::info!(file = %path.display(), "no checkpoint: an unclean start would read the log from its first segment");
+            }
             return Ok(Self::default());
         }
         let mut buf = [0; 64];

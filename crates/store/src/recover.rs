@@ -492,7 +492,7 @@ impl<'a> Scan<'a> {
             self.store.log.write_blank(at)?;
             return Ok((at, true));
         }
-        tracing::info!(end = at, reason = ?stop, "the log ends here");
+        tracing::info!(end = at, behind_it = %stop, "the log ends here");
         Ok((at, false))
     }
 

@@ -13,6 +13,18 @@ pub(crate) enum Stop {
     Invalid(String),
 }
 
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Short(_) => f.write_str("nothing"),
+            Self::Blank => f.write_str("a filler"),
+            // A segment that was not written to its end reads as zeros.
+            Self::Invalid(why) if why.starts_with("magic 0x00000000") => f.write_str("nothing was written"),
+            Self::Invalid(why) => f.write_str(why),
+        }
+    }
+}
+
 /// Calls `each` for the records that begin at `offset` and lie in `bytes`; returns where the walk ended. A record that
 /// does not carry its own place is none: it is left from another time.
 pub(crate) fn walk<'a>(

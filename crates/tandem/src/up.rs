@@ -6,8 +6,8 @@ use std::{
 };
 
 use ::namesrv::NameServer;
-use anyhow::{Context, Result};
-use broker::{BrokerConfig, RunningBroker};
+use anyhow::{Context, Result, anyhow};
+use broker::{BrokerConfig, RunningBroker, StartError};
 use clap::Args;
 
 use crate::{
@@ -108,7 +108,10 @@ async fn start_namesrv(args: &UpArgs, data: &Path) -> Result<NameServer> {
     for (key, value) in crate::keys(&args.set)?.filter(|(key, _)| key.starts_with("tls.")) {
         config.set(key, value)?;
     }
-    Ok(NameServer::start(config).await?)
+    NameServer::start(config).await.map_err(|error| match error {
+        error @ ::namesrv::StartError::Listen { .. } => anyhow!("{error}; another one: --namesrv-port"),
+        error => error.into(),
+    })
 }
 
 fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig> {
@@ -138,7 +141,12 @@ fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig>
 
 async fn start_broker(args: &UpArgs, data: &Path, role: &str) -> Result<RunningBroker> {
     let config = broker_config(args, data, role)?;
-    RunningBroker::start(config, None).await.with_context(|| format!("the {role} does not start"))
+    RunningBroker::start(config, None).await.map_err(|error| match error {
+        error @ StartError::Listen { .. } => {
+            anyhow!("the {role} does not start: {error} (its ports follow --{role}-port)")
+        }
+        error => anyhow!(error).context(format!("the {role} does not start")),
+    })
 }
 
 fn welcome(args: &UpArgs, data: &Path, master: &RunningBroker, slave: &RunningBroker) {

@@ -141,13 +141,15 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
 fn say_copies(broker: &Broker, what: std::fmt::Arguments<'_>) {
     let config = broker.config();
     let slaves = broker.replicas.connections();
+    let connected =
+        if slaves == 1 { "1 slave is connected".to_owned() } else { format!("{slaves} slaves are connected") };
     match config.waits_for_replicas() && slaves + 1 < config.in_sync_replicas as usize {
         true => tracing::warn!(
-            "{what}: {slaves} slaves are connected, inSyncReplicas={} cannot be met: sends are answered \
-             FLUSH_SLAVE_TIMEOUT until enough are back",
+            "{what}: {connected}, inSyncReplicas={} cannot be met: sends are answered FLUSH_SLAVE_TIMEOUT until enough are \
+             back",
             config.in_sync_replicas
         ),
-        false => tracing::info!("{what}: {slaves} slaves are connected"),
+        false => tracing::info!("{what}: {connected}"),
     }
 }
 

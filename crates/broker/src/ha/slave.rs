@@ -62,7 +62,8 @@ fn say(said: &mut Option<(String, Instant)>, master: &str, ended: &Ended) {
     match ended {
         // The store has said so.
         Ended::Store(error) if error.is_disk_full() => return,
-        Ended::Io(_) | Ended::Eof | Ended::Connect(_) | Ended::Term | Ended::Protocol(SlaveClose::Silent { .. }) => {
+        Ended::Term => tracing::info!("replication from {master} ended: {text}"),
+        Ended::Io(_) | Ended::Eof | Ended::Connect(_) | Ended::Protocol(SlaveClose::Silent { .. }) => {
             tracing::info!("replication from {master} ended: {text}; it is tried again");
         }
         _ => tracing::error!("replication from {master} is stopped: {text}"),

@@ -87,13 +87,16 @@ pub(super) fn load(
     }
     let margin = if store.index.is_some() { START_MARGIN } else { 0 };
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
-    tracing::info!(
-        read_ms = from_tick * config.precision_ms,
-        queue_offset,
-        timer_log_end = end,
-        wheel_made_again = stale,
-        "the timer is recovered"
-    );
+    // A store without timer messages has nothing to recover.
+    if end > 0 || queue_offset > 0 || stale {
+        tracing::info!(
+            read_ms = from_tick * config.precision_ms,
+            queue_offset,
+            timer_log_end = end,
+            wheel_made_again = stale,
+            "the timer is recovered"
+        );
+    }
     let read_tick = first_tick(&mut wheel, from_tick, now_ms / config.precision_ms)?;
     let progress = Progress {
         read_ms: read_tick * config.precision_ms,

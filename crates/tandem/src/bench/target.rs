@@ -1,8 +1,8 @@
-//! The broker to measure: finds it, makes the topic when it is missing, learns the queues.
+//! The broker to measure: finds it, makes the topic that messages are sent to when it is missing, learns the queues.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use client::{BrokerApi, NameServers};
 use remoting::{Client, ClientConfig, ClientTls};
 use wire::body::{BrokerData, TopicConfig};
@@ -45,7 +45,11 @@ impl Target {
         if let Some(pid) = pid {
             ensure!(super::process::sample(pid).is_some(), "process {pid} cannot be measured (no such process?)");
         }
-        let topic = topic(common, &api, &addr).await?;
+        let topic = match (found(common, &api, &addr).await?, work) {
+            (Some(topic), _) => topic,
+            (None, Work::Produce(_)) => make(common, &api, &addr).await?,
+            (None, _) => bail!("topic {} is not at {addr}: produce to it first", common.topic),
+        };
         let queues = match work {
             Work::Produce(_) => (0..topic.write_queue_nums).map(|id| Queue { id, min: 0, max: 0 }).collect(),
             Work::Consume(_) | Work::Query(_) => filled_queues(&api, &addr, &topic).await?,
@@ -76,13 +80,15 @@ fn master(broker: &BrokerData) -> Option<String> {
     broker.broker_addrs.get(&0).cloned()
 }
 
-async fn topic(common: &Common, api: &BrokerApi, addr: &str) -> Result<TopicConfig> {
+async fn found(common: &Common, api: &BrokerApi, addr: &str) -> Result<Option<TopicConfig>> {
     match api.topic_config(addr, &common.topic).await {
-        Ok(Some(topic)) => return Ok(topic),
-        Err(error) if error.is_unreachable() => return Err(error.into()),
+        Err(error) if error.is_unreachable() => Err(error.into()),
         // Brokers differ in how they refuse a topic that is not there.
-        _ => {}
+        other => Ok(other.ok().flatten()),
     }
+}
+
+async fn make(common: &Common, api: &BrokerApi, addr: &str) -> Result<TopicConfig> {
     let topic = TopicConfig {
         topic_name: common.topic.clone(),
         read_queue_nums: common.queues,

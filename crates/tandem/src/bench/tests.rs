@@ -197,7 +197,8 @@ async fn a_stall_shows_in_an_open_loop() {
     let line = "produce --rate 2000 --duration 3 --warmup 0 --size 10 --depth 8 --connections 1";
     let (outcome, _) = bench(SmallBroker { stall, ..SmallBroker::default() }, line).await;
     let counts = &outcome.counts;
-    assert!(counts.messages >= 5000, "{}", counts.messages);
+    // All that were due in the stall are among them, however slow the machine is.
+    assert!(counts.messages > 2000, "{}", counts.messages);
     // 1000 of 6000 requests were due in the half second; their waits are spread evenly over it.
     let quantile = |q: f64| Duration::from_nanos(counts.latency.value_at_quantile(q));
     assert!(quantile(0.90) > stall / 10, "{:?}", quantile(0.90));
@@ -231,6 +232,20 @@ async fn consumes_each_message_once() {
     assert_eq!(outcome.counts.messages, 3 * STORED as u64);
 }
 
+/// A mistyped name must not become a topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_sending_makes_a_topic() {
+    let broker = Arc::new(SmallBroker::default());
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap();
+    let addr = server.local_addr().to_string();
+    for line in ["consume --once", "query --keys 20"] {
+        let work = work(&format!("{line} --broker {addr}"));
+        let error = Target::find(work.common(), Some(addr.clone()), None, &work).await.err().unwrap();
+        assert!(error.to_string().contains("produce to it first"), "{error}");
+    }
+    assert_eq!(broker.topics_made.load(Ordering::SeqCst), 0);
+}
+
 /// The keys that are asked for are those of stored messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_keys_that_are_there() {
@@ -248,11 +263,11 @@ async fn queries_keys_that_are_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_targets_in_alternating_rounds() {
+    let brokers = [Arc::new(SmallBroker::default()), Arc::new(SmallBroker::default())];
     let mut addrs = Vec::new();
     let mut servers = Vec::new();
-    for _ in 0..2 {
-        let broker = Arc::new(SmallBroker::default());
-        servers.push(Server::bind("127.0.0.1:0", ServerConfig::default(), broker).await.unwrap());
+    for broker in &brokers {
+        servers.push(Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap());
         addrs.push(servers.last().map(|server| server.local_addr().to_string()).unwrap());
     }
     let line = format!(
@@ -260,6 +275,7 @@ async fn two_targets_in_alternating_rounds() {
         addrs[0], addrs[1]
     );
     super::run(Line::parse_from(line.split(' ')).args).await.unwrap();
+    assert_eq!(brokers.map(|broker| broker.sent.load(Ordering::SeqCst)), [1000, 1000]);
 }
 
 #[test]

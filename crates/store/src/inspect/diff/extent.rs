@@ -37,6 +37,8 @@ impl Extent {
             }
         }
         let end = end_of(view, known)?;
+        // A segment that was just being made had no bytes yet when it was listed.
+        log.refresh()?;
         let size = log.size();
         let mut stretches: Vec<(i64, i64)> = Vec::new();
         for segment in log.segments() {
