@@ -122,6 +122,7 @@ async fn inner_batches_where_they_do_not_belong() {
     flagged.batch = Some(true);
     api.send_batch(&node.addr, &flagged, encode_batch(&[message("a"), message("b")]), LIMIT).await.unwrap();
     assert_eq!(drain(&api, &node.addr, "T", 0, 0).await.len(), 2);
+    node.broker().store.flush_queues().unwrap();
     assert!(node.root.join("consumequeue/T").exists());
     node.stop().await;
 }
