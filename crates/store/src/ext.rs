@@ -275,6 +275,13 @@ impl Ext {
         Ok(())
     }
 
+    /// Nothing of it counts as durable before the next sync.
+    pub(crate) fn distrust(&self) {
+        let state = &mut *self.state.lock();
+        state.unsynced = 0;
+        state.names_changed = true;
+    }
+
     /// What was written counts as durable from here on: the caller makes it so, or ends. Returns the first byte that was
     /// not, the files, and whether their names were not.
     pub(crate) fn take_unsynced(&self) -> (i64, Vec<i64>, bool) {

@@ -120,6 +120,14 @@ impl Queue {
         self.units().sync()
     }
 
+    /// Nothing of it counts as durable before the next sync.
+    pub(crate) fn distrust(&self) {
+        if let Some(ext) = self.ext.get() {
+            ext.distrust();
+        }
+        self.units().distrust();
+    }
+
     /// What was written counts as durable from here on: the caller makes it so, or ends.
     pub(crate) fn take_unsynced(&self) {
         if let Some(ext) = self.ext.get() {

@@ -310,6 +310,20 @@ impl Queues {
         left.try_for_each(|queue| unless_deleted(queue, queue.sync()))
     }
 
+    /// Makes durable what a former process left of all queues, which ended without doing so itself. After a clean stop
+    /// there is nothing.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        if self.context.clean {
+            return Ok(());
+        }
+        if let Some(file_system) = &self.context.file_system {
+            return file_system.sync().at("sync", &self.root);
+        }
+        let queues = self.all();
+        queues.iter().for_each(|queue| queue.distrust());
+        self.sync(&queues)
+    }
+
     fn shard(&self, topic: &str) -> &RwLock<HashMap<Arc<str>, OfTopic>> {
         let hash = wire::hash::java_hash(topic) as u32;
         &self.shards[(hash ^ (hash >> 16)) as usize % SHARDS]

@@ -293,6 +293,8 @@ impl Store {
             );
             return Ok(());
         }
+        // The next start takes queues as they are: also those that only a former process changed, which was killed.
+        self.queues.settle().inspect_err(|error| self.fail(error))?;
         self.remove_abort()
     }
 

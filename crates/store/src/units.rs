@@ -352,6 +352,14 @@ impl Units {
         Ok(())
     }
 
+    /// Nothing of it counts as durable before the next sync.
+    pub(crate) fn distrust(&self) {
+        if !self.has_no_file() {
+            self.unsynced.store(self.start(), SeqCst);
+            self.names_changed.store(true, SeqCst);
+        }
+    }
+
     /// What was written counts as durable from here on: the caller makes it so, or ends. Returns what was not, first and
     /// end, and whether names were not.
     pub(crate) fn take_unsynced(&self) -> (i64, i64, bool) {

@@ -66,6 +66,12 @@ impl Node {
     }
 
     fn send(&self, due_ms: i64, unique: &str, takes_back: Option<&str>) {
+        self.put(due_ms, unique, takes_back);
+        self.store.dispatch();
+    }
+
+    /// The same, not dispatched.
+    fn put(&self, due_ms: i64, unique: &str, takes_back: Option<&str>) {
         let (out_ms, due_ms) = (out(due_ms), due_ms.to_string());
         let mut text = Vec::new();
         property::push(&mut text, property::UNIQ_KEY, unique);
@@ -77,7 +83,6 @@ impl Node {
         let mut batch = Batch::new();
         batch.push(&message(topic::TIMER, 0, &text, unique.as_bytes())).unwrap();
         self.store.append(&mut batch).unwrap();
-        self.store.dispatch();
     }
 
     /// Unique ids in the real topic's queue.
@@ -126,6 +131,22 @@ fn late_messages_are_taken_back_too() {
     node.at(NOW + 60_000).deliver();
     node.run();
     assert_eq!(node.came(), ["b"]);
+}
+
+/// What takes a late message back may be in the log and in no index yet.
+#[test]
+fn a_late_message_waits_until_all_is_dispatched_that_was_there_when_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::master(&small(dir.path()), NOW);
+    node.send(NOW + 1500, "a", None);
+    // The time goes on before anything is taken up.
+    node.at(NOW + 60_000).deliver();
+    node.put(NOW + 1500, "a", Some("T+a"));
+    let nothing = &mut |_: &str, _: i64| {};
+    assert_eq!(node.timer.enqueue(&node.store, 1, nothing).unwrap(), 1);
+    assert_eq!(node.timer.deliver(&node.store, host(), 100, &|_, _| true, nothing).unwrap().count, 0);
+    node.run();
+    assert_eq!(node.came(), [""; 0]);
 }
 
 /// Messages that were delivered without a wait are in no timer log: the queue is read from there again.

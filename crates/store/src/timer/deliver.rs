@@ -127,7 +127,7 @@ impl Timer {
         let mut load = Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default() };
         while load.taken.len() < order.max
             && load.batch.size() < MOST_BYTES
-            && let Some(waiting) = work.pop_due(order.now_ms)
+            && let Some(waiting) = work.pop_due(store, order.now_ms)
         {
             match load.add(store, work, waiting, &order, count) {
                 Ok(true) => {}
@@ -287,8 +287,10 @@ fn is_taken_back(
 }
 
 impl Work {
-    fn pop_due(&mut self, now_ms: i64) -> Option<Waiting> {
-        let late = self.late.peek().filter(|first| first.due_ms <= now_ms);
+    fn pop_due(&mut self, store: &Store, now_ms: i64) -> Option<Waiting> {
+        // Who takes a late one back is looked up, and found only once it is dispatched.
+        let is_in_index = store.marks().dispatched.get() >= self.late_log_end.min(store.max_phys());
+        let late = self.late.peek().filter(|first| first.due_ms <= now_ms && is_in_index);
         let open = self.slot.as_ref().and_then(|open| open.first_due(now_ms));
         match (late, open) {
             (Some(late), Some(open)) if open <= late => self.late.pop(),

@@ -89,6 +89,8 @@ impl Timer {
             if work.late.len() >= self.config.in_memory {
                 return Ok(false);
             }
+            // Its time is over: whoever took it back in time is in the log by now.
+            work.late_log_end = store.max_phys();
             work.add_late(&message, unit, self.config.precision_ms);
             return Ok(true);
         }

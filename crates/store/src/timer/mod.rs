@@ -118,6 +118,8 @@ struct Work {
     /// Messages that were due before they could be put into the wheel.
     late: BinaryHeap<Waiting>,
     late_offsets: BTreeSet<i64>,
+    /// End of the log when the last of them was found to be late.
+    late_log_end: i64,
     /// What was due up to this time may have been delivered already: the log is asked, ms.
     doubt_until_ms: i64,
     /// And it must be in the index up to here.

@@ -115,6 +115,7 @@ pub(super) fn load(
         slot: None,
         late: Default::default(),
         late_offsets: Default::default(),
+        late_log_end: 0,
         doubt_until_ms: now_ms,
         doubt_log_end: store.max_phys(),
         gate: None,
