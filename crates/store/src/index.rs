@@ -16,6 +16,9 @@ use crate::{
 /// Stands before tags, which have entries since Java 5.4.
 pub(crate) const TAGS_MARK: &str = "T#";
 
+/// Bytes of entries that wait in memory for space.
+const MOST_WAITING: usize = 1 << 20;
+
 /// What is indexed of a record.
 pub(crate) struct Keys<'a> {
     pub(crate) topic: &'a str,
@@ -191,9 +194,14 @@ impl Index {
         Ok(())
     }
 
-    /// Hands all entries to the operating system.
+    /// Hands all entries to the operating system. Without space they may wait, as long as they are not too many.
     pub(crate) fn write_pending(&self) -> Result<(), StoreError> {
-        self.state.lock().files.last_mut().map_or(Ok(()), IndexFile::write_pending)
+        let mut state = self.state.lock();
+        let Some(file) = state.files.last_mut() else { return Ok(()) };
+        match file.write_pending() {
+            Err(error) if error.is_disk_full() && file.pending() <= MOST_WAITING => Ok(()),
+            written => written,
+        }
     }
 
     /// Makes durable what was put before the call; returns the end time of the newest full file that became durable,

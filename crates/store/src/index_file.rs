@@ -357,6 +357,11 @@ impl IndexFile {
         self.dirty = true;
     }
 
+    /// Bytes of entries that are not written.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Hands the entries to the operating system.
     pub(crate) fn write_pending(&mut self) -> Result<(), StoreError> {
         if !self.pending.is_empty() {

@@ -81,7 +81,7 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
         disprove_from(store, plan.dispatch_from)?;
         Scan::over(store, plan, progress).up_to(Some(end)).run()?;
     }
-    finish(store, end, clean)
+    finish(store, end, plan)
 }
 
 /// Where the log ends, when more than its last segment is read after a clean stop: then it is read for the units, and
@@ -133,7 +133,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
     finish_views(store, 0)
 }
 
-fn finish(store: &Store, end: i64, clean: bool) -> Result<(), StoreError> {
+fn finish(store: &Store, end: i64, plan: Plan) -> Result<(), StoreError> {
     store.log.cut(end)?;
     // A cut to the first byte leaves no segment; the log goes on from there all the same.
     let min = store.log.min().unwrap_or(end);
@@ -145,13 +145,20 @@ fn finish(store: &Store, end: i64, clean: bool) -> Result<(), StoreError> {
     let queues = store.queues.all();
     for queue in &queues {
         // After a clean stop the records of the last units were looked up already, and none was cut off since.
-        if !clean || queue.max_physical() > end {
+        if !plan.clean || queue.max_physical() > end {
             cut_unfounded_units(store, queue, end)?;
         }
         queue.correct_min(min)?;
     }
-    store.queues.flush()?;
-    store.views_durable.store(end, SeqCst);
+    // On a full disk new units stay in memory: what is there can be read, and retention makes room.
+    let durable = match store.queues.flush() {
+        Err(error) if error.is_disk_full() => {
+            tracing::warn!(%error, "started without space for the queues: they are written once there is some");
+            plan.dispatch_from.min(end)
+        }
+        flushed => flushed.map(|()| end)?,
+    };
+    store.views_durable.store(durable, SeqCst);
     store.deleted.fit(min, end)?;
     tracing::info!(min, end, queues = queues.len(), "the commit log is recovered");
     Ok(())
@@ -503,8 +510,12 @@ impl<'a> Scan<'a> {
         store.log.sync(self.saved, end)?;
         self.saved = end;
         let Some(Last { start, store_timestamp }) = self.builder.last.take() else { return Ok(()) };
-        store.queues.flush()?;
-        let full_index = store.index.as_ref().map_or(Ok(0), Index::flush)?;
+        let flush_index = |()| store.index.as_ref().map_or(Ok(0), Index::flush);
+        let full_index = match store.queues.flush().and_then(flush_index) {
+            // Nothing is proven by what waits in memory.
+            Err(error) if error.is_disk_full() => return Ok(()),
+            flushed => flushed?,
+        };
         let mut checkpoint = store.checkpoint.lock();
         checkpoint.physic_msg_timestamp = store_timestamp;
         checkpoint.prove(start, store_timestamp);

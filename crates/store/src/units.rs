@@ -216,8 +216,11 @@ impl Units {
         let mut gathered = self.gathered.lock();
         let end = self.end();
         if !gathered.add(&self.context.room, bytes) {
-            let written = self.write_gathered(&mut gathered);
-            written.inspect_err(|_| gathered.cut(&self.context.room, end, self.shape.unit))?;
+            match self.write_gathered(&mut gathered) {
+                // Without space they may wait, as long as they are not too many.
+                Err(error) if error.is_disk_full() && !self.context.room.is_short_of(0) => {}
+                written => written.inspect_err(|_| gathered.cut(&self.context.room, end, self.shape.unit))?,
+            }
         }
         self.end.store(end + (bytes.len() / self.shape.unit) as i64, SeqCst);
         Ok(())

@@ -224,7 +224,7 @@ fn what_a_killed_process_changed_of_a_queue_is_durable_after_the_next_clean_stop
             batch.entries()[0].end()
         };
         (0..3).for_each(|_| _ = put(0));
-        let end = (0..60).map(|_| put(2)).last().unwrap();
+        let end = (0..60).map(|_| put(2)).max().unwrap();
         (0..5).for_each(|_| _ = put(0));
         // The start after the cut finds no record of the first queue in the log.
         assert_eq!(store.delete_expired(Retention { max_segments: 1, ..ALL }).unwrap(), 1);

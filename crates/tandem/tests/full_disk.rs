@@ -180,7 +180,10 @@ async fn a_day_without_space(mebibytes: u32, keys: &str, left: u64, cause: &str)
     running.signal("TERM");
     assert!(running.ended());
     assert!(running.0.wait().unwrap().success());
-    assert!(!disk.path().join("store/abort").exists(), "a clean stop");
+    // Without a byte left the units that wait in memory find no room in their files: the next start builds them again.
+    let lacks_units = lines_with(&log, &["closed without space for the queues"]) == 1;
+    assert_eq!(disk.path().join("store/abort").exists(), lacks_units, "a clean stop");
+    assert!(!lacks_units || left < 1 << 20, "there was space for them");
 
     let mut running = broker(disk.path(), &log, at, keys);
     assert_eq!(readable(&api, &addr).await, stored, "reads go on after a start on the full disk");
