@@ -196,7 +196,7 @@ async fn f23_a_slave_is_told_of_a_delivery_when_it_holds_the_copy() {
     until("the slave hears of all", || async {
         let slave = pair.slave.broker();
         let known = slave.delays.get(1);
-        slave.dispatch();
+        slave.dispatch_acknowledged();
         let copies = slave.store.max_offset("T", 0);
         assert!(known <= copies, "the slave takes {known} for delivered and has {copies}");
         known == 3000 && master.delays.get(1) == 3000
