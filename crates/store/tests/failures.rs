@@ -194,11 +194,13 @@ fn queues_without_space_catch_up_by_themselves() {
         disk.writes_left.store(0, SeqCst);
         store.append(&mut batch_of(&[b"b", b"c"])).unwrap();
         store.dispatch();
-        assert!(store.failed().is_none() && store.marks().dispatched.get() < store.max_phys());
+        assert_eq!(bodies(&store, "T", 0), [b"a", b"b", b"c"], "what waits for space in memory is there");
+        assert!(store.flush_queues().unwrap_err().is_disk_full() && store.failed().is_none(), "{only_in}");
         disk.writes_left.store(i64::MAX, SeqCst);
         store.append(&mut batch_of(&[b"d"])).unwrap();
         store.dispatch();
         assert_eq!(bodies(&store, "T", 0), [b"a", b"b", b"c", b"d"], "{only_in}");
         assert_eq!(store.query("T", "k", 64, 0, i64::MAX).physical_offsets.len(), 4, "{only_in}");
+        store.flush_queues().unwrap();
     }
 }
