@@ -88,7 +88,7 @@ pub(super) fn load(
     let margin = if store.index.is_some() { START_MARGIN } else { 0 };
     let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
     // A store without timer messages has nothing to recover.
-    if end > 0 || queue_offset > 0 || stale {
+    if end > 0 || queue_offset > 0 {
         tracing::info!(
             read_ms = from_tick * config.precision_ms,
             queue_offset,
