@@ -52,7 +52,7 @@ fn put_delayed(broker: &Arc<Broker>, level: i32, real_topic: Option<&str>, bodie
         }
     }
     broker.store.append(&mut batch).unwrap();
-    broker.dispatch();
+    broker.dispatch_acknowledged();
 }
 
 fn numbered(count: u32) -> impl Iterator<Item = Vec<u8>> {

@@ -391,7 +391,7 @@ async fn what_waits_for_a_deleted_topic_does_not_bring_its_queue_back() {
     until("the other topic has its messages", || async { broker.store.max_offset("U", 0) == 2 }).await;
     until("the level is through", || async { broker.delays.next(1) == 2 }).await;
     until("the slot is over", || async { broker.timers.timer().unwrap().status(&broker.store).waiting == 0 }).await;
-    broker.dispatch();
+    broker.dispatch_acknowledged();
     broker.store.flush_queues().unwrap();
     assert_eq!(broker.store.max_offset("T", 0), 0);
     assert!(!has_queues(&node, "T") && has_queues(&node, "U"));

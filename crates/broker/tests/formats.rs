@@ -52,7 +52,7 @@ async fn a_batch_is_one_record_in_a_batch_queue() {
     assert_eq!((unnamed.header.queue_offset, unnamed.header.batch_uniq_id), (4, None));
     let plain = send_batch(api, addr, "T", &[("UNIQ_KEY", "ID2")]).await;
     assert_eq!((plain.header.batch_uniq_id, plain.header.msg_id.split(',').count()), (None, 3));
-    pair.master.broker().store.dispatch();
+    pair.master.broker().dispatch_acknowledged();
     let store = &pair.master.broker().store;
     let unit = store.queue_unit("B", 0, 2).unwrap();
     assert_eq!((unit.queue_offset, unit.count, store.max_offset("B", 0)), (1, 3, 7));

@@ -194,7 +194,7 @@ async fn a_message_is_taken_back() {
         status.read_ms > due
     })
     .await;
-    node.broker().dispatch();
+    node.broker().dispatch_acknowledged();
     assert_eq!(bodies(&api, &node.addr).await, ["stays"]);
     node.stop().await;
 }
@@ -317,7 +317,7 @@ fn put_timed(broker: &broker::context::Broker, count: i64, due_ms: impl Fn(i64) 
     if !batch.is_empty() {
         broker.store.append(&mut batch).unwrap();
     }
-    broker.dispatch();
+    broker.dispatch_acknowledged();
     broker.timers.ring();
 }
 

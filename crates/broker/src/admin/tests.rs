@@ -90,7 +90,7 @@ fn create_group(broker: &Arc<Broker>, group: &str) {
 /// Stores `count` messages in queue 0.
 fn store(broker: &Broker, topic: &str, count: usize) {
     append(broker, topic, count);
-    broker.dispatch();
+    broker.dispatch_acknowledged();
 }
 
 fn append(broker: &Broker, topic: &str, count: usize) {
