@@ -67,6 +67,7 @@ async fn a_pair_with_ipv6_addresses() {
     };
     api.call(addr, Command::request_with(request::CONSUMER_SEND_MSG_BACK, &back), LIMIT).await.unwrap();
     until("what was sent back comes again", || async { drain(api, addr, "%RETRY%G", 0, 0).await == [b"one"] }).await;
+    pair.master.broker().dispatch_acknowledged();
     let again = pair.master.broker().store.queue_unit("%RETRY%G", 0, 0).unwrap();
     let bytes = pair.master.broker().store.read_record(again.physical_offset).unwrap();
     let Check::Record(copy) = check(&bytes, true) else { panic!("no record") };

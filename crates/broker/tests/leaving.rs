@@ -42,6 +42,7 @@ async fn clients_are_sent_away_before_the_broker_stops() {
     assert_eq!((away.code, away.remark.as_deref()), (response::GO_AWAY, Some("please go away")));
     assert_eq!(ask(OLD, request::SEND_MESSAGE_V2).await.code, response::SUCCESS);
     assert_eq!(ask(NEW, request::GET_ALL_CONSUMER_OFFSET).await.code, response::SUCCESS);
+    broker.dispatch_acknowledged();
     assert_eq!(broker.store.max_offset("T", 0), 2, "what was sent away is not stored");
     let commit = UpdateConsumerOffsetRequestHeader {
         consumer_group: "TOOLS_CONSUMER".into(),

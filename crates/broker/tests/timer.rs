@@ -72,6 +72,7 @@ async fn what_cannot_wait_is_refused_as_java_refuses_it() {
         assert!(answer.remark.unwrap_or_default().contains(remark), "{properties:?}");
     }
     assert_eq!(bodies(&api, &node.addr).await, ["x"], "only what was due");
+    node.broker().dispatch_acknowledged();
     assert_eq!(node.broker().store.max_offset("rmq_sys_wheel_timer", 0), 1);
     node.stop().await;
 }
@@ -232,6 +233,7 @@ async fn a_promoted_slave_goes_on_with_what_waits() {
     })
     .await;
     pair.master.stop().await;
+    pair.slave.broker().dispatch_acknowledged();
     assert_eq!(pair.slave.broker().store.max_offset("T", 0), 1);
     change_role(&pair.slave, "ASYNC_MASTER", "0").await;
     until("the second has come", || async { pair.slave.broker().store.max_offset("T", 0) >= 2 }).await;
@@ -276,6 +278,7 @@ async fn w26_want_of_replicas_drops_and_doubles_nothing() {
     assert_eq!(bodies(&api, &pair.master.addr).await.len(), 20);
     pair.slave.again().await;
     pair.equal().await;
+    pair.slave.broker().dispatch_acknowledged();
     assert_eq!(pair.slave.broker().store.max_offset("T", 0), 20);
     pair.stop().await;
 }

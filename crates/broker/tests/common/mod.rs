@@ -183,7 +183,8 @@ impl Pair {
     pub async fn equal(&self) {
         until("the slave holds everything", || async {
             let (master, slave) = (&self.master.broker().store, &self.slave.broker().store);
-            master.max_phys() == slave.max_phys() && slave.marks().dispatched.get() == slave.max_phys()
+            let is_dispatched = |store: &store::Store| store.marks().dispatched.get() == store.max_phys();
+            master.max_phys() == slave.max_phys() && is_dispatched(master) && is_dispatched(slave)
         })
         .await;
     }
