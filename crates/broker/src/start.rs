@@ -137,7 +137,7 @@ impl RunningBroker {
             broker.store.close()
         });
         match closed.await {
-            Ok(Ok(())) => tracing::info!("the store is closed, everything is on disk"),
+            Ok(Ok(())) => tracing::info!("the store is closed, every message is on disk"),
             Ok(Err(error)) => tracing::error!("the store did not close cleanly, the next start recovers it: {error}"),
             Err(error) => tracing::error!("closing the store failed: {error}"),
         }
