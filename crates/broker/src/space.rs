@@ -48,7 +48,7 @@ pub fn run(broker: &Arc<Broker>) {
 /// Hours until the log's disk is so full that messages are refused, if the log goes on growing as in the last hour;
 /// `None` while it does not grow, or too little is known.
 pub fn hours_until_full(broker: &Broker) -> Option<f64> {
-    let usage = broker.store.disk_usage().ok()?;
+    let usage = broker.store.disk_usage()?;
     let room = broker.config().space_limits().room(usage);
     broker.forecast.lock().hours_until_full(room)
 }

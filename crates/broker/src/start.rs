@@ -7,7 +7,7 @@ use std::{
 };
 
 use remoting::{ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
-use store::{Directory, Disk, RealDisk, Store, StoreConfig};
+use store::{Directory, Disk, LogDirs, RealDisk, Store, StoreConfig};
 use tokio::task::JoinHandle;
 use wire::address;
 
@@ -232,10 +232,11 @@ async fn bring_up(loading: Loading, ha_port: Port) -> Result<(Arc<Broker>, ha::m
 /// # Errors
 /// Delay levels that are none.
 pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, StartError> {
-    let commit_log_dir = Some(&config.store_path_commit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let log_dirs = LogDirs::parse(&config.store_path_commit_log, &config.read_only_commit_log_store_paths);
+    let log_dirs = log_dirs.map_err(ConfigError::Conflict)?;
     Ok(StoreConfig {
         root: root.to_path_buf(),
-        commit_log_dir,
+        commit_log_dirs: log_dirs.map(|dirs| dirs.full_above(config.space_limits().forcible())),
         segment_size: config.mapped_file_size_commit_log,
         queue_segment_size: config.mapped_file_size_consume_queue,
         index_enabled: config.message_index_enable,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use wire::record::Verify;
 
-use crate::{error::StoreError, ext::ExtConfig, pieces::ColdReads};
+use crate::{error::StoreError, ext::ExtConfig, multi_path::LogDirs, pieces::ColdReads};
 
 /// Says whether a topic's queues are batch consume queues (attribute `queue.type=BatchCQ`).
 pub type BatchQueueTopics = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -14,8 +14,8 @@ pub type BatchQueueTopics = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub struct StoreConfig {
     /// `storePathRootDir`.
     pub root: PathBuf,
-    /// `storePathCommitLog`; `None` = `root/commitlog`.
-    pub commit_log_dir: Option<PathBuf>,
+    /// `storePathCommitLog` and `readOnlyCommitLogStorePaths`; `None` = `root/commitlog`.
+    pub commit_log_dirs: Option<LogDirs>,
     /// `mappedFileSizeCommitLog`.
     pub segment_size: u64,
     /// `mappedFileSizeConsumeQueue`, rounded up to whole units of 20 bytes.
@@ -95,7 +95,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             root: PathBuf::from("store"),
-            commit_log_dir: None,
+            commit_log_dirs: None,
             segment_size: 1024 * 1024 * KIB,
             queue_segment_size: 6_000_000,
             batch_queue_segment_size: 13_800_000,
@@ -145,9 +145,9 @@ impl std::fmt::Debug for StoreConfig {
 }
 
 impl StoreConfig {
-    /// Directory of the commit log.
-    pub fn commit_log_path(&self) -> PathBuf {
-        self.commit_log_dir.clone().unwrap_or_else(|| self.root.join("commitlog"))
+    /// Directories of the commit log.
+    pub(crate) fn log_dirs(&self) -> LogDirs {
+        self.commit_log_dirs.clone().unwrap_or_else(|| LogDirs::one(self.root.join("commitlog")))
     }
 
     pub(crate) fn ext(&self) -> ExtConfig {

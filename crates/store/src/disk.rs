@@ -38,6 +38,14 @@ pub trait Disk: Send + Sync {
     fn modified_ms(&self, path: &Path) -> io::Result<i64>;
     /// Space of the partition that holds `path`.
     fn usage(&self, path: &Path) -> io::Result<Usage>;
+    /// The same for each directory that new files of the directory `path` may go to.
+    fn usages(&self, path: &Path) -> Vec<(PathBuf, io::Result<Usage>)> {
+        vec![(path.to_path_buf(), self.usage(path))]
+    }
+    /// Where a file lies that is reached as `path`.
+    fn real_path(&self, path: &Path) -> PathBuf {
+        path.to_path_buf()
+    }
     /// Makes the file if need be and takes an exclusive lock that other processes see, Java brokers among them.
     /// `None` when somebody else holds it. Dropping the guard releases it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>>;

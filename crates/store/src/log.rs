@@ -88,7 +88,7 @@ impl Log {
         let size = effective_size(&dir, &found, configured_size, clean, kind.key);
         segments::mend(&*disk, &dir, size, clean, &mut found, |last| begins_valid(&*disk, &dir, last, kind))?;
         segments::check_row(&dir, &found, size, kind.key)?;
-        let segments = found.iter().map(|found| Arc::new(Segment::at(&dir, found.base))).collect();
+        let segments = found.iter().map(|found| Arc::new(Segment::at(&*disk, &dir, found.base))).collect();
         let segments = RwLock::new(segments);
         let names_changed = AtomicBool::new(true);
         let pieces = Pieces::new(ColdReads::NONE);
@@ -203,8 +203,9 @@ impl Log {
     }
 
     fn add_segment(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
-        let segment = Arc::new(Segment::at(&self.dir, base));
-        let file = self.make_file(&segment.path).inspect_err(|_| drop(self.disk.remove(&segment.path)))?;
+        let path = segments::path(&self.dir, base);
+        let file = self.make_file(&path).inspect_err(|_| drop(self.disk.remove(&path)))?;
+        let segment = Arc::new(Segment::at(&*self.disk, &self.dir, base));
         let _ = segment.file.set(file);
         self.names_changed.store(true, Ordering::SeqCst);
         self.segments.write().push_back(segment.clone());
@@ -305,8 +306,8 @@ impl Log {
 }
 
 impl Segment {
-    fn at(dir: &Path, base: i64) -> Self {
-        Self { base, path: segments::path(dir, base), file: OnceLock::new() }
+    fn at(disk: &dyn Disk, dir: &Path, base: i64) -> Self {
+        Self { base, path: disk.real_path(&segments::path(dir, base)), file: OnceLock::new() }
     }
 }
 

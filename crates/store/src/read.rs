@@ -8,6 +8,7 @@ use crate::{
     error::{IoContext, StoreError},
     index::TAGS_MARK,
     queue::get_i32,
+    space::Partition,
     store::Store,
     walk::looks_torn,
 };
@@ -156,9 +157,15 @@ impl Store {
         result.messages = messages.freeze();
     }
 
-    /// Space of the partition of the commit log, in bytes.
-    pub fn disk_usage(&self) -> Result<Usage, StoreError> {
-        self.disk.usage(self.log.dir()).at("read the space of", self.log.dir())
+    /// The directories that new segments of the commit log may go to.
+    pub fn log_partitions(&self) -> Vec<Partition> {
+        let usages = self.disk.usages(self.log.dir());
+        usages.into_iter().map(|(dir, usage)| Partition { dir, usage: usage.ok() }).collect()
+    }
+
+    /// Space of the emptiest one of them, in bytes.
+    pub fn disk_usage(&self) -> Option<Usage> {
+        Partition::emptiest(self.log_partitions())?.usage
     }
 
     /// Space of the partition of the consume queues, in bytes.

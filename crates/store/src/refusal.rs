@@ -106,12 +106,10 @@ impl Store {
     /// about once a second.
     pub fn check_space(&self, limits: &SpaceLimits) -> Verdict {
         let store_bytes = if limits.replicas_per_partition > 1 { self.file_bytes() } else { 0 };
-        let (log, root) = (self.log.dir().to_path_buf(), self.config.root.clone());
-        let seen = SpaceSeen {
-            log: Partition { usage: self.disk.usage(&log).ok(), dir: log },
-            queues: Partition { usage: self.disk.usage(&root).ok(), dir: root },
-            store_bytes,
-        };
+        let log = Partition::emptiest(self.log_partitions());
+        let log = log.unwrap_or_else(|| Partition { usage: None, dir: self.log.dir().to_path_buf() });
+        let root = self.config.root.clone();
+        let seen = SpaceSeen { log, queues: Partition { usage: self.disk.usage(&root).ok(), dir: root }, store_bytes };
         let verdict = judge(limits, &seen);
         self.refusal.judged(&verdict, self.is_slave.load(SeqCst));
         verdict

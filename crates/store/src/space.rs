@@ -57,7 +57,8 @@ impl SpaceLimits {
         bounded(self.warning_ratio, 0.35, self.upper(0.90))
     }
 
-    fn forcible(&self) -> f64 {
+    /// `diskSpaceCleanForciblyRatio` within its bounds.
+    pub fn forcible(&self) -> f64 {
         bounded(self.forcible_ratio, 0.30, self.upper(0.85))
     }
 
@@ -93,6 +94,14 @@ pub struct Partition {
     pub dir: PathBuf,
     /// Its space.
     pub usage: Option<Usage>,
+}
+
+impl Partition {
+    /// The emptiest one of the directories that new segments may go to; one that cannot be read comes last.
+    pub(crate) fn emptiest(of: Vec<Self>) -> Option<Self> {
+        let used = |partition: &Self| partition.usage.map_or(2.0, |usage| usage.used_ratio());
+        of.into_iter().min_by(|a, b| used(a).total_cmp(&used(b)))
+    }
 }
 
 /// What is found on the disks.

@@ -99,6 +99,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         directory: Directory,
     ) -> Result<Self, StoreError> {
+        let disk = config.log_dirs().over(disk, config.segment_size);
         swap::at_start(&disk, &config.root)?;
         let clean = !disk.exists(&config.root.join("abort"));
         let store = Self::load(config, disk, clock, directory.lock, clean)?;
@@ -128,7 +129,7 @@ impl Store {
             false => None,
         };
         Ok(Self {
-            log: Log::load(disk.clone(), config.commit_log_path(), config.segment_size, clean)?
+            log: Log::load(disk.clone(), config.log_dirs().first().to_path_buf(), config.segment_size, clean)?
                 .with_pieces(config.cold_reads),
             queues: Queues::load(&config, disk.clone(), clean)?,
             index,

@@ -13,7 +13,7 @@ const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackL
 const NAMES: [&str; 2] = ["brokerName", "brokerClusterName"];
 
 /// Keys that are read at start only. What is announced and shown stays what is in force.
-const AT_START: [&str; 34] = [
+const AT_START: [&str; 35] = [
     "accessMessageInMemoryMaxRatio",
     "bindAddress",
     "consumerOffsetUpdateVersionStep",
@@ -42,6 +42,7 @@ const AT_START: [&str; 34] = [
     "messageIndexEnable",
     "offsetCheckInSlave",
     "serverChannelMaxIdleTimeSeconds",
+    "readOnlyCommitLogStorePaths",
     "storePathCommitLog",
     "storePathRootDir",
     "storeType",

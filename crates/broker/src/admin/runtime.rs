@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use store::Usage;
+use store::{Partition, Usage};
 use wire::{
     Command,
     body::{BrokerStatsData, BrokerStatsItem, KvTable},
@@ -35,7 +35,7 @@ pub fn info(broker: &Arc<Broker>, command: &Command) -> Answer {
     let mut table = Table::new();
     identity(&mut table, &config, broker.started_ms, broker.started.elapsed());
     counts(&mut table, &broker.stats);
-    disks(&mut table, &config, broker.store.disk_usage().ok(), broker.store.queue_disk_usage().ok());
+    disks(&mut table, &broker.store.log_partitions(), broker.store.queue_disk_usage().ok());
     queues(&mut table, &config);
     log(&mut table, &marks(broker));
     space(&mut table, broker);
@@ -117,14 +117,12 @@ fn queues(table: &mut Table, config: &BrokerConfig) {
     put(table, "EndTransactionThreadPoolQueueCapacity", capacity("endTransactionPoolQueueCapacity"));
 }
 
-fn disks(table: &mut Table, config: &BrokerConfig, log: Option<Usage>, queues: Option<Usage>) {
-    let root = config.store_path_root_dir.as_str();
-    let commit_log = match config.store_path_commit_log.as_str() {
-        "" => format!("{root}/commitlog"),
-        path => path.to_owned(),
-    };
-    put(table, &format!("commitLogDiskRatio_{commit_log}"), used_ratio(log));
-    put(table, "commitLogDiskRatio", used_ratio(log));
+fn disks(table: &mut Table, log: &[Partition], queues: Option<Usage>) {
+    for partition in log {
+        put(table, &format!("commitLogDiskRatio_{}", partition.dir.display()), used_ratio(partition.usage));
+    }
+    let least = log.iter().map(|partition| partition.usage).min_by(|a, b| ratio(*a).total_cmp(&ratio(*b)));
+    put(table, "commitLogDiskRatio", used_ratio(least.flatten()));
     put(table, "consumeQueueDiskRatio", used_ratio(queues));
     if let Some(disk) = queues {
         let text = format!("Total : {}, Free : {}.", byte_count(disk.total as i64), byte_count(disk.free as i64));
@@ -134,7 +132,11 @@ fn disks(table: &mut Table, config: &BrokerConfig, log: Option<Usage>, queues: O
 
 /// -1 where the path is not there, as upstream.
 fn used_ratio(disk: Option<Usage>) -> String {
-    format!("{:?}", disk.map_or(-1.0, |disk| disk.used_ratio()))
+    format!("{:?}", ratio(disk))
+}
+
+fn ratio(disk: Option<Usage>) -> f64 {
+    disk.map_or(-1.0, |disk| disk.used_ratio())
 }
 
 /// As Java's `humanReadableByteCount`.
@@ -234,12 +236,14 @@ mod tests {
         identity(&mut table, &config, 1, Duration::from_secs(90_061));
         counts(&mut table, &Stats::default());
         let disk = Usage { total: 4 << 30, free: 3 << 30, available: 2 << 30 };
-        disks(&mut table, &config, Some(disk), Some(disk));
+        let fuller = Usage { free: 1 << 30, ..disk };
+        let at = |dir: &str, usage| Partition { dir: dir.into(), usage: Some(usage) };
+        disks(&mut table, &[at("/b", fuller), at("/a", disk)], Some(disk));
         queues(&mut table, &config);
         log(&mut table, &LogMarks::default());
         let missing: Vec<_> = JAVA.split_whitespace().filter(|key| !table.contains_key(*key)).collect();
         assert!(missing.is_empty(), "{missing:?}");
-        assert!(table.contains_key("commitLogDiskRatio_//commitlog"));
+        assert_eq!(table["commitLogDiskRatio_/b"], "0.6");
         assert_eq!(table["commitLogDiskRatio"], "0.34");
         assert_eq!(table["commitLogDirCapacity"], "Total : 4.0 GiB, Free : 3.0 GiB.");
         assert_eq!(table["runtime"], "[ 1 days, 1 hours, 1 minutes, 1 seconds ]");

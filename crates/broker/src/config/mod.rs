@@ -111,6 +111,7 @@ broker_config! {
 
     "storePathRootDir" store_path_root_dir: String = home_store();
     "storePathCommitLog" store_path_commit_log: String = String::new();
+    "readOnlyCommitLogStorePaths" read_only_commit_log_store_paths: String = String::new();
     "storeType" store_type: String = "default".into();
     "mappedFileSizeCommitLog" mapped_file_size_commit_log: u64 = 1 << 30;
     "mappedFileSizeConsumeQueue" mapped_file_size_consume_queue: u64 = 6_000_000;

@@ -7,6 +7,7 @@ use crate::{
     error::{IoContext, StoreError},
     ext,
     inspect::{index, index::IndexView, queues::QueueFiles, view::StoreView},
+    multi_path::LogDirs,
     queue::Kind,
     segments,
 };
@@ -14,7 +15,8 @@ use crate::{
 /// A configuration that fits the files.
 pub(crate) fn config(view: &StoreView) -> Result<StoreConfig, StoreError> {
     let mut config = StoreConfig {
-        commit_log_dir: view.options.commit_log_dir.clone(),
+        // The disk of the view shows all of the log there.
+        commit_log_dirs: Some(LogDirs::one(view.log.dir())),
         index_enabled: !view.options.without_index,
         ..view.unit_config()
     };

@@ -88,12 +88,15 @@ impl LogFiles {
         let path = segments::path(&self.dir, base);
         let file = match self.handles.get((0, (base / self.size) as u64), || self.disk.open_read(&path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            other => other.at("open", &path)?,
+            other => other.at("open", self.disk.real_path(&path))?,
         };
         let wanted = buf.len().min((base + self.size - offset) as usize);
         let mut done = 0;
         while done < wanted {
-            match file.read_at((offset - base) as u64 + done as u64, &mut buf[done..wanted]).at("read", &path)? {
+            match file
+                .read_at((offset - base) as u64 + done as u64, &mut buf[done..wanted])
+                .at("read", self.disk.real_path(&path))?
+            {
                 0 => break,
                 read => done += read,
             }

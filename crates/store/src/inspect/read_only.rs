@@ -1,7 +1,11 @@
 //! A [`Disk`] that cannot write: what the read-only commands see the store through. Whatever would change a byte, a name
 //! or a lock is refused here, so nothing above can do it by mistake.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::disk::{DirEntry, Disk, File, LockGuard, Usage};
 
@@ -57,6 +61,10 @@ impl Disk for ReadOnlyDisk {
 
     fn usage(&self, path: &Path) -> io::Result<Usage> {
         self.0.usage(path)
+    }
+
+    fn real_path(&self, path: &Path) -> PathBuf {
+        self.0.real_path(path)
     }
 
     fn lock(&self, _: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {

@@ -17,6 +17,7 @@ use crate::{
     handles::Handles,
     index_file::Geometry,
     inspect::{log::LogFiles, queues::QueueFiles, read_only::ReadOnlyDisk},
+    multi_path::LogDirs,
     queue::Kind,
 };
 
@@ -50,8 +51,8 @@ pub enum ViewError {
 /// What the caller knows better than the files. `None` is taken from the files.
 #[derive(Clone, Debug, Default)]
 pub struct ViewOptions {
-    /// `storePathCommitLog`.
-    pub commit_log_dir: Option<PathBuf>,
+    /// `storePathCommitLog`, all of them.
+    pub commit_log_dirs: Option<LogDirs>,
     /// `mappedFileSizeCommitLog`.
     pub segment_size: Option<u64>,
     /// `maxHashSlotNum`.
@@ -62,6 +63,12 @@ pub struct ViewOptions {
     pub delay_levels_ms: Option<Vec<i64>>,
     /// `messageIndexEnable=false`: there is no index to look at.
     pub without_index: bool,
+}
+
+impl ViewOptions {
+    fn log_dirs(&self, root: &Path) -> LogDirs {
+        self.commit_log_dirs.clone().unwrap_or_else(|| LogDirs::one(root.join("commitlog")))
+    }
 }
 
 /// A store directory, for reading.
@@ -76,11 +83,16 @@ pub struct StoreView {
 impl StoreView {
     /// Looks at `root`.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, options: ViewOptions) -> Result<Self, ViewError> {
-        let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(disk));
-        refuse_foreign(&*disk, root, &options)?;
-        let log_dir = options.commit_log_dir.clone().unwrap_or_else(|| root.join("commitlog"));
-        let log = LogFiles::load(disk.clone(), log_dir, options.segment_size)?;
+        let dirs = options.log_dirs(root);
+        // Nothing is placed here: no size is needed.
+        let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(dirs.over(disk, 0)));
+        refuse_foreign(&*disk, root, dirs.first())?;
+        let log = LogFiles::load(disk.clone(), dirs.first().to_path_buf(), options.segment_size)?;
         Ok(Self { disk, root: root.to_path_buf(), options, log, handles: Arc::new(Handles::new(OPEN_FILES)) })
+    }
+
+    pub(crate) fn log_dirs(&self) -> LogDirs {
+        self.options.log_dirs(&self.root)
     }
 
     /// The directory.
@@ -186,7 +198,7 @@ impl StoreView {
     }
 }
 
-fn refuse_foreign(disk: &dyn Disk, root: &Path, options: &ViewOptions) -> Result<(), ViewError> {
+fn refuse_foreign(disk: &dyn Disk, root: &Path, log: &Path) -> Result<(), ViewError> {
     let no_store = |why| Err(ViewError::NoStore { dir: root.to_path_buf(), why });
     match disk.list(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return no_store("it does not exist"),
@@ -199,8 +211,7 @@ fn refuse_foreign(disk: &dyn Disk, root: &Path, options: &ViewOptions) -> Result
             return Err(ViewError::RocksDb { dir: root.to_path_buf(), found });
         }
     }
-    let log = options.commit_log_dir.clone().unwrap_or_else(|| root.join("commitlog"));
-    if !disk.exists(&log) {
+    if !disk.exists(log) {
         return no_store("there is no commitlog in it");
     }
     Ok(())

@@ -72,14 +72,13 @@ impl<'a> Build<'a> {
         let proven = [checkpoint.logics_physical_offset, checkpoint.log_proof];
         // What a start would mend in the files of the log is mended in memory.
         let over_log: Arc<dyn Disk> = Arc::new(Overlay::new(view.disk.clone(), 1 << 20));
-        let log_dir = config.commit_log_dir.clone().unwrap_or_else(|| view.root.join("commitlog"));
         let index = match index_enabled {
             true => Some(Index::load(disk.clone(), aside.join("index"), geometry)?),
             false => None,
         };
         let config = StoreConfig { root: aside.clone(), ..config };
         Ok(Self {
-            log: Log::load(over_log, log_dir, view.log.size() as u64, view.is_clean())?,
+            log: Log::load(over_log, view.log.dir().to_path_buf(), view.log.size() as u64, view.is_clean())?,
             queues: Queues::load(&config, disk.clone(), true)?,
             deleted: Deleted::load(disk.clone(), &view.root)?,
             topics: if all_topics { Topics::any() } else { Topics::look(view, &old)? },

@@ -93,6 +93,7 @@ pub fn rebuild(
     watch: &mut dyn Watch,
 ) -> Result<Rebuilt, RebuildError> {
     let view = StoreView::open(disk.clone(), root, options.view.clone())?;
+    let disk = view.log_dirs().over(disk, 0);
     let lock_config = StoreConfig { root: root.to_path_buf(), ..options.config.clone().unwrap_or_default() };
     let _directory = Directory::lock(&lock_config, &*disk)?;
     let finished_earlier = swap::finish(&disk, root)?;

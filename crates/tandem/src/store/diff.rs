@@ -5,13 +5,14 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context, Result};
 use clap::Args;
 use store::{
-    RealDisk,
+    LogDirs, RealDisk,
     inspect::{Compared, LogContent, LogDifference, LogPlace, SideFacts, StoreView, ViewOptions, Weight, diff},
 };
 use wire::json::Json;
 
 use super::{
     End,
+    place::log_dirs,
     progress::Progress,
     table::{bytes, json_line, number, object},
 };
@@ -27,11 +28,11 @@ pub(super) struct DiffArgs {
     #[arg(value_name = "B")]
     b: PathBuf,
     /// Log of A, where it is elsewhere (`storePathCommitLog`).
-    #[arg(long, value_name = "DIR")]
-    commitlog_a: Option<PathBuf>,
+    #[arg(long, value_name = "DIRS", value_parser = log_dirs)]
+    commitlog_a: Option<LogDirs>,
     /// Log of B, where it is elsewhere.
-    #[arg(long, value_name = "DIR")]
-    commitlog_b: Option<PathBuf>,
+    #[arg(long, value_name = "DIRS", value_parser = log_dirs)]
+    commitlog_b: Option<LogDirs>,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -42,8 +43,8 @@ pub(super) struct DiffArgs {
 
 /// Compares and prints.
 pub(super) fn run(args: &DiffArgs) -> Result<End> {
-    let open = |dir: &PathBuf, commit_log_dir: &Option<PathBuf>| {
-        let options = ViewOptions { commit_log_dir: commit_log_dir.clone(), ..ViewOptions::default() };
+    let open = |dir: &PathBuf, commit_log_dirs: &Option<LogDirs>| {
+        let options = ViewOptions { commit_log_dirs: commit_log_dirs.clone(), ..ViewOptions::default() };
         StoreView::open(Arc::new(RealDisk), dir, options)
     };
     let (a, b) = (open(&args.a, &args.commitlog_a)?, open(&args.b, &args.commitlog_b)?);

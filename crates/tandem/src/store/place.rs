@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use store::{
-    RealDisk,
+    LogDirs, RealDisk,
     inspect::{StoreView, ViewOptions},
 };
 
@@ -18,9 +18,9 @@ pub(super) struct Place {
     /// Store directory (`storePathRootDir`).
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Directory of the commit log (`storePathCommitLog`), where it is not `DIR/commitlog`.
-    #[arg(long, value_name = "DIR")]
-    commitlog: Option<PathBuf>,
+    /// Directory of the commit log (`storePathCommitLog`), where it is not `DIR/commitlog`; several with `,` between them.
+    #[arg(long, value_name = "DIRS", value_parser = log_dirs)]
+    commitlog: Option<LogDirs>,
     /// Bytes of a log segment (`mappedFileSizeCommitLog`), where the files do not tell.
     #[arg(long, value_name = "BYTES")]
     segment_size: Option<u64>,
@@ -30,6 +30,11 @@ pub(super) struct Place {
     /// `maxIndexNum` of the index, where the files do not tell.
     #[arg(long, value_name = "COUNT", requires = "max_hash_slots")]
     max_index: Option<u32>,
+}
+
+/// The directories of a log, for reading: it does not matter which of them get new segments.
+pub(super) fn log_dirs(list: &str) -> Result<LogDirs, String> {
+    LogDirs::parse(list, "")?.ok_or_else(|| "a directory is missing".to_owned())
 }
 
 impl Place {
@@ -46,7 +51,7 @@ impl Place {
     /// What the caller knows better than the files.
     pub fn options(&self, without_index: bool) -> ViewOptions {
         ViewOptions {
-            commit_log_dir: self.commitlog.clone(),
+            commit_log_dirs: self.commitlog.clone(),
             segment_size: self.segment_size,
             max_hash_slots: self.max_hash_slots,
             max_index: self.max_index,

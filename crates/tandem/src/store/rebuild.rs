@@ -50,8 +50,8 @@ pub(super) fn run(args: &RebuildArgs) -> Result<End> {
     can_be_replaced(root)?;
     let mut view = args.place.options(args.no_index);
     let config = args.config_file.as_deref().map(|file| configured(root, file)).transpose()?;
-    if view.commit_log_dir.is_none() {
-        view.commit_log_dir = config.as_ref().and_then(|config| config.commit_log_dir.clone());
+    if view.commit_log_dirs.is_none() {
+        view.commit_log_dirs = config.as_ref().and_then(|config| config.commit_log_dirs.clone());
     }
     let mut progress = Progress::new(args.quiet);
     let options = RebuildOptions { config, view, all_topics: args.all_topics };
