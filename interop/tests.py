@@ -476,7 +476,7 @@ def mqadmin(rig, version):
             f"brokerStatus -b {b}", f"haStatus -b {b}", f"haStatus -b {slave.address}",
             "sendMessage -t It-tags -p hello -k mqadmin-key -c TagZ -b broker-a -i 2", "topicStatus -t It-tags",
             "consumeMessage -t It-orderly -b broker-a -i 2 -o 0 -c 2", f"queryMsgById -t It-orderly -i {message['offsetMsgId']}",
-            f"brokerConsumeStats -b {b}", f"removeColdDataFlowCtrGroupConfig -b {b} -g It-group-sync", f"cleanUnusedTopic -b {b}", f"cleanExpiredCQ -b {b}",
+            "statsAll", "statsAll -t It-sync", f"brokerConsumeStats -b {b}", f"removeColdDataFlowCtrGroupConfig -b {b} -g It-group-sync", f"cleanUnusedTopic -b {b}", f"cleanExpiredCQ -b {b}",
             f"getBrokerConfig -b {b}", f"getBrokerConfig -c {CLUSTER}", f"updateBrokerConfig -b {b} -k fileReservedTime -v 96",
             f"getBrokerConfig -b {b}", f"updateBrokerConfig -b {b} -k noSuchKey -v 1",
         ]
