@@ -53,7 +53,8 @@ pub async fn run(args: UpArgs) -> Result<()> {
         signals.end(HangUp::Ends).await;
         say(format_args!("stopping …"));
     }
-    for running in [slave, master].into_iter().flatten() {
+    // The master first: what it has taken is acknowledged while its slave is still there.
+    for running in [master, slave].into_iter().flatten() {
         running.shutdown().await;
     }
     name_server.shutdown().await;

@@ -22,12 +22,15 @@ mod tests;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::sync::watch;
 
 pub use args::BenchArgs;
 use args::{Common, Work};
 use report::Summary;
 use round::Round;
 use target::Target;
+
+use crate::signals::{HangUp, Signals};
 
 /// Between the rounds of a comparison: what one target left to do shall not disturb the other.
 const BREATH: Duration = Duration::from_millis(500);
@@ -43,18 +46,35 @@ pub async fn run(args: BenchArgs) -> Result<()> {
     }
     let rounds = if targets.len() > 1 { common.rounds } else { 1 };
     let mut summaries: Vec<Summary> = targets.iter().map(|target| Summary::new(&target.addr)).collect();
-    for number in 0..rounds {
-        for at in order(targets.len(), number) {
-            eprintln!("round {} of {rounds}: {} {}", number + 1, work.name(), targets[at].addr);
-            summaries[at].add(Round::new(&work, &targets[at]).run().await?);
-            tokio::time::sleep(BREATH).await;
+    let stop = stop_on_signal()?;
+    let turns = (0..rounds).flat_map(|number| order(targets.len(), number).into_iter().map(move |at| (number, at)));
+    for (number, at) in turns {
+        eprintln!("round {} of {rounds}: {} {}", number + 1, work.name(), targets[at].addr);
+        summaries[at].add(Round::new(&work, &targets[at], stop.clone()).run().await?);
+        if *stop.borrow() {
+            eprintln!("stopped: what follows was measured until now");
+            break;
         }
+        tokio::time::sleep(BREATH).await;
     }
     print(&common, &work, &summaries);
     match summaries.iter().find(|summary| summary.messages() == 0) {
         Some(empty) => bail!("no message was {} at {}", work.done(), empty.addr()),
         None => Ok(()),
     }
+}
+
+/// Ctrl-C ends the round early; what was measured is still printed. A second one ends the process.
+fn stop_on_signal() -> Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        signals.end(HangUp::Ends).await;
+        stop.send_replace(true);
+        signals.end(HangUp::Ends).await;
+        std::process::exit(130);
+    });
+    Ok(stopped)
 }
 
 /// Every second round begins with the other target, so that drift of the machine favours neither.

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{sleep_until, timeout},
 };
@@ -32,6 +33,8 @@ const STALLED: Duration = Duration::from_secs(30);
 pub(super) struct Round<'a> {
     work: &'a Work,
     target: &'a Target,
+    /// True once it shall end early.
+    stop: watch::Receiver<bool>,
 }
 
 /// What one round came to.
@@ -45,15 +48,16 @@ pub(super) struct Outcome {
 }
 
 impl<'a> Round<'a> {
-    pub fn new(work: &'a Work, target: &'a Target) -> Self {
-        Self { work, target }
+    pub fn new(work: &'a Work, target: &'a Target, stop: watch::Receiver<bool>) -> Self {
+        Self { work, target, stop }
     }
 
+    /// Fails, too, when it is stopped before anything is measured.
     pub async fn run(&self) -> Result<Outcome> {
         let common = self.work.common();
         let shared = Arc::new(Shared::new(common.connections)?);
         let mut tasks = JoinSet::new();
-        let mut watch = Watch::new(self.target.pid)?;
+        let mut watch = Watch::new(self.target.pid, self.stop.clone())?;
         let warm_up = if self.work.is_once() { Duration::ZERO } else { common.warm_up() };
         if warm_up.is_zero() {
             self.begin(&shared, &mut watch);
@@ -61,6 +65,9 @@ impl<'a> Round<'a> {
         let _pacer = self.start(&shared, &mut tasks).await?;
         if !warm_up.is_zero() {
             watch.until(&shared, &mut tasks, Some(Instant::now() + warm_up)).await?;
+            if *self.stop.borrow() {
+                bail!("stopped during the warm-up: nothing was measured");
+            }
             self.begin(&shared, &mut watch);
         }
         let is_timed = common.messages.is_none() && !self.work.is_once();
@@ -122,6 +129,7 @@ async fn finish(mut tasks: JoinSet<Result<()>>) -> Result<()> {
 
 /// Looks at the counts once a second and adds them up.
 struct Watch {
+    stop: watch::Receiver<bool>,
     pid: Option<u32>,
     total: Counts,
     second: Counts,
@@ -133,11 +141,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(pid: Option<u32>) -> Result<Self> {
+    fn new(pid: Option<u32>, stop: watch::Receiver<bool>) -> Result<Self> {
         let now = Instant::now();
         let first = pid.and_then(process::sample);
         let (total, second) = (Counts::new()?, Counts::new()?);
-        Ok(Self { pid, total, second, started: now, looked: now, answered: now, first, last: first })
+        Ok(Self { stop, pid, total, second, started: now, looked: now, answered: now, first, last: first })
     }
 
     /// Forgets what was counted.
@@ -150,13 +158,14 @@ impl Watch {
         shared.take(&mut self.second);
     }
 
-    /// Prints a line a second until `end`, or until all connections have done their work.
+    /// Prints a line a second until `end`, until all connections have done their work, or until it is stopped.
     async fn until(&mut self, shared: &Shared, tasks: &mut JoinSet<Result<()>>, end: Option<Instant>) -> Result<()> {
         loop {
             let line = self.looked + Duration::from_secs(1);
             let next = end.map_or(line, |end| end.min(line));
             tokio::select! {
                 () = sleep_until(next.into()) => {}
+                Ok(_) = self.stop.wait_for(|stop| *stop) => return Ok(()),
                 ended = tasks.join_next() => match ended {
                     Some(ended) => {
                         ended.context("a connection's task")??;

@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use clap::Parser;
 use remoting::{Connection, Server, ServerConfig, Service};
+use tokio::sync::watch;
 use wire::{
     Command,
     body::TopicConfig,
@@ -152,12 +154,36 @@ fn work(line: &str) -> Work {
 
 async fn bench(broker: SmallBroker, line: &str) -> (Outcome, Arc<SmallBroker>) {
     let broker = Arc::new(broker);
+    (round(&broker, line, watch::channel(false).1).await.unwrap(), broker)
+}
+
+async fn round(broker: &Arc<SmallBroker>, line: &str, stop: watch::Receiver<bool>) -> Result<Outcome> {
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap();
     let addr = server.local_addr().to_string();
     let work = work(&format!("{line} --broker {addr}"));
     let target = Target::find(work.common(), Some(addr), Some(std::process::id()), &work).await.unwrap();
-    let outcome = Round::new(&work, &target).run().await.unwrap();
-    (outcome, broker)
+    Round::new(&work, &target, stop).run().await
+}
+
+/// Stops the round once so many messages came.
+async fn stopped_after(messages: u64, line: &str) -> Result<Outcome> {
+    let broker = Arc::new(SmallBroker::default());
+    let (stop, stopped) = watch::channel(false);
+    let stopping = async {
+        while broker.sent.load(Ordering::SeqCst) < messages {
+            tokio::task::yield_now().await;
+        }
+        stop.send_replace(true);
+    };
+    tokio::join!(round(&broker, line, stopped), stopping).0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_measured_before_a_stop_counts() {
+    let outcome = stopped_after(500, "produce --duration 100000 --warmup 0 --size 10 --depth 8").await.unwrap();
+    assert!(outcome.counts.messages > 400, "{}", outcome.counts.messages);
+    let error = stopped_after(500, "produce --duration 1 --warmup 100000 --size 10").await.err().unwrap();
+    assert!(error.to_string().contains("nothing was measured"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
