@@ -49,7 +49,7 @@ async fn deliver(
     config: &BrokerConfig,
     conn: &Arc<Connection>,
     command: &Command,
-    checked: &Checked,
+    checked: &Checked<'_>,
 ) -> Command {
     let pushed = push(broker, conn, command, checked).await;
     let stored = match config.store_reply_message_enable {
@@ -69,8 +69,8 @@ async fn deliver(
 }
 
 /// To the client that the message names, on the connection on which it is heard as a producer.
-async fn push(broker: &Broker, conn: &Connection, command: &Command, checked: &Checked) -> Result<(), String> {
-    let properties = checked.header.properties.as_deref().unwrap_or_default();
+async fn push(broker: &Broker, conn: &Connection, command: &Command, checked: &Checked<'_>) -> Result<(), String> {
+    let properties = checked.header.properties;
     let asker = property::find(properties.as_bytes(), REPLY_TO_CLIENT)
         .ok_or_else(|| format!("reply message properties[{REPLY_TO_CLIENT}] is null"))?;
     let channel = broker
@@ -88,14 +88,14 @@ async fn push(broker: &Broker, conn: &Connection, command: &Command, checked: &C
     Err(format!("push reply message to {asker}fail."))
 }
 
-fn push_header(broker: &Broker, conn: &Connection, checked: &Checked) -> ReplyMessageRequestHeader {
-    let header = checked.header.clone();
-    let mut properties = header.properties.unwrap_or_default().into_bytes();
+fn push_header(broker: &Broker, conn: &Connection, checked: &Checked<'_>) -> ReplyMessageRequestHeader {
+    let header = &checked.header;
+    let mut properties = header.properties.as_bytes().to_vec();
     property::set(&mut properties, PUSH_REPLY_TIME, &now_ms().to_string());
     ReplyMessageRequestHeader {
-        producer_group: header.producer_group,
-        topic: header.topic,
-        default_topic: header.default_topic,
+        producer_group: header.producer_group.to_owned(),
+        topic: header.topic.to_owned(),
+        default_topic: header.default_topic.to_owned(),
         default_topic_queue_nums: header.default_topic_queue_nums,
         queue_id: header.queue_id,
         sys_flag: header.sys_flag,
@@ -103,7 +103,7 @@ fn push_header(broker: &Broker, conn: &Connection, checked: &Checked) -> ReplyMe
         flag: header.flag,
         properties: Some(String::from_utf8_lossy(&properties).into_owned()),
         reconsume_times: header.reconsume_times,
-        unit_mode: header.unit_mode.unwrap_or(false),
+        unit_mode: header.unit_mode,
         born_host: conn.peer().to_string(),
         store_host: broker.store_host().to_string(),
         store_timestamp: now_ms(),
@@ -117,7 +117,7 @@ async fn store(
     config: &BrokerConfig,
     conn: &Arc<Connection>,
     command: &Command,
-    checked: &Checked,
+    checked: &Checked<'_>,
 ) -> Option<(String, i64)> {
     let placed = match send::store_one(broker, conn, checked, &command.body) {
         Ok(placed) => placed,

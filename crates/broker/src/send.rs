@@ -2,7 +2,7 @@
 //! Source: `broker/.../processor/SendMessageProcessor.java`; reference broker 2. Answers when the marks of the
 //! configuration are reached, never before the write returned.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
 
 use parking_lot::RwLockReadGuard;
 use remoting::Connection;
@@ -11,7 +11,7 @@ use wire::{
     Command, ExtFields,
     body::TopicConfig,
     code::{request, response},
-    header::SendMessageRequestHeader,
+    header::SendRequest,
     message_id, property,
     recall_handle::RecallHandle,
     record_encode::{MAX_PROPERTIES, NewRecord},
@@ -58,6 +58,10 @@ pub struct Run<'a> {
     waiting: Vec<Accepted>,
     /// From the first check to the append.
     topics_in_use: Option<RwLockReadGuard<'a, ()>>,
+    /// Memory for the properties of one send after the other.
+    text: Vec<u8>,
+    /// The same for message ids.
+    ids: String,
 }
 
 /// A send that is in the batch.
@@ -76,9 +80,9 @@ struct Accepted {
 }
 
 /// What a send asks, after its checks.
-pub struct Checked {
+pub struct Checked<'a> {
     /// As it came.
-    pub header: SendMessageRequestHeader,
+    pub header: SendRequest<'a>,
     /// Its topic, which may have been made for it.
     pub topic: Arc<TopicConfig>,
     /// The queue asked for, or one the broker chose.
@@ -105,6 +109,8 @@ impl<'a> Run<'a> {
             batch: Batch::default(),
             waiting: Vec::new(),
             topics_in_use: None,
+            text: Vec::new(),
+            ids: String::new(),
         }
     }
 
@@ -125,9 +131,10 @@ impl<'a> Run<'a> {
     fn accept(&mut self, command: &Command) -> Result<(), Refused> {
         let checked = check(self.broker, &self.config, command, self.conn.peer())?;
         let first = self.batch.entries().len();
-        let mut properties = Properties::prepare(checked.header.properties.as_deref(), self.broker, &self.config);
+        let text = std::mem::take(&mut self.text);
+        let mut properties = Properties::prepare(checked.header.properties, text, self.broker, &self.config);
         let mut inner = None;
-        let (queue_id, waits) = if checked.header.batch.unwrap_or(false) {
+        let (queue_id, waits) = if checked.header.batch {
             let messages = batch::split(&command.body, checked.header.topic.len(), self.config.max_message_size)?;
             not_to_retry(&checked)?;
             match has_batch_queues(&checked.topic) && properties.named {
@@ -151,10 +158,11 @@ impl<'a> Run<'a> {
             topic: checked.topic,
             waits,
         });
+        self.text = properties.text;
         Ok(())
     }
 
-    fn push_single(&mut self, checked: &Checked, properties: &mut Properties, body: &[u8]) -> Result<(), Refused> {
+    fn push_single(&mut self, checked: &Checked<'_>, properties: &mut Properties, body: &[u8]) -> Result<(), Refused> {
         if body.len() as i64 > self.config.max_message_size.into() {
             return Err(illegal(&self.config));
         }
@@ -170,7 +178,7 @@ impl<'a> Run<'a> {
     }
 
     /// A batch whose messages become records of their own.
-    fn push_batch(&mut self, checked: &Checked, messages: &[batch::Message<'_>]) -> Result<(), Refused> {
+    fn push_batch(&mut self, checked: &Checked<'_>, messages: &[batch::Message<'_>]) -> Result<(), Refused> {
         self.batch.begin_group();
         for message in messages {
             let mut record =
@@ -187,7 +195,7 @@ impl<'a> Run<'a> {
     /// A batch that stays one record, which consumers unwrap. The store adds the offset of its first message.
     fn push_inner(
         &mut self,
-        checked: &Checked,
+        checked: &Checked<'_>,
         properties: &mut Properties,
         messages: &[batch::Message<'_>],
         body: &[u8],
@@ -205,7 +213,7 @@ impl<'a> Run<'a> {
 
     fn record<'r>(
         &self,
-        checked: &Checked,
+        checked: &Checked<'_>,
         topic: &'r str,
         queue_id: i32,
         properties: &'r [u8],
@@ -269,7 +277,7 @@ impl<'a> Run<'a> {
             let entries = &self.batch.entries()[accepted.first..accepted.first + accepted.entries];
             let Some(last) = entries.last() else { continue };
             let end = last.physical_offset + last.size as i64;
-            let answer = stored_answer(self.broker, &self.config, &accepted, entries);
+            let answer = stored_answer(self.broker, &self.config, &accepted, entries, &mut self.ids);
             if accepted.oneway {
                 continue;
             }
@@ -328,7 +336,7 @@ impl<'a> Run<'a> {
 pub fn store_one(
     broker: &Arc<Broker>,
     conn: &Arc<Connection>,
-    checked: &Checked,
+    checked: &Checked<'_>,
     body: &[u8],
 ) -> Result<Placed, Refused> {
     let _in_use = broker.topics.in_use();
@@ -337,7 +345,7 @@ pub fn store_one(
         return Err(Refused::new(response::TOPIC_NOT_EXIST, remark));
     }
     let mut run = Run::new(broker, conn);
-    let properties = checked.header.properties.as_deref().unwrap_or_default().as_bytes();
+    let properties = checked.header.properties.as_bytes();
     if body.len() as i64 > run.config.max_message_size.into() || properties.len() > MAX_PROPERTIES {
         return Err(illegal(&run.config));
     }
@@ -383,8 +391,8 @@ pub fn append_failure(broker: &Broker, error: &AppendError) -> (i32, String) {
     (response::SERVICE_NOT_AVAILABLE, format!("service not available now. {error}"))
 }
 
-fn not_to_retry(checked: &Checked) -> Result<(), Refused> {
-    if topic::is_retry(&checked.header.topic) {
+fn not_to_retry(checked: &Checked<'_>) -> Result<(), Refused> {
+    if topic::is_retry(checked.header.topic) {
         let remark = format!("batch request does not support retry group {}", checked.header.topic);
         return Err(Refused::new(response::MESSAGE_ILLEGAL, remark));
     }
@@ -400,7 +408,12 @@ fn illegal(config: &BrokerConfig) -> Refused {
 }
 
 /// Checks what every send is checked for; creates the topic where that is allowed.
-pub fn check(broker: &Broker, config: &BrokerConfig, command: &Command, peer: SocketAddr) -> Result<Checked, Refused> {
+pub fn check<'a>(
+    broker: &Broker,
+    config: &BrokerConfig,
+    command: &'a Command,
+    peer: SocketAddr,
+) -> Result<Checked<'a>, Refused> {
     if config.broker_role == BrokerRole::Slave {
         let remark = format!(
             "[REJECTREQUEST]this broker {} is a slave, brokerId {}; send to its master",
@@ -409,13 +422,13 @@ pub fn check(broker: &Broker, config: &BrokerConfig, command: &Command, peer: So
         );
         return Err(Refused::new(response::SYSTEM_BUSY, remark));
     }
-    let header = SendMessageRequestHeader::from_command(command);
+    let header = SendRequest::of(command);
     if now_ms() < config.start_accept_send_request_time_stamp {
         let until = config.start_accept_send_request_time_stamp;
         return Err(Refused::new(response::SYSTEM_ERROR, format!("broker unable to service, until {until}")));
     }
-    topic::validate(&header.topic).map_err(|remark| Refused::new(response::INVALID_PARAMETER, remark))?;
-    if topic::forbids_send(&header.topic) {
+    topic::validate(header.topic).map_err(|remark| Refused::new(response::INVALID_PARAMETER, remark))?;
+    if topic::forbids_send(header.topic) {
         let remark = format!("Sending message to topic[{}] is forbidden.", header.topic);
         return Err(Refused::new(response::NO_PERMISSION, remark));
     }
@@ -436,23 +449,19 @@ fn writable(config: &BrokerConfig, topic: &TopicConfig) -> Result<(), Refused> {
     Ok(())
 }
 
-fn topic_of(
-    broker: &Broker,
-    config: &BrokerConfig,
-    header: &SendMessageRequestHeader,
-) -> Result<Arc<TopicConfig>, Refused> {
-    if let Some(topic) = broker.topics.get(&header.topic) {
+fn topic_of(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>) -> Result<Arc<TopicConfig>, Refused> {
+    if let Some(topic) = broker.topics.get(header.topic) {
         return Ok(topic);
     }
-    let unit = i32::from(header.unit_mode.unwrap_or(false));
-    let sys_flag = if topic::is_retry(&header.topic) { unit << 1 } else { unit };
-    let (template, queues) = (&header.default_topic, header.default_topic_queue_nums);
+    let unit = i32::from(header.unit_mode);
+    let sys_flag = if topic::is_retry(header.topic) { unit << 1 } else { unit };
+    let (template, queues) = (header.default_topic, header.default_topic_queue_nums);
     let created = broker
         .topics
-        .create_from(&header.topic, template, queues, sys_flag, now_ms(), config.auto_create_topic_enable)
+        .create_from(header.topic, template, queues, sys_flag, now_ms(), config.auto_create_topic_enable)
         .or_else(|| {
-            let retry = topic::is_retry(&header.topic);
-            retry.then(|| broker.topics.create_internal(&header.topic, 1, sys_flag, now_ms()))?.map(|(topic, _)| topic)
+            let retry = topic::is_retry(header.topic);
+            retry.then(|| broker.topics.create_internal(header.topic, 1, sys_flag, now_ms()))?.map(|(topic, _)| topic)
         });
     let topic = created.ok_or_else(|| {
         let remark = format!("topic[{}] not exist, apply first please!{FAQ}", header.topic);
@@ -488,12 +497,12 @@ pub fn any_queue(queues: i32) -> i32 {
 }
 
 /// Where a single message is stored: its topic, the dead letter topic, or the delay topic.
-fn place(
+fn place<'a>(
     broker: &Broker,
     config: &BrokerConfig,
-    checked: &Checked,
+    checked: &'a Checked<'_>,
     properties: &mut Properties,
-) -> Result<(String, i32), Refused> {
+) -> Result<(Cow<'a, str>, i32), Refused> {
     let header = &checked.header;
     if properties.transaction {
         let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
@@ -506,28 +515,25 @@ fn place(
         Some(dead) => {
             properties.set(property::DELAY, "-1");
             properties.delay = 0;
-            (dead, 0)
+            (Cow::Owned(dead), 0)
         }
-        None => (checked.topic.topic_name.clone(), checked.queue_id),
+        None => (Cow::Borrowed(checked.topic.topic_name.as_str()), checked.queue_id),
     };
     if properties.delay > 0 {
         let level = broker.delays.clamp_level(properties.delay);
-        return Ok(properties.delay_to(&name, queue_id, level));
+        let (name, queue_id) = properties.delay_to(&name, queue_id, level);
+        return Ok((name.into(), queue_id));
     }
     if properties.timer
-        && let Some(place) = timer::enter(broker, config, &mut properties.text, &name, queue_id)?
+        && let Some((name, queue_id)) = timer::enter(broker, config, &mut properties.text, &name, queue_id)?
     {
-        return Ok(place);
+        return Ok((name.into(), queue_id));
     }
     Ok((name, queue_id))
 }
 
 /// The dead letter topic, when a client's own send to a retry topic was tried too often (reference broker 2.4).
-fn dead_letter(
-    broker: &Broker,
-    config: &BrokerConfig,
-    header: &SendMessageRequestHeader,
-) -> Result<Option<String>, Refused> {
+fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>) -> Result<Option<String>, Refused> {
     let Some(group_name) = header.topic.strip_prefix(topic::RETRY_PREFIX) else { return Ok(None) };
     let group = broker.groups.get_or_create(group_name, config.auto_create_subscription_group, now_ms());
     let group = group.ok_or_else(|| {
@@ -553,18 +559,25 @@ fn dead_letter(
 /// Bytes of the fields of an answer but its message ids, mostly.
 const ANSWER_FIELDS: usize = 224;
 
-fn stored_answer(broker: &Broker, config: &BrokerConfig, accepted: &Accepted, entries: &[store::Entry]) -> Command {
+/// `ids` is memory alone.
+fn stored_answer(
+    broker: &Broker,
+    config: &BrokerConfig,
+    accepted: &Accepted,
+    entries: &[store::Entry],
+    ids: &mut String,
+) -> Command {
     let mut answer = accepted.reply.clone();
     let host = broker.store_host();
-    let mut ids = String::new();
+    ids.clear();
     for entry in entries {
         if !ids.is_empty() {
             ids.push(',');
         }
-        message_id::push_offset_id(&mut ids, host, entry.physical_offset);
+        message_id::push_offset_id(ids, host, entry.physical_offset);
     }
     answer.ext = ExtFields::with_capacity(ids.len() + ANSWER_FIELDS);
-    answer.ext.push("msgId", &ids);
+    answer.ext.push("msgId", ids);
     answer.ext.push_number("queueId", accepted.queue_id);
     answer.ext.push_number("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
     answer.ext.push("transactionId", &accepted.unique_id);

@@ -19,7 +19,7 @@ use wire::{
     code::{request, response},
     header::{
         PullMessageRequestHeader, PullMessageResponseHeader, QueryConsumerOffsetResponseHeader,
-        RegisterBrokerRequestHeader, RegisterBrokerResponseHeader, SendMessageRequestHeader, SendMessageResponseHeader,
+        RegisterBrokerRequestHeader, RegisterBrokerResponseHeader, SendMessageResponseHeader, SendRequest,
     },
     json,
     record::body_crc,
@@ -147,8 +147,8 @@ async fn a_producer_takes_the_queues_in_turn() {
     let sends: Arc<Mutex<BTreeMap<i32, usize>>> = Arc::default();
     let seen = sends.clone();
     let (_broker, broker) = serve(move |request| {
-        let header = SendMessageRequestHeader::from_command(request);
-        assert_eq!((header.producer_group.as_str(), header.topic.as_str()), ("P", "T"));
+        let header = SendRequest::of(request);
+        assert_eq!((header.producer_group, header.topic), ("P", "T"));
         *seen.lock().unwrap().entry(header.queue_id).or_default() += 1;
         let sent = SendMessageResponseHeader { queue_id: header.queue_id, queue_offset: 9, ..Default::default() };
         let code = if request.code == request::SEND_BATCH_MESSAGE { response::FLUSH_SLAVE_TIMEOUT } else { 0 };

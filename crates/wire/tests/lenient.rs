@@ -77,13 +77,54 @@ fn booleans_and_numbers_of_headers() {
 #[test]
 fn the_code_decides_how_a_send_is_spelled() {
     let long = SendMessageRequestHeader {
+        producer_group: "P".into(),
         topic: "T".into(),
+        default_topic: "D".into(),
+        default_topic_queue_nums: 1,
         queue_id: -1,
-        bname: Some("b".into()),
+        sys_flag: 2,
+        born_timestamp: 3,
+        flag: 4,
+        properties: Some("p".into()),
+        reconsume_times: Some(5),
+        unit_mode: Some(true),
+        max_reconsume_times: Some(6),
         batch: Some(true),
-        ..Default::default()
+        bname: Some("b".into()),
+        lo: None,
     };
-    let short = SendMessageRequestHeaderV2::from(long.clone());
+    let short = SendMessageRequestHeaderV2 {
+        producer_group: "P".into(),
+        topic: "T".into(),
+        default_topic: "D".into(),
+        default_topic_queue_nums: 1,
+        queue_id: -1,
+        sys_flag: 2,
+        born_timestamp: 3,
+        flag: 4,
+        properties: Some("p".into()),
+        reconsume_times: Some(5),
+        unit_mode: Some(true),
+        max_reconsume_times: Some(6),
+        batch: Some(true),
+        bname: Some("b".into()),
+        lo: None,
+    };
+    let read = SendRequest {
+        producer_group: "P",
+        topic: "T",
+        default_topic: "D",
+        default_topic_queue_nums: 1,
+        queue_id: -1,
+        sys_flag: 2,
+        born_timestamp: 3,
+        flag: 4,
+        properties: "p",
+        reconsume_times: Some(5),
+        unit_mode: true,
+        max_reconsume_times: Some(6),
+        batch: true,
+    };
     let both = [
         Command::request_with(request::SEND_MESSAGE, &long),
         Command::request_with(request::SEND_REPLY_MESSAGE, &long),
@@ -92,10 +133,15 @@ fn the_code_decides_how_a_send_is_spelled() {
         Command::request_with(request::SEND_REPLY_MESSAGE_V2, &short),
     ];
     for command in both {
-        assert_eq!(SendMessageRequestHeader::from_command(&command), long, "{}", command.code);
+        assert_eq!(SendRequest::of(&command), read, "{}", command.code);
     }
-    let mixed = Command::request_with(request::SEND_MESSAGE, &short);
-    assert_eq!(SendMessageRequestHeader::from_command(&mixed).topic, "");
+    let mut mixed = Command::request_with(request::SEND_MESSAGE, &short);
+    assert_eq!(SendRequest::of(&mixed), SendRequest::default());
+    mixed.ext.push("queueId", "seven");
+    mixed.ext.push("batch", "0");
+    mixed.ext.push("bornTimestamp", "+8");
+    let read = SendRequest::of(&mixed);
+    assert_eq!((read.queue_id, read.batch, read.born_timestamp, read.reconsume_times), (0, false, 8, None));
 }
 
 #[test]

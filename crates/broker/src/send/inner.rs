@@ -10,7 +10,7 @@ use crate::{config::BrokerConfig, topics::has_batch_queues};
 /// (checkInnerBatch), `DefaultMessageStore.java` (asyncPutMessage).
 pub fn allowed(
     config: &BrokerConfig,
-    checked: &Checked,
+    checked: &Checked<'_>,
     stored_in: &str,
     properties: &Properties,
 ) -> Result<(), Refused> {
@@ -24,7 +24,7 @@ pub fn allowed(
 }
 
 /// Names of light queues must be such: a Java broker that meets another one with `enableLmq` dispatches nothing more.
-pub fn light_queues(config: &BrokerConfig, checked: &Checked, properties: &Properties) -> Result<(), Refused> {
+pub fn light_queues(config: &BrokerConfig, checked: &Checked<'_>, properties: &Properties) -> Result<(), Refused> {
     if !config.enable_lmq || !properties.inner {
         return Ok(());
     }

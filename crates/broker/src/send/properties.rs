@@ -25,11 +25,13 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// From the header's text.
-    pub fn prepare(text: Option<&str>, broker: &Broker, config: &BrokerConfig) -> Self {
-        let received = text.unwrap_or_default().as_bytes();
+    /// From the header's text. What `memory` holds is forgotten.
+    pub fn prepare(received: &str, mut memory: Vec<u8>, broker: &Broker, config: &BrokerConfig) -> Self {
+        let received = received.as_bytes();
+        memory.clear();
+        memory.reserve(received.len() + 96);
         let mut out = Self {
-            text: Vec::with_capacity(received.len() + 96),
+            text: memory,
             unique_id: String::new(),
             delay: 0,
             timer: false,

@@ -19,7 +19,7 @@ use wire::{
     code::{request, response},
     header::{
         GetMaxOffsetResponseHeader, PullMessageRequestHeader, PullMessageResponseHeader, QueryMessageRequestHeader,
-        SendMessageRequestHeader, SendMessageResponseHeader,
+        SendMessageResponseHeader, SendRequest,
     },
     json, property,
     record_encode::{NewRecord, encode},
@@ -87,7 +87,7 @@ impl SmallBroker {
     }
 
     fn send(&self, request: &Command) -> Command {
-        let header = SendMessageRequestHeader::from_command(request);
+        let header = SendRequest::of(request);
         if self.refuse {
             return request.error(response::SYSTEM_BUSY, "too busy");
         }

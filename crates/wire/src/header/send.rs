@@ -1,6 +1,6 @@
 //! Producing: send in both spellings, send back, recall, and the reply that is pushed to its asker.
 
-use super::ExtHeader;
+use super::ExtValue;
 use crate::{Command, code::request};
 
 crate::ext_header! {
@@ -105,33 +105,62 @@ crate::ext_header! {
     }
 }
 
-macro_rules! convert {
-    ($from:ident => $to:ident: $($field:ident)*) => {
-        impl From<$from> for $to {
-            fn from(header: $from) -> Self {
-                Self { $($field: header.$field),* }
+macro_rules! send_request {
+    ($($(#[$meta:meta])* $long:literal $short:literal $field:ident: $kind:ty, $read:expr;)*) => {
+        /// A send of either spelling, read in place.
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        pub struct SendRequest<'a> {
+            $($(#[$meta])* #[doc = concat!("\n\nField `", $long, "` or `", $short, "`.")] pub $field: $kind,)*
+        }
+
+        impl<'a> SendRequest<'a> {
+            fn take_long(&mut self, name: &str, value: &'a str) {
+                match name {
+                    $($long => self.$field = $read(value).unwrap_or(self.$field),)*
+                    _ => {}
+                }
+            }
+
+            fn take_short(&mut self, name: &str, value: &'a str) {
+                match name {
+                    $($short => self.$field = $read(value).unwrap_or(self.$field),)*
+                    _ => {}
+                }
             }
         }
     };
-    ($($field:ident)*) => {
-        convert! { SendMessageRequestHeader => SendMessageRequestHeaderV2: $($field)* }
-        convert! { SendMessageRequestHeaderV2 => SendMessageRequestHeader: $($field)* }
-    };
 }
 
-convert! {
-    producer_group topic default_topic default_topic_queue_nums queue_id sys_flag born_timestamp flag properties
-    reconsume_times unit_mode max_reconsume_times batch bname lo
+send_request! {
+    "producerGroup" "a" producer_group: &'a str, Some;
+    "topic" "b" topic: &'a str, Some;
+    /// Template for a topic that does not exist yet.
+    "defaultTopic" "c" default_topic: &'a str, Some;
+    "defaultTopicQueueNums" "d" default_topic_queue_nums: i32, ExtValue::read;
+    /// Negative: the broker picks a queue.
+    "queueId" "e" queue_id: i32, ExtValue::read;
+    "sysFlag" "f" sys_flag: i32, ExtValue::read;
+    "bornTimestamp" "g" born_timestamp: i64, ExtValue::read;
+    "flag" "h" flag: i32, ExtValue::read;
+    "properties" "i" properties: &'a str, Some;
+    "reconsumeTimes" "j" reconsume_times: Option<i32>, ExtValue::read;
+    "unitMode" "k" unit_mode: bool, ExtValue::read;
+    "maxReconsumeTimes" "l" max_reconsume_times: Option<i32>, ExtValue::read;
+    /// Decides, and not the code, whether the body is a batch.
+    "batch" "m" batch: bool, ExtValue::read;
 }
 
-impl SendMessageRequestHeader {
-    /// Reads the spelling that belongs to the code; there is no mixed form.
-    pub fn from_command(command: &Command) -> Self {
-        match command.code {
-            request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
-                SendMessageRequestHeaderV2::read_ext(&command.ext).into()
-            }
-            _ => Self::read_ext(&command.ext),
-        }
+impl<'a> SendRequest<'a> {
+    /// Reads the spelling that belongs to the code; there is no mixed form. Absent or unreadable fields have their
+    /// default.
+    pub fn of(command: &'a Command) -> Self {
+        use request::{SEND_BATCH_MESSAGE, SEND_MESSAGE_V2, SEND_REPLY_MESSAGE_V2};
+        let take = match command.code {
+            SEND_MESSAGE_V2 | SEND_BATCH_MESSAGE | SEND_REPLY_MESSAGE_V2 => Self::take_short,
+            _ => Self::take_long,
+        };
+        let mut this = Self::default();
+        command.ext.iter().for_each(|(name, value)| take(&mut this, name, value));
+        this
     }
 }
