@@ -5,17 +5,17 @@
 //! applied as a difference and written only when it differs (W-23, F-34). Asks the master's listener first and its
 //! HA host with the same port second (F-07).
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use client::ClientError;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use wire::body::{ConsumerOffsetSerializeWrapper, DataVersion, DelayOffsetSerializeWrapper};
+use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
 
 use crate::{
     config::BrokerConfig,
     context::Broker,
-    deletion::{self, DeletionError},
+    deletion::{self, Absent, DeletionError},
     offsets::Own,
     persist::PersistError,
 };
@@ -37,8 +37,8 @@ struct State {
     failing: bool,
     rounds: u64,
     warned: Option<Instant>,
-    /// The master's topics to which the queues here were fitted last.
-    cleaned: Option<DataVersion>,
+    /// What is known of topics that the master deleted.
+    absent: Absent,
 }
 
 impl SyncState {
@@ -89,12 +89,9 @@ impl SyncState {
         self.state.lock().rounds
     }
 
-    fn cleaned(&self) -> Option<DataVersion> {
-        self.state.lock().cleaned
-    }
-
-    fn set_cleaned(&self, version: DataVersion) {
-        self.state.lock().cleaned = Some(version);
+    /// What is known of topics that the master deleted.
+    pub fn absent<T>(&self, look: impl FnOnce(&mut Absent) -> T) -> T {
+        look(&mut self.state.lock().absent)
     }
 
     fn succeeded(&self) {
@@ -153,9 +150,12 @@ pub async fn run(broker: Arc<Broker>) {
 /// One round of all items, from the address that answers.
 pub async fn round(broker: &Arc<Broker>) -> bool {
     let _turn = broker.sync.hold().await;
-    let Some(master) = broker.sync.master_addr().filter(|_| !broker.config().is_master()) else { return false };
+    let addresses = addresses(broker);
+    if addresses.is_empty() || broker.config().is_master() {
+        return false;
+    }
     let mut failure = None;
-    for addr in addresses(broker, &master) {
+    for addr in addresses {
         match items(broker, &addr).await {
             Ok(()) => {
                 broker.sync.succeeded();
@@ -169,13 +169,14 @@ pub async fn round(broker: &Arc<Broker>) -> bool {
 }
 
 /// The master's listener as the name server told it, then the HA host with the listener's port: one of the two
-/// networks may not lead there.
-fn addresses(broker: &Broker, master: &str) -> Vec<String> {
-    let mut all = vec![master.to_owned()];
+/// networks may not lead there. Empty while no master is known.
+pub fn addresses(broker: &Broker) -> Vec<String> {
+    let Some(master) = broker.sync.master_addr() else { return Vec::new() };
+    let mut all = vec![master.clone()];
     let ha = broker.sync.ha_addr(&broker.config());
     if let (Some(ha), Some((_, port))) = (ha, master.rsplit_once(':')) {
         let second = ha.rsplit_once(':').map(|(host, _)| format!("{host}:{port}"));
-        all.extend(second.filter(|second| second != master));
+        all.extend(second.filter(|second| *second != master));
     }
     all
 }
@@ -204,10 +205,7 @@ async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     if adopted.batch_queues {
         broker.store.align_queue_types()?;
     }
-    if broker.sync.cleaned() != Some(version) && deletion::follow(broker, addr, &version).await? {
-        broker.sync.set_cleaned(version);
-    }
-    Ok(())
+    deletion::follow(broker, addr, &version).await
 }
 
 async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
@@ -261,8 +259,14 @@ async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 
 /// End of the master's log, where it tells it.
 pub async fn log_end(broker: &Broker, addr: &str) -> Result<Option<i64>, SyncError> {
+    Ok(log_range(broker, addr).await?.map(|range| range.end))
+}
+
+/// What the master's log holds, where it tells it.
+pub async fn log_range(broker: &Broker, addr: &str) -> Result<Option<Range<i64>>, SyncError> {
     let info = broker.api.runtime_info(addr).await?;
-    Ok(info.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok()))
+    let offset = |key: &str| info.table.get(key).and_then(|offset| offset.parse::<i64>().ok());
+    Ok(offset("commitLogMaxOffset").map(|end| offset("commitLogMinOffset").unwrap_or(end)..end))
 }
 
 async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {

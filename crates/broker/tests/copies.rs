@@ -1,0 +1,108 @@
+//! What counts as a copy: a slave that has not got a message must not be what its acknowledgement stands on.
+
+mod common;
+
+use common::{LIMIT, Node, Pair, header, send, topic, until};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use wire::code::response;
+
+/// Sends without waiting for the answer.
+fn sending(pair: &Pair, body: Vec<u8>) -> tokio::task::JoinHandle<i32> {
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    tokio::spawn(async move { api.send(&addr, &header("T", 0, &[]), body, LIMIT).await.unwrap().code })
+}
+
+async fn stored(pair: &Pair, count: i64) {
+    until("the message is in the log", || async {
+        pair.api.max_offset(&pair.master.addr, "T", 0).await.unwrap() == count
+    })
+    .await;
+}
+
+/// The keys of a slave of this pair.
+fn as_slave(pair: &Pair) -> [(&str, &str); 4] {
+    [("brokerRole", "SLAVE"), ("brokerId", "2"), ("slaveReadEnable", "true"), ("namesrvAddr", &pair.namesrv_addr)]
+}
+
+/// A slave that begins with the newest segment has nothing of what waits in the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_slave_confirms_nothing_that_lies_before_its_first_segment() {
+    let mut pair = Pair::start(&[("slaveTimeout", "20000")], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    pair.slave.stop().await;
+    let before = sending(&pair, vec![b'x'; 1000]);
+    stored(&pair, 1).await;
+    // The next one does not fit into the segment of 1 MiB any more.
+    let filler = sending(&pair, vec![b'x'; 1_000_000]);
+    stored(&pair, 2).await;
+    let after = sending(&pair, vec![b'x'; 100_000]);
+    stored(&pair, 3).await;
+    let mut empty = Node::start(&pair.dir, "empty", &as_slave(&pair)).await;
+    assert_eq!(after.await.unwrap(), response::SUCCESS);
+    assert_eq!(empty.broker().store.min_phys(), 1 << 20, "it begins with the second segment");
+    assert_eq!(before.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT, "the only slave does not have it");
+    assert_eq!(filler.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT, "the only slave does not have it");
+    let answer = send(&pair.api, &pair.master.addr, "T", 0, &[], b"next").await;
+    assert_eq!(answer.code, response::SUCCESS);
+    empty.stop().await;
+    pair.stop().await;
+}
+
+/// A log that ends within a record of this one is another log, or has a part of that record more to get: what it
+/// reports first proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_report_within_a_record_confirms_nothing() {
+    let mut pair = Pair::start(&[("slaveTimeout", "500")], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    pair.slave.stop().await;
+    let start = pair.master.broker().store.max_phys();
+    let waiting = sending(&pair, vec![b'x'; 1000]);
+    stored(&pair, 1).await;
+    let middle = pair.master.broker().store.max_phys();
+    let last = sending(&pair, vec![b'x'; 1000]);
+    stored(&pair, 2).await;
+    assert!(start < middle);
+    let mut other = TcpStream::connect(("127.0.0.1", pair.master.port + 1)).await.unwrap();
+    other.write_all(&(middle + 100).to_be_bytes()).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT);
+    assert_eq!(last.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT);
+    drop(other);
+    pair.stop().await;
+}
+
+/// Messages of one length: the old master's own tail ends where a record of the new one ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_with_a_tail_of_its_own_is_found_out_also_where_records_end_alike() {
+    let mut pair = Pair::start(&[], &[]).await;
+    let lines = common::lines::Lines::of_process();
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"both").await;
+    pair.equal().await;
+    until("the topic is at the slave", || async { pair.slave.broker().topics.get("T").is_some() }).await;
+    pair.slave.stop().await;
+    pair.master.stop().await;
+    set(&mut pair.master, &[("brokerRole", "ASYNC_MASTER"), ("namesrvAddr", "")]);
+    pair.master.again().await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"mine").await;
+    let end = pair.master.broker().store.max_phys();
+    pair.master.stop().await;
+    set(&mut pair.slave, &[("brokerRole", "ASYNC_MASTER"), ("brokerId", "0")]);
+    pair.slave.again().await;
+    send(&pair.api, &pair.slave.addr, "T", 0, &[], b"true").await;
+    assert_eq!(pair.slave.broker().store.max_phys(), end, "the records end alike");
+    send(&pair.api, &pair.slave.addr, "T", 0, &[], b"more").await;
+    set(&mut pair.master, &as_slave_of(&pair.namesrv_addr));
+    pair.master.again().await;
+    until("the two logs are told to have parted", || async { lines.with(&["have parted"]) > 0 }).await;
+    assert_eq!(pair.master.broker().store.max_phys(), end, "nothing is appended to a log that has parted");
+    assert_eq!(pair.slave.broker().replicas.connections(), 0, "it is no slave of this master");
+    pair.stop().await;
+}
+
+fn as_slave_of(namesrv_addr: &str) -> [(&str, &str); 3] {
+    [("brokerRole", "SLAVE"), ("brokerId", "2"), ("namesrvAddr", namesrv_addr)]
+}
+
+fn set(node: &mut Node, keys: &[(&str, &str)]) {
+    node.keys.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+}
