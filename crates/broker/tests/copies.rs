@@ -71,8 +71,7 @@ async fn a_first_report_within_a_record_confirms_nothing() {
 }
 
 /// Messages of one length: the old master's own tail ends where a record of the new one ends.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_old_master_with_a_tail_of_its_own_is_found_out_also_where_records_end_alike() {
+async fn an_old_master_returns(is_demoted: bool) {
     let mut pair = Pair::start(&[], &[]).await;
     let lines = common::lines::Lines::of_process();
     topic(&pair.api, &pair.master.addr, "T", 1).await;
@@ -81,26 +80,38 @@ async fn an_old_master_with_a_tail_of_its_own_is_found_out_also_where_records_en
     until("the topic is at the slave", || async { pair.slave.broker().topics.get("T").is_some() }).await;
     pair.slave.stop().await;
     pair.master.stop().await;
-    set(&mut pair.master, &[("brokerRole", "ASYNC_MASTER"), ("namesrvAddr", "")]);
+    let new_master = format!("127.0.0.1:{}", pair.slave.port + 1);
+    set(&mut pair.master, &[("brokerRole", "ASYNC_MASTER"), ("haMasterAddress", &new_master)]);
     pair.master.again().await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"mine").await;
     let end = pair.master.broker().store.max_phys();
-    pair.master.stop().await;
     set(&mut pair.slave, &[("brokerRole", "ASYNC_MASTER"), ("brokerId", "0")]);
     pair.slave.again().await;
     send(&pair.api, &pair.slave.addr, "T", 0, &[], b"true").await;
     assert_eq!(pair.slave.broker().store.max_phys(), end, "the records end alike");
     send(&pair.api, &pair.slave.addr, "T", 0, &[], b"more").await;
-    set(&mut pair.master, &as_slave_of(&pair.namesrv_addr));
-    pair.master.again().await;
-    until("the two logs are told to have parted", || async { lines.with(&["have parted"]) > 0 }).await;
+    let told = lines.with(&["have parted"]);
+    if is_demoted {
+        pair.api.update_config(&pair.master.addr, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
+    } else {
+        pair.master.stop().await;
+        set(&mut pair.master, &[("brokerRole", "SLAVE"), ("brokerId", "2")]);
+        pair.master.again().await;
+    }
+    until("the two logs are told to have parted", || async { lines.with(&["have parted"]) > told }).await;
     assert_eq!(pair.master.broker().store.max_phys(), end, "nothing is appended to a log that has parted");
     assert_eq!(pair.slave.broker().replicas.connections(), 0, "it is no slave of this master");
     pair.stop().await;
 }
 
-fn as_slave_of(namesrv_addr: &str) -> [(&str, &str); 3] {
-    [("brokerRole", "SLAVE"), ("brokerId", "2"), ("namesrvAddr", namesrv_addr)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_starts_as_slave() {
+    an_old_master_returns(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_becomes_slave() {
+    an_old_master_returns(true).await;
 }
 
 fn set(node: &mut Node, keys: &[(&str, &str)]) {
