@@ -16,6 +16,7 @@ use crate::{
     config::BrokerConfig,
     context::Broker,
     deletion::{self, Absent, DeletionError},
+    ha,
     offsets::Own,
     persist::PersistError,
 };
@@ -152,6 +153,11 @@ pub async fn round(broker: &Arc<Broker>) -> bool {
     let _turn = broker.sync.hold().await;
     let addresses = addresses(broker);
     if addresses.is_empty() || broker.config().is_master() {
+        return false;
+    }
+    // Tables of a master that lacks what is in this log would take away what belongs to it.
+    if let Err(parted) = ha::parted::compare(broker).await {
+        broker.sync.failed(parted.to_string());
         return false;
     }
     let mut failure = None;

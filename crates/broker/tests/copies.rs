@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{LIMIT, Node, Pair, header, send, topic, until};
+use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use wire::code::response;
 
@@ -116,4 +116,40 @@ async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_becomes_slave
 
 fn set(node: &mut Node, keys: &[(&str, &str)]) {
     node.keys.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+}
+
+/// A master that has lost its disk and starts empty must not empty its slave: that one has everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_starts_empty_takes_nothing_away_from_its_slave() {
+    let mut pair = Pair::start(&[("slaveTimeout", "50")], &[]).await;
+    let lines = common::lines::Lines::of_process();
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    for _ in 0..10 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], b"kept").await;
+    }
+    pair.api.update_consumer_offset(&pair.master.addr, "TOOLS_CONSUMER", "T", 0, 7).await.unwrap();
+    pair.equal().await;
+    until("topic and progress are at the slave", || async {
+        let slave = pair.slave.broker();
+        slave.topics.get("T").is_some() && slave.offsets.get("T", "TOOLS_CONSUMER", 0) == Some(7)
+    })
+    .await;
+    pair.master.stop().await;
+    std::fs::remove_dir_all(&pair.master.root).unwrap();
+    let told = lines.with(&["replication from", "beyond the master's end"]);
+    pair.master.again().await;
+    topic(&pair.api, &pair.master.addr, "U", 1).await;
+    send(&pair.api, &pair.master.addr, "U", 0, &[], b"other").await;
+    until("the slave says that it follows no such master", || async {
+        lines.with(&["replication from", "beyond the master's end"]) > told
+    })
+    .await;
+    assert!(!broker::sync::round(pair.slave.broker()).await, "it takes no tables either");
+    pair.master.stop().await;
+    pair.api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    let slave = pair.slave.broker();
+    assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
+    assert_eq!(slave.offsets.get("T", "TOOLS_CONSUMER", 0), Some(7));
+    assert_eq!(drain(&pair.api, &pair.slave.addr, "T", 0, 0).await, vec![b"kept".to_vec(); 10]);
+    pair.stop().await;
 }

@@ -149,7 +149,7 @@ pub enum SlaveClose {
     /// The master has something else where this log has its last record.
     #[error(
         "the two logs have parted: the last record here, at {offset}, is not what the master has there. Nothing is \
-         copied and nothing acknowledged. If the master's log is the true one, move this slave's store directory away \
+         copied or acknowledged, no table is taken. If the master's log is the true one, move this slave's store directory away \
          and start empty (`tandem store diff` shows what only the old one holds); otherwise make this broker the master"
     )]
     Parted {
@@ -159,7 +159,7 @@ pub enum SlaveClose {
     /// This log goes on where the master's has ended.
     #[error(
         "this log ends at {slave}, beyond the master's end {master}: it holds messages that the master never had, or \
-         lost. Nothing is copied and nothing acknowledged. If the master's log is the true one, move this slave's store \
+         lost. Nothing is copied or acknowledged, no table is taken. If the master's log is the true one, move this slave's store \
          directory away and start empty; otherwise make this broker the master"
     )]
     BeyondMaster {

@@ -1,7 +1,8 @@
 //! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
-//! [`master`] accepts slaves, [`slave`] follows a master, [`Replicas`] holds what is known of the copies.
+//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`Replicas`] holds what is known of the copies.
 
 pub mod master;
+pub mod parted;
 pub mod slave;
 
 use std::{

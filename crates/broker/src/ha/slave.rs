@@ -14,16 +14,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use wire::record::RecordView;
-
-use super::{ticks, wall_ms};
-use crate::{context::Broker, sync};
+use super::{parted, ticks, wall_ms};
+use crate::context::Broker;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a slave with `haMasterAddress` waits for a name server to tell of its master's listener.
 const LEARN_LIMIT: Duration = Duration::from_secs(5);
-/// How long a master has to tell what it has where this log ends.
-const COMPARE_LIMIT: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 512 * 1024;
 /// How often a broker that follows nobody looks whether it shall.
 const IDLE: Duration = Duration::from_millis(100);
@@ -109,7 +105,7 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
         return (Ended::Term, false);
     }
-    if let Err(reason) = compare(broker).await {
+    if let Err(reason) = parted::compare(broker).await {
         return (reason.into(), false);
     }
     let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
@@ -129,38 +125,6 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
         _ = term.changed() => Ended::Term,
     };
     (ended, session.heard_from_master())
-}
-
-/// Compares the last record here with what the master has in its place, before anything is reported: an old master that
-/// comes back with messages of its own has another one there (W-22). A master that does not tell is followed as it is.
-async fn compare(broker: &Arc<Broker>) -> Result<(), SlaveClose> {
-    broker.dispatch();
-    let Some(record) = broker.store.last_record() else { return Ok(()) };
-    let compared = tokio::time::timeout(COMPARE_LIMIT, compare_record(broker, &record)).await;
-    compared.unwrap_or(Ok(()))
-}
-
-async fn compare_record(broker: &Broker, record: &[u8]) -> Result<(), SlaveClose> {
-    let Some(offset) = RecordView::layout(record).map(|view| view.physical_offset()) else { return Ok(()) };
-    let end = offset + record.len() as i64;
-    for addr in sync::addresses(broker) {
-        match broker.api.view_message(&addr, offset).await {
-            Ok(bytes) if bytes == record => return Ok(()),
-            Ok(_) => return Err(SlaveClose::Parted { offset }),
-            Err(error) if error.is_answer() => return missing(broker, &addr, offset, end).await,
-            Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// The master has no record there: it may be starting, or have deleted that part of its log.
-async fn missing(broker: &Broker, addr: &str, offset: i64, end: i64) -> Result<(), SlaveClose> {
-    match sync::log_range(broker, addr).await {
-        Ok(Some(range)) if end > range.end => Err(SlaveClose::BeyondMaster { slave: end, master: range.end }),
-        Ok(Some(range)) if range.contains(&offset) => Err(SlaveClose::Parted { offset }),
-        _ => Ok(()),
-    }
 }
 
 async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, session: &mut SlaveSession) -> Result<(), Ended> {
