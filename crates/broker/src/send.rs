@@ -459,7 +459,7 @@ fn topic_of(
         let remark = format!("topic[{}] not exist, apply first please!{FAQ}", header.topic);
         Refused::new(response::TOPIC_NOT_EXIST, remark)
     })?;
-    broker.registrar.topic_changed();
+    broker.registrar.changed();
     Ok(topic)
 }
 
@@ -546,7 +546,7 @@ fn dead_letter(
         .create_internal(&name, 1, 0, now_ms())
         .ok_or_else(|| Refused::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist")))?;
     if created {
-        broker.registrar.topic_changed();
+        broker.registrar.changed();
     }
     Ok(Some(name))
 }

@@ -85,6 +85,11 @@ impl SyncState {
         self.state.lock().ha_addr.clone()
     }
 
+    /// True while the master does not answer, or cannot be followed.
+    pub fn is_failing(&self) -> bool {
+        self.state.lock().failing
+    }
+
     /// Complete rounds so far.
     pub fn rounds(&self) -> u64 {
         self.state.lock().rounds
