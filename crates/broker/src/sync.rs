@@ -256,7 +256,7 @@ async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut Consume
 }
 
 async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
-    let table: DelayOffsetSerializeWrapper = broker.api.get_all_delay_offset(addr).await?;
+    let table: DelayOffsetSerializeWrapper = broker.api.get_all_delay_offset(addr, broker.store.max_phys()).await?;
     if broker.delays.has(&table) {
         return Ok(());
     }

@@ -163,6 +163,33 @@ async fn delayed_messages_come_at_their_time_with_what_they_were_sent_with() {
     pair.stop().await;
 }
 
+/// Nothing counts as safe before the switch, for nothing is flushed and no round of metadata comes before the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_master_has_delivered_comes_once_after_a_planned_switch() {
+    let keys =
+        [("messageDelayLevel", "1s 2s"), ("flushIntervalCommitLog", "3600000"), ("slaveSyncInterval", "3600000")];
+    let pair = Pair::start(&keys, &keys).await;
+    let (api, old, new) = (&pair.api, &pair.master.addr, &pair.slave.addr);
+    topic(api, old, "T", 1).await;
+    for _ in 0..20 {
+        send(api, old, "T", 0, &[("DELAY", "1")], b"once").await;
+    }
+    until("all are delivered", || async { api.max_offset(old, "T", 0).await.unwrap() == 20 }).await;
+    assert!(broker::sync::round(pair.slave.broker()).await, "the slave knows the topic");
+    api.update_config(old, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
+    pair.equal().await;
+    api.update_config(new, "brokerRole=ASYNC_MASTER\nbrokerId=0").await.unwrap();
+    send(api, new, "T", 0, &[("DELAY", "1")], b"last").await;
+    until("the last one is delivered", || async {
+        drain(api, new, "T", 0, 0).await.last().is_some_and(|body| body == b"last")
+    })
+    .await;
+    let mut wanted = vec![b"once".to_vec(); 20];
+    wanted.push(b"last".to_vec());
+    assert_eq!(drain(api, new, "T", 0, 0).await, wanted);
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_sent_back_comes_again_and_then_is_a_dead_letter() {
     let pair = Pair::start(&[("messageDelayLevel", "1s 1s 1s 1s")], &[]).await;
