@@ -16,10 +16,13 @@ use crate::{
     config::BrokerConfig,
     context::Broker,
     deletion::{self, Absent, DeletionError},
-    ha,
+    ha::{self, parted::Compared},
     offsets::Own,
     persist::PersistError,
 };
+
+/// How long a master has to tell what it has where this log ends, before each round.
+const COMPARE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a slave knows of its master.
 #[derive(Default)]
@@ -161,8 +164,13 @@ pub async fn round(broker: &Arc<Broker>) -> bool {
         return false;
     }
     // Tables of a master that lacks what is in this log would take away what belongs to it.
-    if let Err(parted) = ha::parted::compare(broker).await {
-        broker.sync.failed(parted.to_string());
+    let against = match ha::parted::compare(broker, COMPARE_LIMIT).await {
+        Ok(Compared::One) => None,
+        Ok(Compared::Untold(reason)) => Some(reason),
+        Err(parted) => Some(parted.to_string()),
+    };
+    if let Some(reason) = against {
+        broker.sync.failed(reason);
         return false;
     }
     let mut failure = None;

@@ -2,9 +2,15 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
+use remoting::{Connection, Server, ServerConfig, Service};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use wire::code::response;
+use wire::{
+    Command,
+    code::{request, response},
+};
 
 /// Sends without waiting for the answer.
 fn sending(pair: &Pair, body: Vec<u8>) -> tokio::task::JoinHandle<i32> {
@@ -151,5 +157,43 @@ async fn a_master_that_starts_empty_takes_nothing_away_from_its_slave() {
     assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
     assert_eq!(slave.offsets.get("T", "TOOLS_CONSUMER", 0), Some(7));
     assert_eq!(drain(&pair.api, &pair.slave.addr, "T", 0, 0).await, vec![b"kept".to_vec(); 10]);
+    pair.stop().await;
+}
+
+/// A master's listener that does not tell what is in its log.
+struct Silent {
+    api: client::BrokerApi,
+    master: String,
+}
+
+impl Service for Silent {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+        for command in requests.drain(..).filter(|command| command.code != request::VIEW_MESSAGE_BY_ID) {
+            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
+            tokio::spawn(async move {
+                let opaque = command.opaque;
+                let answer = api.ask(&master, command, LIMIT).await.unwrap();
+                conn.reply(Command { opaque, ..answer });
+            });
+        }
+    }
+}
+
+/// A master that has just started may be slow to answer; its tables may be those of an empty one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
+    let pair = Pair::start(&[], &[("slaveSyncInterval", "3600000")]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"body").await;
+    pair.equal().await;
+    let slave = pair.slave.broker();
+    assert!(broker::sync::round(slave).await);
+    topic(&pair.api, &pair.master.addr, "U", 1).await;
+    let silent = Silent { api: pair.api.clone(), master: pair.master.addr.clone() };
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(silent)).await.unwrap();
+    slave.sync.learned(&slave.config(), Some(server.local_addr().to_string()), None);
+    assert!(!broker::sync::round(slave).await);
+    assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
+    server.shutdown(std::time::Duration::ZERO).await;
     pair.stop().await;
 }

@@ -20,6 +20,8 @@ use crate::context::Broker;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a slave with `haMasterAddress` waits for a name server to tell of its master's listener.
 const LEARN_LIMIT: Duration = Duration::from_secs(5);
+/// How long a master has to tell what it has where this log ends.
+const COMPARE_LIMIT: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 512 * 1024;
 /// How often a broker that follows nobody looks whether it shall.
 const IDLE: Duration = Duration::from_millis(100);
@@ -105,7 +107,8 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
         return (Ended::Term, false);
     }
-    if let Err(reason) = parted::compare(broker).await {
+    // A master whose listener does not answer is followed as it is.
+    if let Err(reason) = parted::compare(broker, COMPARE_LIMIT).await {
         return (reason.into(), false);
     }
     let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
