@@ -163,13 +163,7 @@ pub async fn round(broker: &Arc<Broker>) -> bool {
     if addresses.is_empty() || broker.config().is_master() {
         return false;
     }
-    // Tables of a master that lacks what is in this log would take away what belongs to it.
-    let against = match ha::parted::compare(broker, COMPARE_LIMIT).await {
-        Ok(Compared::One) => None,
-        Ok(Compared::Untold(reason)) => Some(reason),
-        Err(parted) => Some(parted.to_string()),
-    };
-    if let Some(reason) = against {
+    if let Some(reason) = against(broker).await {
         broker.sync.failed(reason);
         return false;
     }
@@ -185,6 +179,19 @@ pub async fn round(broker: &Arc<Broker>) -> bool {
     }
     broker.sync.failed(failure.unwrap_or_default());
     false
+}
+
+/// What speaks against taking tables: those of a master that lacks what is in this log would take away what belongs to it.
+async fn against(broker: &Arc<Broker>) -> Option<String> {
+    match ha::parted::compare(broker, COMPARE_LIMIT).await {
+        Ok(Compared::One) => None,
+        Ok(Compared::Untold(reason)) => Some(reason),
+        Err(parted) => {
+            // The master may have been too slow to tell when replication began.
+            broker.replicas.disconnect_all();
+            Some(parted.to_string())
+        }
+    }
 }
 
 /// The master's listener as the name server told it, then the HA host with the listener's port: one of the two
