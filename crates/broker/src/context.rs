@@ -288,7 +288,8 @@ impl Broker {
                 return true;
             }
             let mark = self.replicas.mark(config.in_sync_replicas as usize, self.store.max_phys());
-            timeout(Duration::from_millis(config.slave_timeout), mark.wait(end)).await.is_ok()
+            let reached = timeout(Duration::from_millis(config.slave_timeout), mark.wait(end)).await;
+            reached.is_ok() && !self.replicas.is_before_a_slave(end)
         };
         match tokio::join!(flushed, replicated) {
             (_, false) => Stored::FlushSlaveTimeout,

@@ -1,7 +1,10 @@
 //! Deletion of topics: at the master, where nothing that was checked before may be stored after it (F-33), and at a slave,
 //! where the log may already hold messages of a topic of the same name that was made since (F-01).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use store::{StoreError, TopicDeletion};
 use wire::{body::DataVersion, topic::LMQ_PREFIX};
@@ -52,33 +55,81 @@ pub fn delete_unless_known(broker: &Broker, topic: &str) -> Result<(), DeletionE
     deletion.finish().map_err(|source| failed(topic, source))
 }
 
-/// At a slave: queues that the master deleted go here too. What was deleted is no topic of the master's table, has no
-/// message there, and lies before an end that the master's log had while the table was so. False when that cannot be told
-/// yet: the table has changed meanwhile, or this log is not so far.
-pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<bool, SyncError> {
-    let end = sync::log_end(broker, addr).await?.unwrap_or(broker.store.max_phys());
-    let again = broker.api.get_all_topic_config(addr).await?;
-    if again.data_version != *version || broker.store.max_phys() < end {
-        return Ok(false);
+/// A table of the master's, and where its log ended while the table was so: what came before of other topics is deleted.
+pub struct Known {
+    topics: HashSet<String>,
+    end: i64,
+}
+
+/// The master's tables that this log has not yet reached. A topic that is made again meanwhile is in the next one, and
+/// nothing but the former tells that its old messages are gone.
+#[derive(Default)]
+pub struct Absent {
+    version: Option<DataVersion>,
+    tables: VecDeque<Arc<Known>>,
+}
+
+impl Absent {
+    /// Tables that are kept for a slave that is far behind; of those before, deletions are not heard of.
+    const MOST: usize = 16;
+
+    fn add(&mut self, version: DataVersion, known: Known) {
+        self.version = Some(version);
+        if self.tables.len() == Self::MOST {
+            self.tables.pop_front();
+        }
+        self.tables.push_back(Arc::new(known));
     }
+
+    fn reached(&self, end: i64) -> Option<Arc<Known>> {
+        self.tables.front().filter(|known| known.end <= end).cloned()
+    }
+
+    fn settled(&mut self, known: &Arc<Known>) {
+        self.tables.retain(|other| !Arc::ptr_eq(other, known));
+    }
+}
+
+/// At a slave: queues that the master deleted go here too. What was deleted is no topic of a table of the master's, has no
+/// message there, and lies before an end that the master's log had while the table was so.
+pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<(), SyncError> {
+    if broker.sync.absent(|absent| absent.version != Some(*version)) {
+        let end = sync::log_end(broker, addr).await?.unwrap_or(broker.store.max_phys());
+        let again = broker.api.get_all_topic_config(addr).await?;
+        // Another table: the next round looks at that.
+        if again.data_version == *version {
+            let topics = again.topic_config_table.into_keys().collect();
+            broker.sync.absent(|absent| absent.add(*version, Known { topics, end }));
+        }
+    }
+    while let Some(known) = broker.sync.absent(|absent| absent.reached(broker.store.max_phys())) {
+        remove_absent(broker, addr, &known).await?;
+        broker.sync.absent(|absent| absent.settled(&known));
+    }
+    Ok(())
+}
+
+async fn remove_absent(broker: &Broker, addr: &str, known: &Known) -> Result<(), SyncError> {
     broker.dispatch();
     let mut stored: BTreeMap<Arc<str>, Vec<i32>> = BTreeMap::new();
     for (topic, queue_id) in broker.store.queues() {
         stored.entry(topic).or_default().push(queue_id);
     }
-    let wanted = |topic: &str| again.topic_config_table.contains_key(topic) || is_kept(broker, topic);
+    let wanted = |topic: &str| known.topics.contains(topic) || is_kept(broker, topic);
     for (topic, queues) in stored.into_iter().filter(|(topic, _)| !wanted(topic)) {
         if master_has(broker, addr, &topic, &queues).await? {
-            tracing::warn!(
-                "topic {topic} is not configured at the master, which has messages of it: they stay here too"
-            );
+            if broker.topics.get(&topic).is_none() {
+                tracing::warn!(
+                    "topic {topic} is not configured at the master, which has messages of it: they stay here too"
+                );
+            }
             continue;
         }
         tracing::info!("topic {topic} is deleted at the master, its queues go here too");
         broker.timers.remove_topic(&topic);
-        broker.store.delete_topic_before(&topic, end).map_err(|source| failed(&topic, source))?;
+        broker.store.delete_topic_before(&topic, known.end).map_err(|source| failed(&topic, source))?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Names whose queues need no entry in the table.

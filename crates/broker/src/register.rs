@@ -17,6 +17,8 @@ use wire::{
 use crate::{config::BrokerConfig, context::Broker};
 
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether a registration is due.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The name servers of this broker.
 pub struct Registrar {
@@ -39,12 +41,12 @@ impl Registrar {
     pub fn set_list(&self, namesrv_addr: &str) -> Vec<String> {
         let new = split(namesrv_addr);
         let old = std::mem::replace(&mut *self.list.write(), new.clone());
-        self.topic_changed();
+        self.changed();
         old.into_iter().filter(|server| !new.contains(server)).collect()
     }
 
-    /// Something that clients see has changed: register soon.
-    pub fn topic_changed(&self) {
+    /// Something that clients or other brokers see has changed: register soon.
+    pub fn changed(&self) {
         self.bell.notify_one();
     }
 }
@@ -55,21 +57,27 @@ fn split(list: &str) -> Vec<String> {
 
 /// Registers until the broker stops.
 pub async fn run(broker: Arc<Broker>) {
+    let mut last = Instant::now();
     while !broker.is_stopping() {
-        let next = Instant::now() + period(&broker);
         tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
+            // The period may become shorter meanwhile.
+            () = tokio::time::sleep(LOOK) => if last.elapsed() < period(&broker) { continue },
             () = broker.registrar.bell.notified() => {}
         }
+        last = Instant::now();
         register_all(&broker);
     }
 }
 
-/// A slave that does not know its master asks each second: the master may have started after it.
+/// A slave that does not know its master asks each second: the master may have started after it. One whose master does
+/// not answer asks every few seconds: another broker may be it now.
 fn period(broker: &Broker) -> Duration {
     let config = broker.config();
     if !config.is_master() && broker.sync.master_addr().is_none() {
-        return Duration::from_secs(1);
+        return LOOK;
+    }
+    if !config.is_master() && broker.sync.is_failing() {
+        return Duration::from_secs(5);
     }
     Duration::from_millis(config.register_name_server_period.clamp(10_000, 60_000))
 }

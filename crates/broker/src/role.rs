@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     config::{BrokerConfig, BrokerRole, FlushDiskType},
     context::{Broker, now_ms},
-    register, schedule, sync, tasks,
+    schedule, sync, tasks,
 };
 use replica::{AckPolicy, FlushType, Role};
 
@@ -45,7 +45,8 @@ pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), S
         broker.config().broker_id,
         ack_meaning(broker)
     );
-    register::register_all(broker);
+    // Also begins to ask often for a master that is not known yet.
+    broker.registrar.changed();
     Ok(())
 }
 

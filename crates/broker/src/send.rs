@@ -306,11 +306,7 @@ impl<'a> Run<'a> {
             let end = later.iter().map(|(end, _)| *end).max().unwrap_or(0);
             let stored = broker.wait_stored(end, &config).await;
             for (end, answer) in &mut later {
-                answer.code = match stored {
-                    Stored::Ok => response::SUCCESS,
-                    // The run as a whole came too late, an early part of it may not have.
-                    late => code_of(&broker, &config, *end, late),
-                };
+                answer.code = code_of(&broker, &config, *end, stored);
             }
             for (_, answer) in later {
                 conn.reply(answer);
@@ -366,10 +362,15 @@ pub fn store_one(
     entries.first().map(placed).ok_or_else(|| illegal(&run.config))
 }
 
-fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, late: Stored) -> i32 {
+/// What one message of a run is answered, of which `stored` tells as a whole: that it came too late need not be so for
+/// an early part of it.
+fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, stored: Stored) -> i32 {
     let flushed = broker.store.marks().flushed.get() >= end;
-    let replicated = broker.replicas.replicated(config.in_sync_replicas as usize, broker.store.max_phys()) >= end;
-    match late {
+    let alone = config.waits_for_replicas() && broker.replicas.is_before_a_slave(end);
+    let replicated =
+        broker.replicas.replicated(config.in_sync_replicas as usize, broker.store.max_phys()) >= end && !alone;
+    match stored {
+        Stored::Ok if alone => response::FLUSH_SLAVE_TIMEOUT,
         Stored::FlushSlaveTimeout if !replicated => response::FLUSH_SLAVE_TIMEOUT,
         Stored::FlushDiskTimeout | Stored::FlushSlaveTimeout
             if !flushed && config.flush_disk_type == crate::config::FlushDiskType::SyncFlush =>
@@ -467,7 +468,7 @@ fn topic_of(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>) ->
         let remark = format!("topic[{}] not exist, apply first please!{FAQ}", header.topic);
         Refused::new(response::TOPIC_NOT_EXIST, remark)
     })?;
-    broker.registrar.topic_changed();
+    broker.registrar.changed();
     Ok(topic)
 }
 
@@ -551,7 +552,7 @@ fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>)
         .create_internal(&name, 1, 0, now_ms())
         .ok_or_else(|| Refused::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist")))?;
     if created {
-        broker.registrar.topic_changed();
+        broker.registrar.changed();
     }
     Ok(Some(name))
 }

@@ -133,7 +133,7 @@ fn internal_topic(
         .create_internal(name, queues, sys_flag, now_ms())
         .ok_or_else(|| (response::SYSTEM_ERROR, format!("topic[{name}] not exist")))?;
     if created {
-        broker.registrar.topic_changed();
+        broker.registrar.changed();
     }
     Ok(topic)
 }

@@ -97,8 +97,9 @@ impl RunningBroker {
         };
         let threads = tasks::start(&broker);
         starting.serve(&broker);
-        ha::slave::start(&broker);
+        // A slave asks its master what that has before it follows: with `haMasterAddress` only a name server tells whom.
         register::register_first(&broker).await;
+        ha::slave::start(&broker);
         tasks::start_async(&broker);
         let tls_watch = tokio::spawn(tls.watch());
         Ok(Self { broker, servers, ha, threads, tls_watch })

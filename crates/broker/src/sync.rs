@@ -5,20 +5,24 @@
 //! applied as a difference and written only when it differs (W-23, F-34). Asks the master's listener first and its
 //! HA host with the same port second (F-07).
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use client::ClientError;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use wire::body::{ConsumerOffsetSerializeWrapper, DataVersion, DelayOffsetSerializeWrapper};
+use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
 
 use crate::{
     config::BrokerConfig,
     context::Broker,
-    deletion::{self, DeletionError},
+    deletion::{self, Absent, DeletionError},
+    ha::{self, parted::Compared},
     offsets::Own,
     persist::PersistError,
 };
+
+/// How long a master has to tell what it has where this log ends, before each round.
+const COMPARE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a slave knows of its master.
 #[derive(Default)]
@@ -37,8 +41,8 @@ struct State {
     failing: bool,
     rounds: u64,
     warned: Option<Instant>,
-    /// The master's topics to which the queues here were fitted last.
-    cleaned: Option<DataVersion>,
+    /// What is known of topics that the master deleted.
+    absent: Absent,
 }
 
 impl SyncState {
@@ -84,17 +88,19 @@ impl SyncState {
         self.state.lock().ha_addr.clone()
     }
 
+    /// True while the master does not answer, or cannot be followed.
+    pub fn is_failing(&self) -> bool {
+        self.state.lock().failing
+    }
+
     /// Complete rounds so far.
     pub fn rounds(&self) -> u64 {
         self.state.lock().rounds
     }
 
-    fn cleaned(&self) -> Option<DataVersion> {
-        self.state.lock().cleaned
-    }
-
-    fn set_cleaned(&self, version: DataVersion) {
-        self.state.lock().cleaned = Some(version);
+    /// What is known of topics that the master deleted.
+    pub fn absent<T>(&self, look: impl FnOnce(&mut Absent) -> T) -> T {
+        look(&mut self.state.lock().absent)
     }
 
     fn succeeded(&self) {
@@ -153,9 +159,16 @@ pub async fn run(broker: Arc<Broker>) {
 /// One round of all items, from the address that answers.
 pub async fn round(broker: &Arc<Broker>) -> bool {
     let _turn = broker.sync.hold().await;
-    let Some(master) = broker.sync.master_addr().filter(|_| !broker.config().is_master()) else { return false };
+    let addresses = addresses(broker);
+    if addresses.is_empty() || broker.config().is_master() {
+        return false;
+    }
+    if let Some(reason) = against(broker).await {
+        broker.sync.failed(reason);
+        return false;
+    }
     let mut failure = None;
-    for addr in addresses(broker, &master) {
+    for addr in addresses {
         match items(broker, &addr).await {
             Ok(()) => {
                 broker.sync.succeeded();
@@ -168,14 +181,28 @@ pub async fn round(broker: &Arc<Broker>) -> bool {
     false
 }
 
+/// What speaks against taking tables: those of a master that lacks what is in this log would take away what belongs to it.
+async fn against(broker: &Arc<Broker>) -> Option<String> {
+    match ha::parted::compare(broker, COMPARE_LIMIT).await {
+        Ok(Compared::One) => None,
+        Ok(Compared::Untold(reason)) => Some(reason),
+        Err(parted) => {
+            // The master may have been too slow to tell when replication began.
+            broker.replicas.disconnect_all();
+            Some(parted.to_string())
+        }
+    }
+}
+
 /// The master's listener as the name server told it, then the HA host with the listener's port: one of the two
-/// networks may not lead there.
-fn addresses(broker: &Broker, master: &str) -> Vec<String> {
-    let mut all = vec![master.to_owned()];
+/// networks may not lead there. Empty while no master is known.
+pub fn addresses(broker: &Broker) -> Vec<String> {
+    let Some(master) = broker.sync.master_addr() else { return Vec::new() };
+    let mut all = vec![master.clone()];
     let ha = broker.sync.ha_addr(&broker.config());
     if let (Some(ha), Some((_, port))) = (ha, master.rsplit_once(':')) {
         let second = ha.rsplit_once(':').map(|(host, _)| format!("{host}:{port}"));
-        all.extend(second.filter(|second| second != master));
+        all.extend(second.filter(|second| *second != master));
     }
     all
 }
@@ -204,10 +231,7 @@ async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     if adopted.batch_queues {
         broker.store.align_queue_types()?;
     }
-    if broker.sync.cleaned() != Some(version) && deletion::follow(broker, addr, &version).await? {
-        broker.sync.set_cleaned(version);
-    }
-    Ok(())
+    deletion::follow(broker, addr, &version).await
 }
 
 async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
@@ -247,7 +271,7 @@ async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut Consume
 }
 
 async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
-    let table: DelayOffsetSerializeWrapper = broker.api.get_all_delay_offset(addr).await?;
+    let table: DelayOffsetSerializeWrapper = broker.api.get_all_delay_offset(addr, broker.store.max_phys()).await?;
     if broker.delays.has(&table) {
         return Ok(());
     }
@@ -261,8 +285,14 @@ async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 
 /// End of the master's log, where it tells it.
 pub async fn log_end(broker: &Broker, addr: &str) -> Result<Option<i64>, SyncError> {
+    Ok(log_range(broker, addr).await?.map(|range| range.end))
+}
+
+/// What the master's log holds, where it tells it.
+pub async fn log_range(broker: &Broker, addr: &str) -> Result<Option<Range<i64>>, SyncError> {
     let info = broker.api.runtime_info(addr).await?;
-    Ok(info.table.get("commitLogMaxOffset").and_then(|end| end.parse().ok()))
+    let offset = |key: &str| info.table.get(key).and_then(|offset| offset.parse::<i64>().ok());
+    Ok(offset("commitLogMaxOffset").map(|end| offset("commitLogMinOffset").unwrap_or(end)..end))
 }
 
 async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {

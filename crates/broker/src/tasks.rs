@@ -76,7 +76,7 @@ fn flush_loop(broker: &Arc<Broker>) {
                 marks.appended.wait_blocking(marks.flushed.get() + 1, Duration::from_millis(200));
             }
             FlushDiskType::AsyncFlush => {
-                std::thread::sleep(Duration::from_millis(config.flush_interval_commit_log.clamp(10, 10_000)));
+                broker.sleep_blocking(Duration::from_millis(config.flush_interval_commit_log.clamp(10, 10_000)));
             }
         }
         if marks.appended.get() > marks.flushed.get() && broker.store.flush().is_err() {

@@ -149,6 +149,33 @@ async fn f01_a_topic_created_anew_while_the_slave_hears_of_its_deletion() {
     pair.stop().await;
 }
 
+/// The slave hears of the deletion while its log is behind, and has caught up when the topic is there again, empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_created_anew_before_the_slave_has_what_came_before_its_deletion() {
+    let mut pair = Pair::start(&[("slaveTimeout", "50")], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"old").await;
+    pair.equal().await;
+    sync(&pair.slave).await;
+    let slave = pair.slave.broker().clone();
+    slave.replicas.end_following().await;
+    for _ in 0..35 {
+        send(&api, &addr, "T", 0, &[("WAIT", "false")], b"old").await;
+    }
+    api.delete_topic(&addr, "T").await.unwrap();
+    sync(&pair.slave).await;
+    topic(&api, &addr, "T", 1).await;
+    slave.replicas.allow_following();
+    pair.equal().await;
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 0).await;
+    pair.master.stop().await;
+    api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    assert_eq!(send(&api, &pair.slave.addr, "T", 0, &[], b"new").await.header.queue_offset, 0);
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_master_still_has_stays_at_the_slave() {
     let pair = Pair::start(&[], &[BY_HAND]).await;

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Pair, drain, send, topic, until};
+use common::{Node, Pair, drain, send, topic, until};
 use wire::{
     Command,
     code::{request, response},
@@ -102,6 +102,49 @@ async fn roles_change_at_run_time_and_nothing_is_lost() {
     pair.stop().await;
 }
 
+/// The old master steps down first: when it asks, nobody is master yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_planned_switch_the_old_master_soon_knows_the_new_one() {
+    let seldom = ("registerNameServerPeriod", "60000");
+    let pair = Pair::start(&[seldom], &[seldom, ("inSyncReplicas", "2")]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"before").await;
+    pair.equal().await;
+    until("the topic is at the slave", || async { pair.slave.broker().topics.get("T").is_some() }).await;
+    pair.api.update_config(&pair.master.addr, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
+    pair.api.update_config(&pair.slave.addr, "brokerRole=SYNC_MASTER\nbrokerId=0").await.unwrap();
+    until("the old master follows", || async { pair.slave.broker().replicas.connections() == 1 }).await;
+    let answer = send(&pair.api, &pair.slave.addr, "T", 0, &[], b"after").await;
+    assert_eq!((answer.code, answer.header.queue_offset), (response::SUCCESS, 1));
+    pair.stop().await;
+}
+
+/// The other slave of a group knows of a promotion before its next registration would be due.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failover_the_other_slave_soon_follows_the_new_master() {
+    let seldom = ("registerNameServerPeriod", "60000");
+    let mut pair = Pair::start(&[seldom], &[seldom]).await;
+    let keys = [("brokerRole", "SLAVE"), ("brokerId", "2"), ("namesrvAddr", &*pair.namesrv_addr), seldom];
+    let mut other = Node::start(&pair.dir, "other", &keys).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"before").await;
+    pair.equal().await;
+    until("the topic is at the slave", || async { pair.slave.broker().topics.get("T").is_some() }).await;
+    until("the other slave follows", || async {
+        other.broker().store.max_phys() == pair.master.broker().store.max_phys()
+    })
+    .await;
+    pair.master.stop().await;
+    pair.api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER\nbrokerId=0").await.unwrap();
+    send(&pair.api, &pair.slave.addr, "T", 0, &[], b"after").await;
+    until("the other slave follows the new master", || async {
+        other.broker().store.max_phys() == pair.slave.broker().store.max_phys()
+    })
+    .await;
+    other.stop().await;
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn delayed_messages_come_at_their_time_with_what_they_were_sent_with() {
     let pair = Pair::start(&[("messageDelayLevel", "1s 2s")], &[("messageDelayLevel", "1s 2s")]).await;
@@ -117,6 +160,33 @@ async fn delayed_messages_come_at_their_time_with_what_they_were_sent_with() {
         (&b"later"[..], Some("x"), Some("T"))
     );
     until("the slave knows how far the level is", || async { pair.slave.broker().delays.get(1) == 1 }).await;
+    pair.stop().await;
+}
+
+/// Nothing counts as safe before the switch, for nothing is flushed and no round of metadata comes before the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_master_has_delivered_comes_once_after_a_planned_switch() {
+    let keys =
+        [("messageDelayLevel", "1s 2s"), ("flushIntervalCommitLog", "3600000"), ("slaveSyncInterval", "3600000")];
+    let pair = Pair::start(&keys, &keys).await;
+    let (api, old, new) = (&pair.api, &pair.master.addr, &pair.slave.addr);
+    topic(api, old, "T", 1).await;
+    for _ in 0..20 {
+        send(api, old, "T", 0, &[("DELAY", "1")], b"once").await;
+    }
+    until("all are delivered", || async { api.max_offset(old, "T", 0).await.unwrap() == 20 }).await;
+    assert!(broker::sync::round(pair.slave.broker()).await, "the slave knows the topic");
+    api.update_config(old, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
+    pair.equal().await;
+    api.update_config(new, "brokerRole=ASYNC_MASTER\nbrokerId=0").await.unwrap();
+    send(api, new, "T", 0, &[("DELAY", "1")], b"last").await;
+    until("the last one is delivered", || async {
+        drain(api, new, "T", 0, 0).await.last().is_some_and(|body| body == b"last")
+    })
+    .await;
+    let mut wanted = vec![b"once".to_vec(); 20];
+    wanted.push(b"last".to_vec());
+    assert_eq!(drain(api, new, "T", 0, 0).await, wanted);
     pair.stop().await;
 }
 

@@ -165,8 +165,12 @@ pub struct MasterSession {
     reports: ReportReader,
     /// Next offset to send; none before the first report, because nothing may be sent before it.
     next: Option<i64>,
+    /// Where the stream to a slave began that had nothing.
+    began_at: Option<i64>,
     acked: Option<i64>,
     ack_untold: bool,
+    /// Nobody has asked yet whether the first report can be an acknowledgement.
+    first_unproven: bool,
     frames_under_way: u64,
     bytes_under_way: u64,
     last_read_ms: u64,
@@ -188,8 +192,10 @@ impl MasterSession {
             max_offset,
             reports: ReportReader::new(),
             next: None,
+            began_at: None,
             acked: None,
             ack_untold: false,
+            first_unproven: true,
             frames_under_way: 0,
             bytes_under_way: 0,
             last_read_ms: now_ms,
@@ -266,14 +272,21 @@ impl MasterSession {
 
     /// A new acknowledgement, ahead of whatever [`MasterSession::poll`] would say first: a shell that is busy writing
     /// must not hold it back. `None` when there is none, or when the connection is to be closed.
-    pub fn take_ack(&mut self) -> Option<i64> {
+    ///
+    /// `is_boundary` tells whether a record of this log ends at an offset. The first report counts only there: a slave
+    /// that ends within a record has a part of it, or another log. What it reports after that it has from here.
+    pub fn take_ack(&mut self, is_boundary: impl FnOnce(i64) -> bool) -> Option<i64> {
         if self.state != State::Open {
             return None;
         }
-        match self.poll_ack() {
-            Some(MasterAction::Ack { offset }) => Some(offset),
-            _ => None,
-        }
+        let Some(MasterAction::Ack { offset }) = self.poll_ack() else { return None };
+        let counts = !std::mem::take(&mut self.first_unproven) || is_boundary(offset);
+        counts.then_some(offset)
+    }
+
+    /// First byte that a slave has which came with an empty log; `None` for one that had something.
+    pub fn began_at(&self) -> Option<i64> {
+        self.began_at
     }
 
     /// When [`MasterSession::on_tick`] has something to do if nothing else happens; `None` once closed.
@@ -329,7 +342,11 @@ impl MasterSession {
 
     fn take_report(&mut self, report: i64) -> Result<(), MasterClose> {
         match self.next {
-            None => self.next = Some(self.start_for(report)?),
+            None => {
+                let start = self.start_for(report)?;
+                self.next = Some(start);
+                self.began_at = (report == 0).then_some(start);
+            }
             Some(sent) if report > sent => return Err(MasterClose::BeyondSent { report, sent }),
             Some(_) => {}
         }

@@ -81,6 +81,32 @@ fn the_last_whole_report_of_a_read_counts() {
     assert_eq!(drain(&mut session), [ack(30), send(30, 300), send(330, 70)]);
 }
 
+/// What a slave reports first is where its log ends; whether that is a log like this one, only the boundary tells.
+#[test]
+fn a_first_report_counts_at_a_boundary_alone() {
+    for (is_boundary, first) in [(true, Some(100)), (false, None)] {
+        let mut session = session(0, 400);
+        session.on_bytes(0, &encode_report(100));
+        assert_eq!(session.take_ack(|offset| is_boundary && offset == 100), first);
+        assert_eq!(session.began_at(), None);
+        session.on_bytes(0, &encode_report(100));
+        assert_eq!(session.take_ack(|_| true), None, "it is not asked twice");
+        assert_eq!(drain(&mut session), [send(100, 300)], "it is served in any case");
+        session.on_bytes(0, &encode_report(250));
+        assert_eq!(session.take_ack(|_| false), Some(250), "what it has from here counts");
+    }
+}
+
+#[test]
+fn where_an_empty_slave_began_is_told() {
+    let mut session = session(0, 5_432);
+    session.on_bytes(0, &encode_report(0));
+    assert_eq!((session.take_ack(|_| true), session.began_at()), (Some(0), Some(5_000)));
+    session.on_marks(0, 0, 5_500);
+    session.on_bytes(0, &encode_report(0));
+    assert_eq!(session.began_at(), Some(5_000));
+}
+
 #[test]
 fn an_empty_slave_starts_at_the_base_of_the_newest_segment() {
     for (max, start) in [(0, 0), (999, 0), (1000, 1000), (5_432, 5_000)] {

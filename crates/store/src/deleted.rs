@@ -57,7 +57,8 @@ impl Deleted {
     /// Hides everything of `topic` below `end`, durably; on an error nothing is hidden that was not before.
     pub(crate) fn hide(&self, topic: &str, end: i64) -> Result<(), StoreError> {
         let mut topics = self.topics.lock().clone();
-        topics.insert(topic.to_owned(), end);
+        let hidden = topics.entry(topic.to_owned()).or_insert(end);
+        *hidden = end.max(*hidden);
         self.store(&topics)?;
         *self.topics.lock() = topics;
         self.any.store(true, SeqCst);

@@ -1,7 +1,7 @@
 //! Reading the log by physical offset and by key. What is not a whole record at its own place is never handed out.
 
 use bytes::{Bytes, BytesMut};
-use wire::record::{Check, RecordView, check_as};
+use wire::record::{BLANK_HEAD, Check, RecordView, Verify, check_as};
 
 use crate::{
     disk::Usage,
@@ -15,6 +15,8 @@ use crate::{
 
 /// Enough to read most records at once.
 const MOST_RECORDS: usize = 2048;
+/// Bytes that are gone through to find the last record.
+const FARTHEST_TO_LAST: i64 = 64 << 20;
 
 /// Answer of [`Store::query`].
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,40 @@ impl Store {
         }
         bytes.truncate(size);
         is_record_at(&bytes, physical_offset).then_some(bytes)
+    }
+
+    /// True where a record or a blank of this log begins or ends: a replica that ends elsewhere ends within a record.
+    pub fn is_boundary(&self, offset: i64) -> bool {
+        let is_end = || offset == self.marks.appended.get() || offset % self.log.segment_size() == 0;
+        is_end() || self.read_record(offset).is_some() || self.is_blank(offset) || is_end()
+    }
+
+    fn is_blank(&self, offset: i64) -> bool {
+        let head = self.read_log(offset, BLANK_HEAD).unwrap_or_default();
+        head.len() == BLANK_HEAD && matches!(check_as(&head, Verify::Layout), Check::Blank)
+    }
+
+    /// The last record of the log; `None` without one, and where finding it would mean to read more than 64 MiB of what
+    /// no queue was built of.
+    pub fn last_record(&self) -> Option<Bytes> {
+        let (last, _) = self.dispatcher.progress(&self.marks.dispatched);
+        let known = last.map_or_else(|| self.checkpoint().logics_physical_offset, |last| last.start);
+        let (mut at, end) = (known.max(self.log.min()?), self.marks.appended.get());
+        if end - at > FARTHEST_TO_LAST {
+            return None;
+        }
+        let mut found = None;
+        while at < end {
+            match self.read_record(at) {
+                Some(record) => {
+                    at += record.len() as i64;
+                    found = Some(record);
+                }
+                None if self.is_blank(at) => at = self.log.next_base(at),
+                None => return None,
+            }
+        }
+        found
     }
 
     /// Bytes of the log from `offset` on: at most `max_len`, to the end of the segment, below the mark `appended`.

@@ -4,7 +4,7 @@ mod common;
 
 use std::{path::Path, sync::Arc};
 
-use common::{Fixture, damage, data};
+use common::{Fixture, damage, data, open, put, small};
 use serde_json::Value;
 use store::{
     RealDisk,
@@ -90,4 +90,31 @@ fn a_store_that_is_taken_away_meanwhile_is_not_called_sound() {
     let found = verify(&view, &mut Still);
     let told = view.still_there().unwrap_err().to_string();
     assert!(told.contains("it was taken away while it was read"), "{told}, {found:?}");
+}
+
+/// A slave that did not hear of a deletion learns of it from the log, where the numbers of a queue begin again.
+#[test]
+fn earlier_lives_of_a_topic_are_no_damage_at_a_slave() {
+    let dir = tempfile::tempdir().unwrap();
+    let (master, slave) = (open(&small(&dir.path().join("m"))), open(&small(&dir.path().join("s"))));
+    for (number, count) in [11, 3, 22].into_iter().enumerate() {
+        if number > 0 {
+            master.delete_topic("T").unwrap();
+        }
+        for _ in 0..count {
+            put(&master, "T", 0, b"KEYS\x01k\x02", b"body");
+            put(&master, "other", 0, b"", b"body");
+        }
+    }
+    while slave.max_phys() < master.max_phys() {
+        let at = slave.max_phys();
+        slave.append_raw(at, &master.read_log(at, 4096).unwrap()).unwrap();
+    }
+    slave.dispatch();
+    assert_eq!((slave.min_offset("T", 0), slave.max_offset("T", 0)), (0, 22));
+    slave.close().unwrap();
+    let found = check(&dir.path().join("s"), &ViewOptions::default());
+    assert!(found.findings.is_empty(), "{}", told(&found));
+    assert_eq!(found.notes.len(), 1, "{}", told(&found));
+    assert!(found.notes[0].starts_with("14 records of queue T 0"), "{}", told(&found));
 }

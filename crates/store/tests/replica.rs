@@ -89,3 +89,31 @@ fn a_topic_that_was_deleted_and_made_again_at_the_master() {
     assert_eq!((slave.min_offset("T", 0), slave.max_offset("T", 0)), (0, 3));
     assert_eq!(bodies(&slave, "T", 0), bodies(&master, "T", 0));
 }
+
+/// Where another log may go on, and what a replica is compared by.
+#[test]
+fn records_and_blanks_begin_at_boundaries_and_the_last_record_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    assert!(store.last_record().is_none(), "an empty log");
+    let mut starts = vec![];
+    for size in [50, 1, 3000, 1000, 20, 2000] {
+        starts.push(put(&store, "T", 0, b"", &vec![b'x'; size]));
+        let last = store.last_record().expect("the log has records");
+        let (_, start, end) = starts[starts.len() - 1];
+        assert_eq!((start, &last), (end - last.len() as i64, &store.read_record(start).unwrap()));
+    }
+    let (end, min) = (store.max_phys(), store.min_phys());
+    let blanks = starts.windows(2).filter(|pair| pair[0].2 != pair[1].1).map(|pair| pair[0].2);
+    let mut wanted: Vec<i64> = starts.iter().map(|place| place.1).chain(blanks).chain([end]).collect();
+    wanted.extend((min..end).step_by(4096));
+    wanted.sort_unstable();
+    wanted.dedup();
+    assert!(wanted.len() > starts.len() + 1, "the log has rolled");
+    let found: Vec<i64> = (min..=end + 8).filter(|offset| store.is_boundary(*offset)).collect();
+    assert_eq!(found, wanted);
+    let last = store.last_record();
+    let store = open_again(store, &config);
+    assert_eq!(store.last_record(), last, "a start knows it too");
+}

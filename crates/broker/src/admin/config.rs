@@ -105,7 +105,7 @@ fn announce(broker: &Arc<Broker>, current: &BrokerConfig, plan: &Plan) {
         if let Err(error) = broker.topics.touch(now_ms()) {
             tracing::error!("{error}");
         }
-        broker.registrar.topic_changed();
+        broker.registrar.changed();
     }
     if plan.config.namesrv_addr != current.namesrv_addr {
         let left = broker.registrar.set_list(&plan.config.namesrv_addr);

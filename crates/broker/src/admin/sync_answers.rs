@@ -88,9 +88,11 @@ pub fn consumer_offsets(broker: &Arc<Broker>, command: &Command) -> Answer {
     Ok(command.ok_body(json::encode(&broker.offsets.snapshot())))
 }
 
-/// GET_ALL_DELAY_OFFSET.
+/// GET_ALL_DELAY_OFFSET. A Tandem slave tells how far its log is, and hears of all deliveries whose copies it has.
 pub fn delay_offsets(broker: &Arc<Broker>, command: &Command) -> Answer {
-    Ok(command.ok_body(json::encode(&broker.delays.snapshot())))
+    let delays = &broker.delays;
+    let end = command.ext.get(client::LOG_END).and_then(|end| end.parse().ok());
+    Ok(command.ok_body(json::encode(&end.map_or_else(|| delays.snapshot(), |end| delays.snapshot_at(end)))))
 }
 
 /// GET_ALL_MESSAGE_REQUEST_MODE.

@@ -90,7 +90,7 @@ fn apply(broker: &Broker, topics: Vec<TopicConfig>) -> Result<(), Refused> {
             // Plain queues of that name may be left from before.
             broker.store.align_queue_types().map_err(|error| Refused::error(error.to_string()))?;
         }
-        broker.registrar.topic_changed();
+        broker.registrar.changed();
     }
     Ok(())
 }
@@ -140,7 +140,7 @@ pub fn delete(broker: &Arc<Broker>, command: &Command) -> Answer {
         deletion::delete(broker, &name)?;
         tracing::info!("topic {name} is deleted");
     }
-    broker.registrar.topic_changed();
+    broker.registrar.changed();
     Ok(command.ok())
 }
 

@@ -194,8 +194,11 @@ impl Link {
     }
 
     fn take_ack(&self, session: &mut MasterSession, own_end: i64) {
-        if let Some(offset) = session.take_ack().filter(|_| self.broker.config().is_master()) {
-            self.broker.replicas.acknowledged(self.id, self.peer.ip(), offset, own_end);
+        let Broker { store, replicas, .. } = &*self.broker;
+        let acked = session.take_ack(|offset| store.is_boundary(offset));
+        if let Some(offset) = acked.filter(|_| self.broker.config().is_master()) {
+            replicas.began_at(session.began_at());
+            replicas.acknowledged(self.id, self.peer.ip(), offset, own_end);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
-//! [`master`] accepts slaves, [`slave`] follows a master, [`Replicas`] holds what is known of the copies.
+//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`Replicas`] holds what is known of the copies.
 
 pub mod master;
+pub mod parted;
 pub mod slave;
 
 use std::{
@@ -39,6 +40,8 @@ struct State {
     acks: AckTable,
     marks: BTreeMap<usize, Arc<Mark>>,
     connections: HashMap<u64, SlaveConnection>,
+    /// The highest offset at which a slave of this term began with an empty log.
+    floor: i64,
 }
 
 struct SlaveConnection {
@@ -75,11 +78,23 @@ impl Replicas {
         self.state.lock().acks.replicated(copies, own_end).unwrap_or(-1)
     }
 
+    /// True for a message before the first segment of a slave that came empty: what that slave reports says nothing of
+    /// it. Such a message was on its way while the slave joined; every later one lies behind.
+    pub fn is_before_a_slave(&self, end: i64) -> bool {
+        end <= self.state.lock().floor
+    }
+
+    fn began_at(&self, first: Option<i64>) {
+        let mut state = self.state.lock();
+        state.floor = state.floor.max(first.unwrap_or(0));
+    }
+
     /// A new term: what slaves acknowledged before counts no longer.
     pub fn new_term(&self) {
         let mut state = self.state.lock();
         state.acks = AckTable::new();
         state.marks.clear();
+        state.floor = 0;
     }
 
     /// A follower may start again, once the configuration says of whom.

@@ -14,10 +14,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{ticks, wall_ms};
+use super::{parted, ticks, wall_ms};
 use crate::context::Broker;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a slave with `haMasterAddress` waits for a name server to tell of its master's listener.
+const LEARN_LIMIT: Duration = Duration::from_secs(5);
+/// How long a master has to tell what it has where this log ends.
+const COMPARE_LIMIT: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 512 * 1024;
 /// How often a broker that follows nobody looks whether it shall.
 const IDLE: Duration = Duration::from_millis(100);
@@ -30,15 +34,18 @@ pub fn start(broker: &Arc<Broker>) {
 async fn run(broker: Arc<Broker>) {
     let mut reconnect = Reconnect::default();
     let mut said: Option<(String, Instant)> = None;
+    let mut alone_since = Instant::now();
     while !broker.is_stopping() {
         let config = broker.config();
         let paused = broker.replicas.paused.load(Ordering::Acquire);
         let Some(master) = broker.sync.ha_addr(&config).filter(|_| !config.is_master() && !paused) else {
+            alone_since = Instant::now();
             tokio::time::sleep(IDLE).await;
             continue;
         };
-        if broker.store.no_space().is_some() {
-            // The store has said why. Without a connection this copy counts for no acknowledgement.
+        // The store has said why. Without a connection this copy counts for no acknowledgement.
+        let lacks_space = broker.store.no_space().is_some();
+        if lacks_space || (may_learn(&broker) && alone_since.elapsed() < LEARN_LIMIT) {
             tokio::time::sleep(IDLE).await;
             continue;
         }
@@ -50,6 +57,12 @@ async fn run(broker: Arc<Broker>) {
         };
         tokio::time::sleep(Duration::from_millis(reconnect.delay_ms(&end))).await;
     }
+}
+
+/// With `haMasterAddress` the address of the master's listener may come later: before that nobody tells whether its log and
+/// this one are the same.
+fn may_learn(broker: &Broker) -> bool {
+    broker.sync.master_addr().is_none() && !broker.registrar.namesrv_list().is_empty()
 }
 
 /// The same reason is said once in ten seconds.
@@ -93,6 +106,10 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     let _following = broker.replicas.following.lock().await;
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
         return (Ended::Term, false);
+    }
+    // A master whose listener does not answer is followed as it is.
+    if let Err(reason) = parted::compare(broker, COMPARE_LIMIT).await {
+        return (reason.into(), false);
     }
     let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
         Ok(Ok(stream)) => stream,

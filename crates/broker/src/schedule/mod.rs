@@ -117,21 +117,38 @@ impl DelayOffsets {
         Wrapper { offset_table: state.offsets.clone(), data_version: state.version }
     }
 
+    /// The same for one whose log ends at `end`: it has the copies that lie before, also where nobody has flushed them.
+    pub fn snapshot_at(&self, end: i64) -> Wrapper {
+        let state = self.state.read();
+        let mut offset_table = state.offsets.clone();
+        for (_, level, next) in state.unsafe_copies.iter().take_while(|(copy, ..)| *copy <= end) {
+            offset_table.insert(*level, *next);
+        }
+        Wrapper { offset_table, data_version: state.version }
+    }
+
     /// Takes a master's table of a moment when its log had the end `master_end`; this log ends at `own_end`. Until it
     /// has reached that, copies of what the table calls delivered may be missing here, and the table waits. True when
     /// something changed.
     pub fn adopt(&self, master: Wrapper, master_end: i64, own_end: i64) -> bool {
         let mut ahead = self.ahead.lock();
-        // An older table is kept, so that a log that is always a little behind gets one now and then.
-        let (_, wanted) = ahead.get_or_insert((master, master_end));
-        if own_end < *wanted {
-            return false;
-        }
-        let Some((master, _)) = ahead.take() else { return false };
+        let master = if own_end >= master_end {
+            *ahead = None;
+            master
+        } else {
+            // An older table is kept, so that a log that is always a little behind gets one now and then.
+            ahead.get_or_insert((master, master_end));
+            match ahead.take_if(|(_, wanted)| *wanted <= own_end) {
+                Some((older, _)) => older,
+                None => return false,
+            }
+        };
         let mut state = self.state.write();
         let differs = state.offsets != master.offset_table;
         state.offsets = master.offset_table;
         state.version = master.data_version;
+        // What this broker has delivered itself before is in the new master's table, or came again.
+        state.unsafe_copies.clear();
         differs
     }
 
@@ -146,11 +163,10 @@ impl DelayOffsets {
         self.turn.lock()
     }
 
-    /// Forgets what was delivered and is not safe, and tables that were ahead, at a change of role.
+    /// Forgets tables that were ahead and what only a broker that delivers knows, at a change of role. Copies that were
+    /// not safe stay known: the next master asks which of them it has.
     fn forget(&self) {
-        let mut state = self.state.write();
-        state.delivered.clear();
-        state.unsafe_copies.clear();
+        self.state.write().delivered.clear();
         *self.ahead.lock() = None;
     }
 
@@ -205,6 +221,8 @@ pub fn lead(broker: &Broker) {
     let delays = &broker.delays;
     let _turn = delays.hold();
     delays.forget();
+    // What this broker delivered when it led the last time, and no master since has told more.
+    delays.settle(broker.store.max_phys());
     for (level, delivery) in Live::read(&delays.live_file()) {
         if delivery.next > delays.get(level) && live::is_proven(&broker.store, level, &delivery) {
             tracing::info!("delay level {level} goes on at {}, as the log proves", delivery.next);
@@ -215,8 +233,8 @@ pub fn lead(broker: &Broker) {
     delays.correct(|queue| (store.min_offset(topic::SCHEDULE, queue), store.max_offset(topic::SCHEDULE, queue)));
 }
 
-/// Ends delivery, when this broker becomes a slave: on return nothing is delivered any more, and what was not safe is
-/// for the new master to deliver.
+/// Ends delivery, when this broker becomes a slave: on return nothing is delivered any more. Copies that the new master does
+/// not have are for it to deliver.
 pub fn follow(broker: &Arc<Broker>) {
     let _turn = broker.delays.hold();
     broker.delays.forget();
@@ -257,6 +275,8 @@ mod tests {
         assert_eq!(delays.get(1), 0);
         delays.settle(500);
         assert_eq!((delays.get(1), delays.get(2), delays.next(2)), (5, 0, 3));
+        assert_eq!(delays.snapshot_at(899).offset_table, table(&[(1, 5)]).offset_table);
+        assert_eq!(delays.snapshot_at(900).offset_table, table(&[(1, 5), (2, 3)]).offset_table);
         delays.save().unwrap();
         let again = DelayOffsets::load(dir.path().join("delayOffset.json"), vec![1000], 2).unwrap();
         assert_eq!((again.get(1), again.get(2)), (5, 0));
@@ -271,6 +291,9 @@ mod tests {
         assert_eq!(delays.get(1), 0);
         assert!(delays.adopt(table(&[(1, 20)]), 3000, 1500));
         assert_eq!(delays.get(1), 9);
+        assert!(!delays.adopt(table(&[(1, 15)]), 2000, 1999));
+        assert!(delays.adopt(table(&[(1, 18)]), 2500, 2500), "the newest that this log has reached counts");
+        assert_eq!(delays.get(1), 18);
         assert!(delays.adopt(table(&[(1, 20)]), 3000, 3000) && delays.has(&table(&[(1, 20)])));
     }
 

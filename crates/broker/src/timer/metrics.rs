@@ -17,12 +17,13 @@ use crate::{
 /// Counts by topic and their file.
 pub(super) struct Metrics {
     state: Mutex<State>,
+    /// What the file says. Held by the one who writes it: the timer's thread, or the sync.
+    saved: Mutex<Wrapper>,
     file: PathBuf,
 }
 
 struct State {
     counts: Wrapper,
-    saved: Wrapper,
     /// What changed since a recount began.
     meanwhile: Option<BTreeMap<String, i64>>,
 }
@@ -30,7 +31,8 @@ struct State {
 impl Metrics {
     pub(super) fn load(file: PathBuf) -> Result<Self, PersistError> {
         let counts = persist::load::<Wrapper>(&file)?.unwrap_or_default();
-        Ok(Self { state: Mutex::new(State { saved: counts.clone(), counts, meanwhile: None }), file })
+        let saved = Mutex::new(counts.clone());
+        Ok(Self { state: Mutex::new(State { counts, meanwhile: None }), saved, file })
     }
 
     /// As peers and operators see them: never below 0, where one took back what is no longer there.
@@ -108,15 +110,12 @@ impl Metrics {
 
     /// Writes the file when something changed.
     pub(super) fn save(&self) -> Result<(), PersistError> {
-        let counts = {
-            let state = self.state.lock();
-            if state.counts == state.saved {
-                return Ok(());
-            }
-            state.counts.clone()
-        };
-        persist::save_text(&self.file, &String::from_utf8_lossy(&json::encode(&counts)))?;
-        self.state.lock().saved = counts;
+        let mut saved = self.saved.lock();
+        let counts = self.state.lock().counts.clone();
+        if counts != *saved {
+            persist::save_text(&self.file, &String::from_utf8_lossy(&json::encode(&counts)))?;
+            *saved = counts;
+        }
         Ok(())
     }
 }
@@ -124,6 +123,25 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The timer's thread saves what it has counted while the sync takes the master's counts.
+    #[test]
+    fn two_that_save_at_once_do_not_disturb_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("timermetrics");
+        let metrics = Metrics::load(file.clone()).unwrap();
+        let text = |count: i64| {
+            format!(
+                r#"{{"dataVersion":{{"counter":{count}}},"timingCount":{{"T":{{"count":{count},"timeStamp":1}}}}}}"#
+            )
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..200).for_each(|count| metrics.adopt(&text(count)).unwrap()));
+            scope.spawn(|| (0..200).for_each(|_| (metrics.add("T", 1), metrics.save().unwrap()).1));
+        });
+        metrics.save().unwrap();
+        assert_eq!(Metrics::load(file).unwrap().json(), metrics.json());
+    }
 
     #[test]
     fn counted_saved_adopted() {

@@ -8,6 +8,7 @@ use wire::{
     code::{request, response},
     header::{
         PullMessageRequestHeader, PullMessageResponseHeader, SendMessageRequestHeaderV2, SendMessageResponseHeader,
+        ViewMessageRequestHeader,
     },
     record::{Check, RecordView, check},
 };
@@ -96,6 +97,12 @@ impl BrokerApi {
             | response::SLAVE_NOT_AVAILABLE => Ok(Sent { code: answer.code, header: answer.header() }),
             _ => Err(ClientError::answer(addr, code, answer)),
         }
+    }
+
+    /// VIEW_MESSAGE_BY_ID: the bytes of the record at a physical offset, as they are in the broker's log.
+    pub async fn view_message(&self, addr: &str, offset: i64) -> Result<Bytes, ClientError> {
+        let header = ViewMessageRequestHeader { offset, ..Default::default() };
+        Ok(self.call_with(addr, request::VIEW_MESSAGE_BY_ID, &header).await?.body)
     }
 
     /// PULL_MESSAGE. `limit` must exceed the time the broker may hold the pull.

@@ -22,6 +22,9 @@ use wire::{
 use super::{BrokerApi, decode};
 use crate::ClientError;
 
+/// Field of GET_ALL_DELAY_OFFSET that Java does not know: the end of the asking slave's log.
+pub const LOG_END: &str = "maxPhyOffset";
+
 /// Entries of one page.
 const PAGE: i32 = 2000;
 
@@ -120,9 +123,17 @@ impl BrokerApi {
         self.fetch_json(addr, request::GET_ALL_CONSUMER_OFFSET, PAGE_LIMIT).await
     }
 
-    /// GET_ALL_DELAY_OFFSET.
-    pub async fn get_all_delay_offset(&self, addr: &str) -> Result<DelayOffsetSerializeWrapper, ClientError> {
-        self.fetch_json(addr, request::GET_ALL_DELAY_OFFSET, PAGE_LIMIT).await
+    /// GET_ALL_DELAY_OFFSET. `log_end` is the end of the asker's log: a Tandem master tells of deliveries up to there, a Java
+    /// master takes no notice of it.
+    pub async fn get_all_delay_offset(
+        &self,
+        addr: &str,
+        log_end: i64,
+    ) -> Result<DelayOffsetSerializeWrapper, ClientError> {
+        let mut command = Command::request(request::GET_ALL_DELAY_OFFSET);
+        command.ext.push_number(LOG_END, log_end);
+        let answer = self.call(addr, command, PAGE_LIMIT).await?;
+        decode(addr, request::GET_ALL_DELAY_OFFSET, &answer.body)
     }
 
     /// GET_ALL_MESSAGE_REQUEST_MODE.

@@ -12,7 +12,7 @@ use wire::topic;
 use super::{
     Bounds, Gate, OpenSlot, Timer, TopicCount, Waiting, Work,
     message::TimerMessage,
-    slot::{TakenBack, record_of},
+    slot::{Gone, TakenBack},
 };
 use crate::{
     batch::Batch,
@@ -124,7 +124,8 @@ impl Timer {
         count: TopicCount<'_>,
         told: &mut Delivered,
     ) -> Result<(), TimerError> {
-        let mut load = Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default() };
+        let mut load =
+            Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default(), gone: Gone::default() };
         while load.taken.len() < order.max
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(store, order.now_ms)
@@ -190,6 +191,7 @@ struct Load {
     batch: Batch,
     taken: Vec<Taken>,
     unwanted: Unwanted,
+    gone: Gone,
 }
 
 /// Messages whose topic takes them no longer: how many of each topic, and the first one's place. The log hears of them when
@@ -221,7 +223,7 @@ impl Load {
         order: &Order<'_>,
         count: TopicCount<'_>,
     ) -> Result<bool, StoreError> {
-        let Some(bytes) = record_of(store, waiting.physical, waiting.size) else { return Ok(false) };
+        let Some(bytes) = self.gone.read(store, waiting.physical, waiting.size) else { return Ok(false) };
         let Some(message) = TimerMessage::of(&bytes) else { return Ok(false) };
         let uncounted = waiting.late_offset.is_some() || work.slot.as_ref().is_some_and(|open| !open.counted);
         let weight = message.weight(uncounted);

@@ -35,11 +35,7 @@ impl Timer {
     fn take_all(&self, store: &Store, work: &mut Work, max: usize, count: TopicCount<'_>) -> Result<usize, StoreError> {
         let min = store.min_offset(topic::TIMER, 0);
         if work.queue_offset < min {
-            tracing::warn!(
-                from = work.queue_offset,
-                to = min,
-                "timer messages left the log before they were taken up: they are lost; keep more of the log (fileReservedTime)"
-            );
+            say_skipped(work.delivering, work.queue_offset, min);
             work.queue_offset = min;
         }
         let mut end = store.max_offset(topic::TIMER, 0);
@@ -154,5 +150,21 @@ impl Work {
             late_offset: Some(self.queue_offset),
         };
         self.late.push(waiting);
+    }
+}
+
+/// Messages of the timer topic went with old segments, or this log never had them.
+fn say_skipped(delivering: bool, from: i64, to: i64) {
+    match delivering {
+        true => tracing::warn!(
+            from,
+            to,
+            "timer messages left the log before they were taken up: they are lost; keep more of the log (fileReservedTime)"
+        ),
+        false => tracing::info!(
+            from,
+            to,
+            "this log begins after some timer messages: the master delivers those that still wait, this slave could not"
+        ),
     }
 }

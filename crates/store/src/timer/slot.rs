@@ -87,7 +87,7 @@ impl OpenSlot {
     pub(super) fn open(store: &Store, log: &TimerLog, slot: &Slot, bounds: Bounds) -> Result<Self, StoreError> {
         let (waiting, pieces, takers) = (BinaryHeap::new(), VecDeque::new(), Takers::default());
         let mut open = Self { tick: slot.tick, counted: true, in_doubt: false, bounds, waiting, pieces, takers };
-        let half = bounds.most.div_ceil(2);
+        let (half, mut gone) = (bounds.most.div_ceil(2), Gone::default());
         log.chain(slot.last, -1, slot.tick, bounds.precision_ms, |position, unit| {
             match open.pieces.front_mut() {
                 Some(piece) if piece.count < half => piece.count += 1,
@@ -98,7 +98,7 @@ impl OpenSlot {
                 None => open.pieces.push_front(Piece { after: -1, last: position, count: 1 }),
             }
             if unit.takes_back()
-                && let Some(bytes) = record_of(store, unit.physical, unit.size)
+                && let Some(bytes) = gone.read(store, unit.physical, unit.size)
                 && let Some(message) = TimerMessage::of(&bytes)
                 && let Some(key) = message.takes_back()
             {
@@ -112,13 +112,14 @@ impl OpenSlot {
 
     /// Reads on where there is room for more.
     pub(super) fn fill(&mut self, store: &Store, log: &TimerLog) -> Result<(), StoreError> {
+        let mut gone = Gone::default();
         while self.waiting.len() <= self.bounds.most / 2
             && let Some(piece) = self.pieces.front().copied()
         {
             let (waiting, bounds) = (&mut self.waiting, self.bounds);
             log.chain(piece.last, piece.after, self.tick, bounds.precision_ms, |_, unit| {
                 if !unit.takes_back()
-                    && let Some(bytes) = record_of(store, unit.physical, unit.size)
+                    && let Some(bytes) = gone.read(store, unit.physical, unit.size)
                     && let Some(message) = TimerMessage::of(&bytes)
                 {
                     waiting.push(Waiting::of(unit, &message, bounds.precision_ms));
@@ -259,11 +260,36 @@ fn hash_of(key: &str) -> u64 {
     hasher.finish()
 }
 
-/// The record of a message that waits.
-pub(super) fn record_of(store: &Store, physical: i64, size: i32) -> Option<Bytes> {
-    let bytes = store.read_record(physical).filter(|bytes| bytes.len() == size as usize);
-    if bytes.is_none() {
-        tracing::warn!(physical, "a timer message is gone from the log and cannot be delivered");
+/// Messages that wait and whose records the log does not have any more: how many, and the first one's place. The log
+/// hears of all of them in one line.
+#[derive(Default)]
+pub(super) struct Gone {
+    messages: usize,
+    physical: i64,
+}
+
+impl Gone {
+    /// The record of a message that waits.
+    pub(super) fn read(&mut self, store: &Store, physical: i64, size: i32) -> Option<Bytes> {
+        let bytes = store.read_record(physical).filter(|bytes| bytes.len() == size as usize);
+        if bytes.is_none() {
+            self.physical = if self.messages == 0 { physical } else { self.physical };
+            self.messages += 1;
+        }
+        bytes
     }
-    bytes
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let Self { messages, physical } = *self;
+        if messages > 0 {
+            tracing::warn!(
+                messages,
+                physical,
+                "timer messages were deleted with old segments before their time and cannot be delivered, the first of \
+                 them from that physical offset; keep more of the log (fileReservedTime, space on its disk)"
+            );
+        }
+    }
 }

@@ -183,6 +183,9 @@ impl Cursor {
 
     /// The unit at the cursor points elsewhere than to the record that calls for `want`.
     fn elsewhere(&mut self, have: &Unit, want: &Unit, ground: &mut Ground<'_>) -> Result<Option<Outcome>, StoreError> {
+        if want.physical_offset < self.taken_until {
+            return Ok(Some(Outcome::Taken));
+        }
         let behind = match self.queue.kind {
             Kind::Simple if want.queue_offset < self.next => return Ok(Some(Outcome::Taken)),
             Kind::Simple => want.queue_offset > self.next,
@@ -192,7 +195,7 @@ impl Cursor {
             self.without_record(have, ground);
             return Ok(None);
         }
-        if want.physical_offset < self.taken_until || self.holds(have, ground.log)? {
+        if self.holds(have, ground.log)? {
             if have.physical_offset > want.physical_offset {
                 self.taken_until = have.physical_offset;
             }

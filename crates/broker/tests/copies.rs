@@ -1,0 +1,199 @@
+//! What counts as a copy: a slave that has not got a message must not be what its acknowledgement stands on.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
+use remoting::{Connection, Server, ServerConfig, Service};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use wire::{
+    Command,
+    code::{request, response},
+};
+
+/// Sends without waiting for the answer.
+fn sending(pair: &Pair, body: Vec<u8>) -> tokio::task::JoinHandle<i32> {
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    tokio::spawn(async move { api.send(&addr, &header("T", 0, &[]), body, LIMIT).await.unwrap().code })
+}
+
+async fn stored(pair: &Pair, count: i64) {
+    until("the message is in the log", || async {
+        pair.api.max_offset(&pair.master.addr, "T", 0).await.unwrap() == count
+    })
+    .await;
+}
+
+/// The keys of a slave of this pair.
+fn as_slave(pair: &Pair) -> [(&str, &str); 4] {
+    [("brokerRole", "SLAVE"), ("brokerId", "2"), ("slaveReadEnable", "true"), ("namesrvAddr", &pair.namesrv_addr)]
+}
+
+/// A slave that begins with the newest segment has nothing of what waits in the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_slave_confirms_nothing_that_lies_before_its_first_segment() {
+    let mut pair = Pair::start(&[("slaveTimeout", "20000")], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    pair.slave.stop().await;
+    let before = sending(&pair, vec![b'x'; 1000]);
+    stored(&pair, 1).await;
+    // The next one does not fit into the segment of 1 MiB any more.
+    let filler = sending(&pair, vec![b'x'; 1_000_000]);
+    stored(&pair, 2).await;
+    let after = sending(&pair, vec![b'x'; 100_000]);
+    stored(&pair, 3).await;
+    let mut empty = Node::start(&pair.dir, "empty", &as_slave(&pair)).await;
+    assert_eq!(after.await.unwrap(), response::SUCCESS);
+    assert_eq!(empty.broker().store.min_phys(), 1 << 20, "it begins with the second segment");
+    assert_eq!(before.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT, "the only slave does not have it");
+    assert_eq!(filler.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT, "the only slave does not have it");
+    let answer = send(&pair.api, &pair.master.addr, "T", 0, &[], b"next").await;
+    assert_eq!(answer.code, response::SUCCESS);
+    empty.stop().await;
+    pair.stop().await;
+}
+
+/// A log that ends within a record of this one is another log, or has a part of that record more to get: what it
+/// reports first proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_report_within_a_record_confirms_nothing() {
+    let mut pair = Pair::start(&[("slaveTimeout", "500")], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    pair.slave.stop().await;
+    let start = pair.master.broker().store.max_phys();
+    let waiting = sending(&pair, vec![b'x'; 1000]);
+    stored(&pair, 1).await;
+    let middle = pair.master.broker().store.max_phys();
+    let last = sending(&pair, vec![b'x'; 1000]);
+    stored(&pair, 2).await;
+    assert!(start < middle);
+    let mut other = TcpStream::connect(("127.0.0.1", pair.master.port + 1)).await.unwrap();
+    other.write_all(&(middle + 100).to_be_bytes()).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT);
+    assert_eq!(last.await.unwrap(), response::FLUSH_SLAVE_TIMEOUT);
+    drop(other);
+    pair.stop().await;
+}
+
+/// Messages of one length: the old master's own tail ends where a record of the new one ends.
+async fn an_old_master_returns(is_demoted: bool) {
+    let mut pair = Pair::start(&[], &[]).await;
+    let lines = common::lines::Lines::of_process();
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"both").await;
+    pair.equal().await;
+    until("the topic is at the slave", || async { pair.slave.broker().topics.get("T").is_some() }).await;
+    pair.slave.stop().await;
+    pair.master.stop().await;
+    let new_master = format!("127.0.0.1:{}", pair.slave.port + 1);
+    set(&mut pair.master, &[("brokerRole", "ASYNC_MASTER"), ("haMasterAddress", &new_master)]);
+    pair.master.again().await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"mine").await;
+    let end = pair.master.broker().store.max_phys();
+    set(&mut pair.slave, &[("brokerRole", "ASYNC_MASTER"), ("brokerId", "0")]);
+    pair.slave.again().await;
+    send(&pair.api, &pair.slave.addr, "T", 0, &[], b"true").await;
+    assert_eq!(pair.slave.broker().store.max_phys(), end, "the records end alike");
+    send(&pair.api, &pair.slave.addr, "T", 0, &[], b"more").await;
+    let told = lines.with(&["have parted"]);
+    if is_demoted {
+        pair.api.update_config(&pair.master.addr, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
+    } else {
+        pair.master.stop().await;
+        set(&mut pair.master, &[("brokerRole", "SLAVE"), ("brokerId", "2")]);
+        pair.master.again().await;
+    }
+    until("the two logs are told to have parted", || async { lines.with(&["have parted"]) > told }).await;
+    assert_eq!(pair.master.broker().store.max_phys(), end, "nothing is appended to a log that has parted");
+    assert_eq!(pair.slave.broker().replicas.connections(), 0, "it is no slave of this master");
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_starts_as_slave() {
+    an_old_master_returns(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_becomes_slave() {
+    an_old_master_returns(true).await;
+}
+
+fn set(node: &mut Node, keys: &[(&str, &str)]) {
+    node.keys.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+}
+
+/// A master that has lost its disk and starts empty must not empty its slave: that one has everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_starts_empty_takes_nothing_away_from_its_slave() {
+    let mut pair = Pair::start(&[("slaveTimeout", "50")], &[]).await;
+    let lines = common::lines::Lines::of_process();
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    for _ in 0..10 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], b"kept").await;
+    }
+    pair.api.update_consumer_offset(&pair.master.addr, "TOOLS_CONSUMER", "T", 0, 7).await.unwrap();
+    pair.equal().await;
+    until("topic and progress are at the slave", || async {
+        let slave = pair.slave.broker();
+        slave.topics.get("T").is_some() && slave.offsets.get("T", "TOOLS_CONSUMER", 0) == Some(7)
+    })
+    .await;
+    pair.master.stop().await;
+    std::fs::remove_dir_all(&pair.master.root).unwrap();
+    let told = lines.with(&["replication from", "beyond the master's end"]);
+    pair.master.again().await;
+    topic(&pair.api, &pair.master.addr, "U", 1).await;
+    send(&pair.api, &pair.master.addr, "U", 0, &[], b"other").await;
+    until("the slave says that it follows no such master", || async {
+        lines.with(&["replication from", "beyond the master's end"]) > told
+    })
+    .await;
+    assert!(!broker::sync::round(pair.slave.broker()).await, "it takes no tables either");
+    pair.master.stop().await;
+    pair.api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    let slave = pair.slave.broker();
+    assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
+    assert_eq!(slave.offsets.get("T", "TOOLS_CONSUMER", 0), Some(7));
+    assert_eq!(drain(&pair.api, &pair.slave.addr, "T", 0, 0).await, vec![b"kept".to_vec(); 10]);
+    pair.stop().await;
+}
+
+/// A master's listener that does not tell what is in its log.
+struct Silent {
+    api: client::BrokerApi,
+    master: String,
+}
+
+impl Service for Silent {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+        for command in requests.drain(..).filter(|command| command.code != request::VIEW_MESSAGE_BY_ID) {
+            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
+            tokio::spawn(async move {
+                let opaque = command.opaque;
+                let answer = api.ask(&master, command, LIMIT).await.unwrap();
+                conn.reply(Command { opaque, ..answer });
+            });
+        }
+    }
+}
+
+/// A master that has just started may be slow to answer; its tables may be those of an empty one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
+    let pair = Pair::start(&[], &[("slaveSyncInterval", "3600000")]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"body").await;
+    pair.equal().await;
+    let slave = pair.slave.broker();
+    assert!(broker::sync::round(slave).await);
+    topic(&pair.api, &pair.master.addr, "U", 1).await;
+    let silent = Silent { api: pair.api.clone(), master: pair.master.addr.clone() };
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(silent)).await.unwrap();
+    slave.sync.learned(&slave.config(), Some(server.local_addr().to_string()), None);
+    assert!(!broker::sync::round(slave).await);
+    assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
+    server.shutdown(std::time::Duration::ZERO).await;
+    pair.stop().await;
+}
