@@ -449,3 +449,28 @@ fn late_properties_together() {
     drop(store);
     check_all(&open(&config));
 }
+
+#[test]
+fn a_log_that_is_elsewhere_or_of_another_kind_is_refused_and_the_store_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    put(&store, "T", 0, b"", b"body");
+    store.close().unwrap();
+    drop(store);
+    let refused = |expected: &str| {
+        let before = tree(dir.path());
+        let Err(error) = Store::open(config.clone(), Arc::new(RealDisk), clock_at(1)) else { panic!("it was opened") };
+        let text = error.to_string();
+        assert!(tree(dir.path()) == before && text.contains(expected) && !text.contains('\n'), "{text}");
+    };
+    let data = dir.path().join("dledger-n0/data");
+    std::fs::create_dir_all(&data).unwrap();
+    refused("dledger-n0");
+    std::fs::remove_dir_all(dir.path().join("dledger-n0")).unwrap();
+    let log = dir.path().join("commitlog");
+    std::fs::rename(&log, dir.path().join("elsewhere")).unwrap();
+    refused("storePathCommitLog");
+    let found = open(&StoreConfig { commit_log_dir: Some(dir.path().join("elsewhere")), ..config.clone() });
+    assert_eq!(found.max_offset("T", 0), 1);
+}

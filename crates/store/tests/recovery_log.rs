@@ -187,7 +187,9 @@ fn no_commit_log_clears_the_views() {
     let store = open(&config);
     fill(&store, "T", 30);
     drop(store);
-    std::fs::remove_dir_all(dir.path().join("commitlog")).unwrap();
+    let log = dir.path().join("commitlog");
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
     let store = open(&config);
     assert_eq!((store.max_phys(), store.min_phys(), store.max_offset("T", 0)), (0, -1, 0));
     assert_eq!(put(&store, "T", 0, b"", b"new"), (0, 0, store.max_phys()));

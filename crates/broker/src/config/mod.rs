@@ -261,6 +261,7 @@ impl BrokerConfig {
             )));
         }
         self.nothing_in_rocksdb()?;
+        self.one_log()?;
         self.sizes()?;
         self.check_space()?;
         self.delay_levels_ms().map(|_| ())
@@ -281,6 +282,23 @@ impl BrokerConfig {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// Keys that put the commit log elsewhere than in one directory of its own. Where nothing is found of it, the queues
+    /// would be cleared.
+    fn one_log(&self) -> Result<(), ConfigError> {
+        if self.store_path_commit_log.contains(',') {
+            return Err(ConfigError::Conflict(format!(
+                "storePathCommitLog={}: a list of directories is not served; move all segments into one directory and name that one",
+                self.store_path_commit_log
+            )));
+        }
+        if self.is_on("enableDLegerCommitLog") {
+            return Err(ConfigError::Conflict(
+                "enableDLegerCommitLog=true: the log of a DLedger group is not served; serve it with the broker that made it".into(),
+            ));
+        }
+        Ok(())
     }
 
     fn config_manager_version(&self) -> &str {
@@ -423,6 +441,16 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
+    }
+
+    #[test]
+    fn a_log_that_is_not_in_one_directory_of_its_own_is_refused_by_its_key() {
+        for key in ["storePathCommitLog=/disk1/log,/disk2/log", "enableDLegerCommitLog=true"] {
+            let mut config = BrokerConfig::default();
+            config.apply(key).unwrap();
+            let error = config.finish().unwrap_err().to_string();
+            assert!(error.contains(key) && !error.contains('\n'), "{error}");
+        }
     }
 
     #[test]

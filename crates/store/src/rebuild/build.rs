@@ -74,7 +74,7 @@ impl<'a> Build<'a> {
         let over_log: Arc<dyn Disk> = Arc::new(Overlay::new(view.disk.clone(), 1 << 20));
         let log_dir = config.commit_log_dir.clone().unwrap_or_else(|| view.root.join("commitlog"));
         let index = match index_enabled {
-            true => Some(Index::load(disk.clone(), aside.join("index"), geometry)?),
+            true => Some(Index::load(disk.clone(), aside.join("index"), geometry)?.named_in(config.local_time)),
             false => None,
         };
         let config = StoreConfig { root: aside.clone(), ..config };
