@@ -116,6 +116,7 @@ public final class Load {
             Message m = new Message(topic, "", name + "-" + i, body(size(i)));
             m.putUserProperty("seq", Integer.toString(i));
             if (random.nextInt(4) == 0) m.putUserProperty("città", "naïve-" + random.nextInt(100));
+            if (i % 3 == 0) m.putUserProperty("nul", "a\0b");          // of many, some stand at the edge of a sector
             switch (kind) {
                 case "tags": m.setTags("Tag" + (char) ('A' + i % 5)); break;
                 case "delay": m.setDelayTimeLevel(1 + i % 4); break;

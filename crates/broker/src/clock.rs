@@ -15,6 +15,12 @@ use crate::context::now_ms;
 /// A wall clock that is further behind than this was not stepped: what it said before was wrong, and it is followed.
 const MOST_AHEAD_MS: i64 = 24 * 3_600_000;
 
+/// What the clocks of this host's time zone show at `ms` after the epoch: [`store::LocalTime`].
+pub fn local_time(ms: i64) -> i64 {
+    let Ok(time) = jiff::Timestamp::from_millisecond(ms) else { return ms };
+    ms + i64::from(jiff::tz::TimeZone::system().to_offset(time).seconds()) * 1000
+}
+
 /// Milliseconds since the epoch that never fall.
 pub struct StoreClock {
     anchor: Mutex<(i64, Instant)>,

@@ -245,6 +245,7 @@ pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, S
         delay_levels_ms: config.delay_levels_ms()?,
         max_message_size: config.max_message_size.max(0) as u64,
         index_tags: true,
+        local_time: crate::clock::local_time,
         max_hash_slots: config.max_hash_slot_num as u32,
         max_index: config.max_index_num as u32,
         max_transfer_bytes_in_memory: config.max_transfer_bytes_on_message_in_memory.max(1) as u64,

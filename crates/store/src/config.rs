@@ -9,6 +9,9 @@ use crate::{error::StoreError, ext::ExtConfig, multi_path::LogDirs, pieces::Cold
 /// Says whether a topic's queues are batch consume queues (attribute `queue.type=BatchCQ`).
 pub type BatchQueueTopics = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// What a clock of some time zone shows at a time, both in milliseconds since 1970 began there.
+pub type LocalTime = fn(i64) -> i64;
+
 /// Configuration of a store. Sizes in bytes, times in milliseconds.
 #[derive(Clone)]
 pub struct StoreConfig {
@@ -26,6 +29,9 @@ pub struct StoreConfig {
     pub queue_ext: bool,
     /// `mappedFileSizeConsumeQueueExt`.
     pub queue_ext_segment_size: u64,
+    /// The time zone of the host. Names of index files are local times, as Java's are: only so do they grow where both
+    /// make some, and Java knows their order by nothing else.
+    pub local_time: LocalTime,
     /// `maxMessageSize`: of a body; a record may have 64 KiB more.
     pub max_message_size: u64,
     /// `messageIndexEnable`.
@@ -101,6 +107,7 @@ impl Default for StoreConfig {
             batch_queue_segment_size: 13_800_000,
             queue_ext: false,
             queue_ext_segment_size: 48 * 1024 * KIB,
+            local_time: std::convert::identity,
             max_message_size: 4096 * KIB,
             index_enabled: true,
             index_tags: false,

@@ -99,6 +99,18 @@ pub enum StoreError {
         /// What the operator can do.
         advice: &'static str,
     },
+    /// The log of a DLedger group.
+    #[error("{} is the commit log of a DLedger group (enableDLegerCommitLog=true), which is not served. Nothing was changed: serve it with the broker that made it, or move it away if the commit log beside it is the one that counts", .dir.display())]
+    DLedger {
+        /// Directory of that log.
+        dir: PathBuf,
+    },
+    /// There are consume queues, but not the directory of their log.
+    #[error("there are consume queues, but no commit log at {}. Nothing was changed: set storePathCommitLog, or mount its disk; to begin with an empty log, and lose the queues, make that directory", .dir.display())]
+    NoLog {
+        /// Where the log should be.
+        dir: PathBuf,
+    },
     /// A directory of this name would be deleted, if it were ours.
     #[error("{} was not made by a rebuild of this store: move it away", .path.display())]
     Foreign {

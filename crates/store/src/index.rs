@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use wire::hash::{java_hash, java_hash_on};
 
 use crate::{
+    config::LocalTime,
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     file_sizes,
@@ -49,6 +50,7 @@ pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     geometry: Geometry,
+    local_time: LocalTime,
     /// The directory did not exist: nothing was ever indexed.
     fresh: bool,
     state: Mutex<State>,
@@ -92,7 +94,12 @@ impl Index {
         }
         let last_physical = files.iter().rfind(|file| !file.is_empty()).map(|file| file.header().end_physical);
         let state = State { files, last_physical, ..State::default() };
-        Ok(Self { disk, dir, geometry, fresh, state: Mutex::new(state) })
+        Ok(Self { disk, dir, geometry, local_time: std::convert::identity, fresh, state: Mutex::new(state) })
+    }
+
+    /// Names new files by the time of this zone.
+    pub(crate) fn named_in(self, local_time: LocalTime) -> Self {
+        Self { local_time, ..self }
     }
 
     /// True when there was no index at all.
@@ -181,7 +188,7 @@ impl Index {
     #[cold]
     fn add_file(&self, state: &mut State, now_ms: i64) -> Result<(), StoreError> {
         let mut before: Option<Header> = None;
-        let mut name = time_name(now_ms);
+        let mut name = time_name((self.local_time)(now_ms));
         if let Some(full) = state.files.last_mut() {
             state.unsynced.extend(full.write_all()?);
             full.release_slots();
@@ -310,8 +317,7 @@ fn number_of(file: &IndexFile) -> u64 {
     file.path().file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// `yyyyMMddHHmmssSSS` as a number, in UTC: Java takes the local zone, but only the order of names counts, and the
-/// caller keeps that.
+/// `yyyyMMddHHmmssSSS` of a local time, as a number.
 fn time_name(now_ms: i64) -> u64 {
     let (days, in_day) = (now_ms.div_euclid(86_400_000), now_ms.rem_euclid(86_400_000) as u64);
     let (year, month, day) = civil(days);

@@ -65,6 +65,11 @@ impl LogDirs {
         &self.dirs[0]
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
     fn writable(&self) -> &[PathBuf] {
         &self.dirs[..self.writable]
     }

@@ -58,6 +58,9 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
     if let Some(from) = from {
         plan.begin_at(store, from);
     }
+    if clean {
+        plan.queued = newest_queued(store)?;
+    }
     let known_end = if clean { end_beyond(store, plan, progress)? } else { None };
     disprove_from(store, plan.dispatch_from)?;
     if !clean {
@@ -212,6 +215,8 @@ struct Plan {
     dispatch_from: i64,
     /// End of the last segment file.
     files_end: i64,
+    /// After a clean stop: the newest record that has a unit. It was in the log, as a Java broker's checkpoint does not say.
+    queued: i64,
 }
 
 impl Plan {
@@ -223,7 +228,7 @@ impl Plan {
             let built = built_when_clean(queued, &store.checkpoint.lock(), beyond);
             let dispatch_from = if not_indexed { min } else { built.max(min) };
             let scan_from = last_segment(store, |base, _| base <= dispatch_from);
-            return Ok(Self { clean, scan_from, dispatch_from, files_end: beyond });
+            return Ok(Self { clean, scan_from, dispatch_from, files_end: beyond, queued: 0 });
         }
         let mut scan_from = if not_indexed { min } else { proven_place(store) };
         disprove_from(store, scan_from)?;
@@ -237,7 +242,7 @@ impl Plan {
                 false => last_segment(store, |base, _| base <= lost_from),
             };
         }
-        Ok(Self { clean, scan_from, dispatch_from: scan_from, files_end: beyond })
+        Ok(Self { clean, scan_from, dispatch_from: scan_from, files_end: beyond, queued: 0 })
     }
 }
 
@@ -253,6 +258,13 @@ impl Plan {
 /// End of the newest record that has a unit.
 fn queued_to(store: &Store) -> i64 {
     store.queues.max_physical()
+}
+
+/// Start of that record, -1 if there is none.
+fn newest_queued(store: &Store) -> Result<i64, StoreError> {
+    let newest = store.queues.all().into_iter().max_by_key(|queue| queue.max_physical());
+    let unit = newest.map_or(Ok(None), |queue| queue.last_unit())?;
+    Ok(unit.filter(|unit| !unit.is_filler()).map_or(-1, |unit| unit.physical_offset))
 }
 
 /// What is dispatched again is taken away first: should this start be stopped, the next one must not take the checkpoint's
@@ -327,7 +339,7 @@ struct Scan<'a> {
     asked_to: i64,
     /// After a clean stop: where the records begin that a queue lacks, though it should have them.
     lacking: Option<i64>,
-    /// The checkpoint says that this record and its predecessors are durable; 0 = it does not say.
+    /// The checkpoint, or a clean stop, says that this record and its predecessors are durable; 0 = it does not say.
     proven: i64,
     /// Where the log ends, when that was found out before: damage on the way there is passed over.
     known_end: Option<i64>,
@@ -339,7 +351,7 @@ impl<'a> Scan<'a> {
         progress.begin(plan.scan_from, plan.files_end);
         let told_at_ms = store.clock.now_ms();
         let checkpoint = store.checkpoint();
-        let proven = checkpoint.logics_physical_offset.max(checkpoint.log_proof);
+        let proven = checkpoint.logics_physical_offset.max(checkpoint.log_proof).max(plan.queued);
         let saved = plan.scan_from;
         Self {
             store,
@@ -416,7 +428,7 @@ impl<'a> Scan<'a> {
             tracing::warn!(
                 end,
                 proven,
-                "the checkpoint says that records behind the end were durable: a segment was taken away, or the disk does not keep what it syncs"
+                "the checkpoint, or the queues after a clean stop, say that records behind the end were durable: a segment was taken away, or the disk does not keep what it syncs"
             );
             return Ok(());
         }

@@ -21,6 +21,7 @@ use crate::{
     index_file::Geometry,
     log::Log,
     mark::Marks,
+    other_log,
     progress::Progress,
     queues::Queues,
     rebuild::swap,
@@ -71,6 +72,7 @@ impl Directory {
         config.check()?;
         let root = &config.root;
         rocksdb::refuse(disk, root, config.queues_doubled_in_rocksdb)?;
+        other_log::refuse(disk, config)?;
         disk.create_dir_all(root).at("create", root)?;
         match disk.lock(&root.join("lock")).at("lock", root.join("lock"))? {
             Some(lock) => Ok(Self { lock, progress: Arc::default() }),
@@ -125,7 +127,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let geometry = Geometry { slots: config.max_hash_slots, max_index: config.max_index };
         let index = match config.index_enabled {
-            true => Some(Index::load(disk.clone(), config.root.join("index"), geometry)?),
+            true => Some(Index::load(disk.clone(), config.root.join("index"), geometry)?.named_in(config.local_time)),
             false => None,
         };
         Ok(Self {

@@ -58,14 +58,14 @@ pub(crate) fn walk<'a>(
 const SECTOR: usize = 512;
 
 /// The CRC covers the body only. A record whose end, or a sector of whose properties, reads as zeros fits together all
-/// the same, but no broker writes a NUL into a topic or at the end of the properties. One within them that does not
-/// touch the edge of a sector is somebody's property.
+/// the same, but no broker writes a NUL into a topic or at the end of the properties. Other zeros within them are
+/// somebody's property: what is lost there is a whole sector, as a write begins with a record and is torn once.
 pub(crate) fn looks_torn(record: &RecordView<'_>) -> bool {
     let (bytes, properties) = (record.bytes(), record.properties());
-    let from = bytes.len() - properties.len();
-    let in_sector = (record.physical_offset() as usize).wrapping_add(from) % SECTOR;
-    let lost_at = |edge: usize| bytes[edge - 1] == 0 || bytes[edge] == 0;
-    let sector_lost = || (from + SECTOR - in_sector..bytes.len()).step_by(SECTOR).any(lost_at);
+    let from = record.physical_offset() as usize + bytes.len() - properties.len();
+    let (first, rest) = properties.split_at(properties.len().min(SECTOR - from % SECTOR));
+    let lost = |part: &[u8]| !part.is_empty() && part.iter().all(|byte| *byte == 0);
+    let sector_lost = || lost(first) || rest.chunks(SECTOR).any(lost);
     properties.last() == Some(&0) || record.topic_bytes().contains(&0) || (properties.contains(&0) && sector_lost())
 }
 
@@ -113,8 +113,9 @@ mod tests {
         let properties = [b'x'; 1200];
         let torn = |at, lost| looks_torn(&RecordView::layout(&record(at, &properties, lost)).unwrap());
         assert!(!torn(0, 0..0) && !torn(0, 100..110) && !torn(4096, 417..900));
-        assert!(torn(0, 416..928), "a whole sector");
-        assert!(torn(0, 400..416) && torn(0, 416..420), "up to an edge, and from one on");
-        assert!(torn(512 - 96 - 10, 3..10) && torn(0, 1190..1200));
+        assert!(torn(0, 416..928) && torn(0, 928..1200), "a whole sector, and the end of the record in one");
+        assert!(torn(512 - 97, 0..511), "a sector that begins within the length of the properties");
+        assert!(!torn(0, 400..416) && !torn(0, 416..420) && !torn(0, 415..417), "at an edge, but no sector");
+        assert!(!torn(512 - 96 - 10, 3..10) && torn(0, 1190..1200));
     }
 }

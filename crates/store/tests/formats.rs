@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{Fixture, Random, bodies, clock_at, message, open, put, small};
-use store::{AppendError, Batch, RealDisk, Store, StoreConfig};
+use store::{AppendError, Batch, LogDirs, RealDisk, Store, StoreConfig};
 use wire::{
     property,
     record::{Check, RecordView, Verify, check, check_as},
@@ -448,4 +448,30 @@ fn late_properties_together() {
     check_all(&store);
     drop(store);
     check_all(&open(&config));
+}
+
+#[test]
+fn a_log_that_is_elsewhere_or_of_another_kind_is_refused_and_the_store_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    put(&store, "T", 0, b"", b"body");
+    store.close().unwrap();
+    drop(store);
+    let refused = |expected: &str| {
+        let before = tree(dir.path());
+        let Err(error) = Store::open(config.clone(), Arc::new(RealDisk), clock_at(1)) else { panic!("it was opened") };
+        let text = error.to_string();
+        assert!(tree(dir.path()) == before && text.contains(expected) && !text.contains('\n'), "{text}");
+    };
+    let data = dir.path().join("dledger-n0/data");
+    std::fs::create_dir_all(&data).unwrap();
+    refused("dledger-n0");
+    std::fs::remove_dir_all(dir.path().join("dledger-n0")).unwrap();
+    let log = dir.path().join("commitlog");
+    std::fs::rename(&log, dir.path().join("elsewhere")).unwrap();
+    refused("storePathCommitLog");
+    let found =
+        open(&StoreConfig { commit_log_dirs: Some(LogDirs::one(dir.path().join("elsewhere"))), ..config.clone() });
+    assert_eq!(found.max_offset("T", 0), 1);
 }

@@ -118,3 +118,36 @@ fn earlier_lives_of_a_topic_are_no_damage_at_a_slave() {
     assert_eq!(found.notes.len(), 1, "{}", told(&found));
     assert!(found.notes[0].starts_with("14 records of queue T 0"), "{}", told(&found));
 }
+
+/// A Java broker leaves no word of a deletion but that the numbers of the queues begin again.
+#[test]
+fn a_topic_that_java_deleted_and_made_again_with_fewer_queues_is_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&small(dir.path()));
+    let put_some = |queues: &[(i32, i32)]| {
+        for (queue_id, count) in queues {
+            (0..*count).for_each(|_| assert!(put(&store, "T", *queue_id, b"KEYS\x01k\x02", b"body").0 >= 0));
+        }
+    };
+    // Of queue 1 more than ever come again; queue 2 gets nothing any more, and queue 3 is not there any more.
+    put_some(&[(0, 2), (1, 9), (2, 3), (3, 4)]);
+    store.delete_topic("T").unwrap();
+    put_some(&[(0, 5), (1, 4)]);
+    store.close().unwrap();
+    std::fs::remove_file(dir.path().join("deletedTopics")).unwrap();
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    let table = r#"{"topicConfigTable":{"T":{"topicName":"T","readQueueNums":3,"writeQueueNums":3}}}"#;
+    std::fs::write(dir.path().join("config/topics.json"), table).unwrap();
+    let found = check(dir.path(), &ViewOptions { segment_size: Some(4096), ..ViewOptions::default() });
+    assert!(found.findings.is_empty(), "{}", told(&found));
+    let of_before = |note: &&String| note.contains("are from before its topic was deleted and made again");
+    assert_eq!(found.notes.iter().filter(of_before).count(), 4, "{:?}", found.notes);
+    assert!(found.notes.iter().any(|note| note.starts_with("9 records of queue T 1 ")), "{:?}", found.notes);
+    // What is lost of the queue as it is now is found all the same.
+    let unit = dir.path().join("consumequeue/T/1/00000000000000000000");
+    let mut bytes = std::fs::read(&unit).unwrap();
+    bytes[20..40].fill(0);
+    std::fs::write(&unit, bytes).unwrap();
+    let found = check(dir.path(), &ViewOptions { segment_size: Some(4096), ..ViewOptions::default() });
+    assert_eq!(found.findings.counts().get(&FindingKind::RecordWithoutUnit), Some(&1), "{}", told(&found));
+}

@@ -109,7 +109,12 @@ fn commands_see_the_whole_log() {
     };
     sound();
     fs::remove_dir_all(config.root.join("consumequeue")).unwrap();
-    let again = RebuildOptions { config: Some(config.clone()), view: options.clone(), all_topics: true };
+    let again = RebuildOptions {
+        config: Some(config.clone()),
+        view: options.clone(),
+        all_topics: true,
+        ..RebuildOptions::default()
+    };
     let made = rebuild(Arc::new(RealDisk), &config.root, &again, &mut Still).unwrap();
     assert_eq!(made.units, all.len() as u64);
     sound();

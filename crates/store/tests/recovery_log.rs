@@ -35,6 +35,19 @@ fn a_torn_last_record_at_every_byte() {
     }
 }
 
+/// A NUL within somebody's property is no lost sector, wherever it stands.
+#[test]
+fn properties_with_nul_bytes_at_every_place_of_a_sector() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    for number in 0..600 {
+        put(&store, "T", 0, b"a\x01x\0y\x02", &vec![7; number % 200]);
+    }
+    let store = open_again(store, &config);
+    assert_eq!((store.max_offset("T", 0), bodies(&store, "T", 0).len()), (600, 600));
+}
+
 #[test]
 fn old_bytes_behind_the_end_never_come_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -67,6 +80,28 @@ fn durable_records_behind_damage_are_not_dropped_unasked() {
         assert!(matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == places[59]));
         assert!(!dir.path().join("abort").exists());
     }
+    let store = open(&StoreConfig { accept_log_damage: true, ..config });
+    assert_eq!((store.max_phys(), store.max_offset("T", 0)), (damaged, 58));
+}
+
+/// The checkpoint of a Java broker before 5.4 proves nothing, but a clean stop left the queues.
+#[test]
+fn damage_in_a_store_that_java_stopped_cleanly_is_not_taken_for_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let places: Vec<i64> = (0..60).map(|_| put(&store, "T", 0, b"", &[5; 50]).1).collect();
+    store.close().unwrap();
+    drop(store);
+    let checkpoint = dir.path().join("checkpoint");
+    write(&checkpoint, 24, &[0; 100]);
+    let damaged = *places.iter().rfind(|at| **at < places[59] && **at / 4096 == places[59] / 4096).unwrap();
+    write(&segment(dir.path(), damaged / 4096 * 4096), (damaged % 4096) as u64 + 100, b"damage");
+    let error = refusal(&config);
+    assert!(
+        matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == places[59]),
+        "{error}"
+    );
     let store = open(&StoreConfig { accept_log_damage: true, ..config });
     assert_eq!((store.max_phys(), store.max_offset("T", 0)), (damaged, 58));
 }
@@ -152,7 +187,9 @@ fn no_commit_log_clears_the_views() {
     let store = open(&config);
     fill(&store, "T", 30);
     drop(store);
-    std::fs::remove_dir_all(dir.path().join("commitlog")).unwrap();
+    let log = dir.path().join("commitlog");
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
     let store = open(&config);
     assert_eq!((store.max_phys(), store.min_phys(), store.max_offset("T", 0)), (0, -1, 0));
     assert_eq!(put(&store, "T", 0, b"", b"new"), (0, 0, store.max_phys()));

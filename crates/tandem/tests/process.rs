@@ -12,6 +12,7 @@ use std::{
 
 use client::BrokerApi;
 use support::{LIMIT, Running, broker, port, refused, tandem};
+use wire::{header::SendMessageRequestHeaderV2, topic::AUTO_CREATE};
 
 fn up(dir: &Path) -> (Command, [u16; 3]) {
     let ports = [port(), port(), port()];
@@ -112,6 +113,49 @@ fn a_store_in_use_is_left_alone() {
     let line = refused(broker(dir.path(), port()));
     assert!(line.contains("store"), "{line}");
     drop(running);
+}
+
+/// Sends one message with a key to a new topic.
+#[tokio::main(flavor = "current_thread")]
+async fn send_with_key(at: u16) {
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    let header = SendMessageRequestHeaderV2 {
+        producer_group: "P".into(),
+        topic: "T".into(),
+        default_topic: AUTO_CREATE.into(),
+        default_topic_queue_nums: 1,
+        properties: Some("KEYS\x01k\x02".into()),
+        ..SendMessageRequestHeaderV2::default()
+    };
+    api.send(&format!("127.0.0.1:{at}"), &header, b"body".to_vec(), LIMIT).await.unwrap();
+}
+
+/// A Java broker knows the order of index files by their names, and names its own by local time.
+#[test]
+fn index_files_are_named_by_local_time() {
+    let mut pairs = vec![["Here+11", "Here-11"]];
+    if Path::new("/usr/share/zoneinfo/Pacific/Pago_Pago").exists() {
+        pairs.push(["Pacific/Pago_Pago", "Pacific/Kiritimati"]);
+    }
+    for pair in pairs {
+        // 22 hours, or 25, lie between them.
+        let names = pair.map(name_in_zone);
+        let days = names.clone().map(|name| name[..8].to_owned());
+        assert!(names[0] < names[1] && days[0] < days[1], "{pair:?}: {names:?}");
+    }
+}
+
+/// Name of the first index file of a broker in a time zone.
+fn name_in_zone(zone: &str) -> String {
+    let (dir, at) = (tempfile::tempdir().unwrap(), port());
+    let mut command = broker(dir.path(), at);
+    command.env("TZ", zone);
+    let mut running = Running::start(command);
+    send_with_key(at);
+    running.signal("TERM");
+    assert!(running.ended());
+    let mut files = std::fs::read_dir(dir.path().join("store/index")).unwrap();
+    files.next().unwrap().unwrap().file_name().into_string().unwrap()
 }
 
 #[test]

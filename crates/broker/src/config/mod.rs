@@ -262,6 +262,7 @@ impl BrokerConfig {
             )));
         }
         self.nothing_in_rocksdb()?;
+        self.log_of_another_kind()?;
         self.sizes()?;
         self.check_space()?;
         self.delay_levels_ms().map(|_| ())
@@ -281,6 +282,16 @@ impl BrokerConfig {
                 "{key}: nothing is read from RocksDB, {instead}; take the key out, after the broker that kept them there has moved them"
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// A commit log of another kind: where nothing is found of it, the queues would be cleared.
+    fn log_of_another_kind(&self) -> Result<(), ConfigError> {
+        match self.is_on("enableDLegerCommitLog") {
+            true => Err(ConfigError::Conflict(
+                "enableDLegerCommitLog=true: the log of a DLedger group is not served; serve it with the broker that made it".into(),
+            )),
+            false => Ok(()),
         }
     }
 
@@ -424,6 +435,14 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
+    }
+
+    #[test]
+    fn a_log_of_another_kind_is_refused_by_its_key() {
+        let mut config = BrokerConfig::default();
+        config.apply("enableDLegerCommitLog=true").unwrap();
+        let error = config.finish().unwrap_err().to_string();
+        assert!(error.contains("enableDLegerCommitLog=true") && !error.contains('\n'), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) mod swap;
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    config::StoreConfig,
+    config::{LocalTime, StoreConfig},
     disk::Disk,
     error::StoreError,
     inspect::{ViewError, ViewOptions, Watch, fit, view::StoreView},
@@ -30,6 +30,8 @@ pub struct RebuildOptions {
     pub view: ViewOptions,
     /// Also queues of topics that neither the old queues nor the topic table know.
     pub all_topics: bool,
+    /// The time zone of the host, for names of index files; without it that of the configuration, or UTC.
+    pub local_time: Option<LocalTime>,
 }
 
 /// Bytes of the log that are no records, with records behind them.
@@ -94,13 +96,18 @@ pub fn rebuild(
 ) -> Result<Rebuilt, RebuildError> {
     let view = StoreView::open(disk.clone(), root, options.view.clone())?;
     let disk = view.log_dirs().over(disk, 0);
-    let lock_config = StoreConfig { root: root.to_path_buf(), ..options.config.clone().unwrap_or_default() };
+    let lock_config = StoreConfig {
+        root: root.to_path_buf(),
+        commit_log_dirs: options.view.commit_log_dirs.clone(),
+        ..options.config.clone().unwrap_or_default()
+    };
     let _directory = Directory::lock(&lock_config, &*disk)?;
     let finished_earlier = swap::finish(&disk, root)?;
     let (config, default_sizes) = match &options.config {
         Some(config) => (learn::completed(&view, StoreConfig { root: root.to_path_buf(), ..config.clone() })?, false),
         None => (learn::config(&view, fit::config(&view)?)?, learn::nothing_tells_sizes(&view)?),
     };
+    let config = StoreConfig { local_time: options.local_time.unwrap_or(config.local_time), ..config };
     let aside = swap::begin(&*disk, root)?;
     let mut build = Build::new(&view, disk.clone(), config, aside, options.all_topics)?;
     let facts = match build.run(watch).and_then(|()| build.finish()) {

@@ -54,7 +54,8 @@ pub(super) fn run(args: &RebuildArgs) -> Result<End> {
         view.commit_log_dirs = config.as_ref().and_then(|config| config.commit_log_dirs.clone());
     }
     let mut progress = Progress::new(args.quiet);
-    let options = RebuildOptions { config, view, all_topics: args.all_topics };
+    let options =
+        RebuildOptions { config, view, all_topics: args.all_topics, local_time: Some(broker::clock::local_time) };
     let made = rebuild(Arc::new(RealDisk), root, &options, &mut progress);
     progress.end();
     let made = made?;

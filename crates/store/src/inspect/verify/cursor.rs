@@ -40,7 +40,21 @@ pub(crate) struct Missing {
     pub(crate) first: i64,
     pub(crate) last: i64,
     pub(crate) physical: i64,
+    pub(crate) last_physical: i64,
     pub(crate) count: u64,
+}
+
+impl Missing {
+    /// Nothing yet, but beginning with the record `number` at `physical`.
+    pub(crate) fn from(number: i64, physical: i64) -> Self {
+        Self { first: number, last: number, physical, last_physical: physical, count: 0 }
+    }
+
+    /// Adds `count`, the last one of the record `number` at `physical`.
+    pub(crate) fn add(&mut self, number: i64, physical: i64, count: u64) {
+        (self.last, self.last_physical) = (number, physical);
+        self.count += count;
+    }
 }
 
 /// One queue and how far it was compared.
@@ -183,7 +197,7 @@ impl Cursor {
 
     /// The unit at the cursor points elsewhere than to the record that calls for `want`.
     fn elsewhere(&mut self, have: &Unit, want: &Unit, ground: &mut Ground<'_>) -> Result<Option<Outcome>, StoreError> {
-        if want.physical_offset < self.taken_until {
+        if want.physical_offset < self.taken_until || self.lived_before(have, want, ground.log)? {
             return Ok(Some(Outcome::Taken));
         }
         let behind = match self.queue.kind {
@@ -196,14 +210,23 @@ impl Cursor {
             return Ok(None);
         }
         if self.holds(have, ground.log)? {
-            if have.physical_offset > want.physical_offset {
-                self.taken_until = have.physical_offset;
-            }
             return Ok(Some(Outcome::Taken));
         }
         self.differs(want, ground);
         self.next += 1;
         Ok(Some(Outcome::Found))
+    }
+
+    /// The number of the record comes again, or one before it does, further on in the log: the topic was deleted and made
+    /// again in between. A Java broker leaves no other word of that.
+    fn lived_before(&mut self, have: &Unit, want: &Unit, log: &LogFiles) -> Result<bool, StoreError> {
+        let number = if self.queue.kind == Kind::Simple { self.next } else { want.queue_offset };
+        let later = have.physical_offset > want.physical_offset && number <= want.queue_offset;
+        if !later || !self.holds(have, log)? {
+            return Ok(false);
+        }
+        self.taken_until = have.physical_offset;
+        Ok(true)
     }
 
     fn without_record(&mut self, have: &Unit, ground: &mut Ground<'_>) {
@@ -237,10 +260,7 @@ impl Cursor {
 
     /// Remembers a record at the end of the queue.
     pub(crate) fn miss(&mut self, number: i64, physical: i64) {
-        let new = Missing { first: number, last: number, physical, count: 0 };
-        let missing = self.missing.get_or_insert(new);
-        missing.last = number;
-        missing.count += 1;
+        self.missing.get_or_insert(Missing::from(number, physical)).add(number, physical, 1);
     }
 
     /// What was missing at the end is damage after all.
@@ -248,7 +268,7 @@ impl Cursor {
         let Some(missing) = self.missing.take() else { return };
         let name = &self.name;
         findings.add(FindingKind::RecordWithoutUnit, missing.count, || {
-            let Missing { first, last, physical, count } = missing;
+            let Missing { first, last, physical, count, .. } = missing;
             format!("queue {name}: {count} records ({first} to {last}) have no units; the first is at {physical}")
         });
     }

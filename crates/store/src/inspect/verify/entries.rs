@@ -239,11 +239,8 @@ impl<'a> EntryWalk<'a> {
 
     /// Remembers that the record in hand, at the end of the index, lacks entries.
     pub(crate) fn miss(&mut self, at: i64) {
-        let new = Missing { first: at, last: at, physical: at, count: 0 };
         let lacking = self.lacking();
-        let missing = self.missing.get_or_insert(new);
-        missing.last = at;
-        missing.count += lacking;
+        self.missing.get_or_insert(Missing::from(at, at)).add(at, at, lacking);
     }
 
     /// Sets the record whose entries come next. `hidden`: its topic was deleted, so it needs none.

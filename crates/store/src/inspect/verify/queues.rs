@@ -1,11 +1,12 @@
 //! All consume queues beside the log: finds the cursor of each record, gathers records whose queue is not there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use wire::{
+    body::TopicConfig,
     property,
     record::RecordView,
     sys_flag,
@@ -203,10 +204,7 @@ impl QueueWalk {
             return;
         }
         let (number, physical) = (record.queue_offset(), record.physical_offset());
-        let new = Missing { first: number, last: number, physical, count: 0 };
-        let missing = self.absent.entry(key).or_insert(new);
-        missing.last = number;
-        missing.count += 1;
+        self.absent.entry(key).or_insert(Missing::from(number, physical)).add(number, physical, 1);
     }
 
     /// True when the record was the last one whose unit was found.
@@ -237,6 +235,12 @@ impl QueueWalk {
         self.cursors.iter_mut().try_for_each(|cursor| cursor.finish(new_from, ground))
     }
 
+    /// True when another queue of the topic began anew behind `physical`.
+    fn made_again(&self, topic: &str, physical: i64) -> bool {
+        let queues = self.places.get(topic).into_iter().flatten();
+        queues.map(|(_, number)| self.cursors[*number].taken_until()).any(|place| physical < place)
+    }
+
     /// What concerns whole queues: their files, and records whose queue has none.
     pub(crate) fn report(
         &self,
@@ -247,15 +251,18 @@ impl QueueWalk {
         notes: &mut Vec<String>,
     ) {
         self.cursors.iter().for_each(|cursor| files(&cursor.queue, findings));
-        let configured: Option<BTreeSet<String>> =
-            view.topics().map(|topics| topics.topic_config_table.into_keys().collect());
+        let configured = view.topics().map(|topics| topics.topic_config_table).filter(|_| self.any_unit());
         for ((topic, queue_id), missing) in &self.absent {
-            let Missing { first, last, physical, count } = *missing;
-            let deleted = configured.as_ref().is_some_and(|known| !known.contains(topic))
-                && !self.places.contains_key(topic.as_str())
-                && self.any_unit();
-            if deleted {
+            let Missing { first, last, physical, last_physical, count } = *missing;
+            let known = configured.as_ref().map(|table| table.get(topic));
+            if known == Some(None) && !self.places.contains_key(topic.as_str()) {
                 notes.push(format!("{count} records of topic {topic} queue {queue_id} belong to a deleted topic"));
+            } else if self.made_again(topic, last_physical)
+                || known.flatten().is_some_and(|it| !has_queue(it, *queue_id))
+            {
+                notes.push(format!(
+                    "{count} records of queue {topic} {queue_id} are from before its topic was deleted and made again"
+                ));
             } else if may_lag && physical > self.last_found.min(in_order_to.saturating_sub(1)) {
                 notes.push(format!("queue {topic} {queue_id} has no files yet for {count} records from {physical} on"));
             } else {
@@ -274,6 +281,12 @@ impl QueueWalk {
             notes.push(format!("{} records have topics that cannot be queues", self.bad_topics));
         }
     }
+}
+
+/// False for a queue that the topic no longer has: it had more before it was deleted. There are as many delay levels as
+/// the configuration says, whatever the table says.
+fn has_queue(config: &TopicConfig, queue_id: i32) -> bool {
+    config.topic_name == topic::SCHEDULE || queue_id < config.read_queue_nums.max(config.write_queue_nums)
 }
 
 /// Sizes and names of a queue's files.
