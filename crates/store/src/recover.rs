@@ -228,8 +228,12 @@ impl Plan {
         let mut scan_from = if not_indexed { min } else { proven_place(store) };
         disprove_from(store, scan_from)?;
         if let Some(index) = &store.index
-            && let Some(lost_from) = index
-                .recover(scan_from, &|physical| store.time_at(physical), &|lost_from| store.disprove_views(lost_from))?
+            && let Some(lost_from) = index.recover(
+                scan_from,
+                &|physical| store.time_at(physical),
+                &|physical, hash| store.has_key(physical, hash),
+                &|lost_from| store.disprove_views(lost_from),
+            )?
         {
             tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
             scan_from = match store.is_record(lost_from) {

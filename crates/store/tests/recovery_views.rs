@@ -242,6 +242,31 @@ fn an_index_that_is_older_cut_short_or_damaged_finds_every_key() {
     }
 }
 
+/// As a write leaves it that failed: the lowest byte of the place has not arrived, and it leads to another record.
+#[test]
+fn a_part_of_an_index_entry_is_not_taken_for_one_of_another_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let (_, physical, _) = put(&store, "T", 0, b"UNIQ_KEY\x01a\x02", b"");
+    put(&store, "T", 0, b"", b"has no key");
+    store.flush_queues().unwrap();
+    store.persist_checkpoint().unwrap();
+    drop(store);
+    let file = std::fs::read_dir(dir.path().join("index")).unwrap().next().unwrap().unwrap().path();
+    let at = |entry: u64| 40 + 64 * 4 + entry * 20;
+    assert_eq!(std::fs::read(&file).unwrap()[36..40], 2i32.to_be_bytes(), "the next entry");
+    let hash_of = |key: &str| wire::hash::java_hash(&format!("T#{key}"));
+    let key = ["0", "1"].into_iter().find(|key| hash_of(key) % 64 != hash_of("a") % 64).unwrap();
+    write(&file, at(2), &hash_of(key).to_be_bytes());
+    write(&file, at(2) + 4, &physical.to_be_bytes());
+    let store = open(&config);
+    let found = |key: &str| store.query("T", key, 10, 0, i64::MAX).physical_offsets;
+    assert_eq!((found(key), found("a")), (vec![], vec![physical]));
+    let (_, next, _) = put(&store, "T", 0, b"UNIQ_KEY\x01b\x02", b"");
+    assert_eq!((found("a"), found("b")), (vec![physical], vec![next]));
+}
+
 /// Sizes of all files of queues and index.
 fn sizes(root: &Path) -> BTreeSet<u64> {
     let mut found = BTreeSet::new();
