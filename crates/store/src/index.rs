@@ -11,7 +11,8 @@ use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     file_sizes,
-    index_file::{Chain, Geometry, Header, IndexFile, Unsynced},
+    index_chain::Chain,
+    index_file::{Geometry, Header, IndexFile, Unsynced},
 };
 
 /// Stands before tags, which have entries since Java 5.4.
@@ -109,11 +110,12 @@ impl Index {
 
     /// After an unclean stop: repairs the files that were not full and durable from their entries. Records from `limit`
     /// on are put again afterwards, so their entries go. Where entries before that are lost, indexing must begin earlier:
-    /// `on_loss` is told before anything changes on disk, and the place is returned.
+    /// `on_loss` is told before anything changes on disk, and the place is returned. `has_key`: see [`IndexFile::rebuild`].
     pub(crate) fn recover(
         &self,
         limit: i64,
         store_time: &dyn Fn(i64) -> i64,
+        has_key: &dyn Fn(i64, i32) -> bool,
         on_loss: &dyn Fn(i64) -> Result<(), StoreError>,
     ) -> Result<Option<i64>, StoreError> {
         let (last, lost) = {
@@ -126,7 +128,7 @@ impl Index {
                 let file = &mut state.files[sound];
                 if !file.is_full() {
                     let before = *file.header();
-                    let reaches_limit = file.rebuild(from, limit, store_time)?;
+                    let reaches_limit = file.rebuild(from, limit, store_time, has_key)?;
                     let found = file.header().next_entry;
                     tracing::info!(file = %file.path().display(), header = before.next_entry - 1, found = found - 1, "index file checked after an unclean stop");
                     lost = found < before.next_entry && !reaches_limit;
@@ -255,8 +257,7 @@ impl Index {
 
     /// Where to look in each file, newest first. They are walked without the lock.
     fn chains(&self, hash: i32) -> Result<Vec<Chain>, StoreError> {
-        let mut state = self.state.lock();
-        state.files.last_mut().map_or(Ok(()), IndexFile::write_pending)?;
+        let state = self.state.lock();
         state.files.iter().rev().map(|file| file.chain(hash)).collect()
     }
 
@@ -404,10 +405,8 @@ mod tests {
         drop(index);
         let index = load();
         // The header knows of no entry, so nothing tells of a loss; records from 180 on are put again.
-        assert_eq!(
-            index.recover(180, &|physical| 1_000_000 + physical / 10, &|_| panic!("nothing is lost")).unwrap(),
-            None
-        );
+        let (store_time, nothing_is_lost) = (|physical| 1_000_000 + physical / 10, |_| panic!("nothing is lost"));
+        assert_eq!(index.recover(180, &store_time, &|_, _| true, &nothing_is_lost).unwrap(), None);
         assert_eq!(find(&index, "u17"), [170]);
         assert!(find(&index, "u18").is_empty());
         (18..21).for_each(|number| put(&index, number));

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     disk::{Disk, File},
     error::{IoContext, StoreError},
+    index_chain::Chain,
     queue::{get_i32, get_i64},
 };
 
@@ -215,26 +216,41 @@ impl IndexFile {
 
     /// Makes slots and header anew from the entries, after an unclean stop. What does not fit together or lies outside
     /// `from`..`end` in the log is dropped; `from` is where the file before this one ends. True when the first entry that
-    /// was dropped is of a record at or behind `end`: then none before it is missing.
-    pub(crate) fn rebuild(&mut self, from: i64, end: i64, store_time: &dyn Fn(i64) -> i64) -> Result<bool, StoreError> {
+    /// was dropped is of a record at or behind `end`: then none before it is missing. Of a write that failed a part may be
+    /// there, and half a place leads to another record: `has_key` is asked whether the last entry is of its record.
+    pub(crate) fn rebuild(
+        &mut self,
+        from: i64,
+        end: i64,
+        store_time: &dyn Fn(i64) -> i64,
+        has_key: &dyn Fn(i64, i32) -> bool,
+    ) -> Result<bool, StoreError> {
         let old = self.header;
         self.slots = vec![0; self.geometry.slots as usize];
         self.dirty_pages = vec![true; (self.geometry.slots as usize * SLOT).div_ceil(PAGE)];
         let mut rebuilt = Header { next_entry: 1, begin_physical: from, end_physical: from, ..Header::default() };
         let mut chunk = vec![0; ENTRY * 4096];
-        let (mut reaches_end, mut seconds) = (false, 0);
+        let (mut reaches_end, mut seconds, mut last) = (false, 0, None);
         'file: while rebuilt.next_entry < self.geometry.max_index as i32 {
             let left = (self.geometry.max_index as i32 - rebuilt.next_entry) as usize;
             let bytes = &mut chunk[..left.min(4096) * ENTRY];
             self.file.read_exact_at(self.geometry.entry_at(rebuilt.next_entry), bytes).at("read", &self.path)?;
             for entry in bytes.chunks_exact(ENTRY).map(IndexEntry::decode) {
-                let torn = self.is_torn(&rebuilt, &entry, store_time);
+                let (before, torn) = (rebuilt, self.is_torn(&rebuilt, &entry, store_time));
                 if torn || !self.take_entry(&mut rebuilt, &entry, end) {
                     reaches_end = !torn && entry.hash >= 0 && entry.physical >= end;
                     break 'file;
                 }
+                last = Some((before, seconds, entry));
                 seconds = i64::from(entry.seconds.max(0));
             }
+        }
+        if let Some((before, seconds_before, entry)) = last
+            && !reaches_end
+            && !has_key(entry.physical, entry.hash)
+        {
+            self.slots[entry.hash as usize % self.geometry.slots as usize] = entry.previous;
+            (rebuilt, seconds) = (before, seconds_before);
         }
         self.header = rebuilt;
         self.written = rebuilt.next_entry;
@@ -411,12 +427,20 @@ impl IndexFile {
         self.dirty_pages = Vec::new();
     }
 
-    /// Where a look-up of `hash` begins. Entries must have been written.
+    /// Where a look-up of `hash` begins.
     pub(crate) fn chain(&self, hash: i32) -> Result<Chain, StoreError> {
         let slot = hash as usize % self.geometry.slots as usize;
         let first = self.slots.get(slot).copied().map(Ok).unwrap_or_else(|| self.read_slot(slot))?;
-        let file = self.file.clone();
-        Ok(Chain { path: self.path.clone(), file, geometry: self.geometry, header: self.header, hash, first })
+        Ok(Chain {
+            path: self.path.clone(),
+            file: self.file.clone(),
+            geometry: self.geometry,
+            header: self.header,
+            hash,
+            first,
+            pending: self.pending.clone(),
+            written: self.written,
+        })
     }
 
     fn read_slot(&self, slot: usize) -> Result<i32, StoreError> {
@@ -462,54 +486,6 @@ impl Unsynced {
     }
 }
 
-/// The entries of one slot, newest first; needs no lock.
-pub(crate) struct Chain {
-    path: PathBuf,
-    file: Arc<dyn File>,
-    geometry: Geometry,
-    header: Header,
-    hash: i32,
-    first: i32,
-}
-
-impl Chain {
-    /// True when the file holds times of [`begin`, `end`].
-    pub(crate) fn matches_time(&self, begin: i64, end: i64) -> bool {
-        !self.knows_times() || (begin <= self.header.end_timestamp && end >= self.header.begin_timestamp)
-    }
-
-    /// False for a file that was made again while none of its records told its time: it answers for any time.
-    pub(crate) fn knows_times(&self) -> bool {
-        self.header.begin_timestamp > 0
-    }
-
-    pub(crate) fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// Adds physical offsets of records with a key of the hash until there are `max`.
-    pub(crate) fn select(&self, begin: i64, end: i64, max: usize, out: &mut Vec<i64>) -> Result<(), StoreError> {
-        let mut number = self.first;
-        let mut bytes = [0; ENTRY];
-        while out.len() < max && (1..self.header.next_entry).contains(&number) {
-            self.file.read_exact_at(self.geometry.entry_at(number), &mut bytes).at("read", &self.path)?;
-            let entry = IndexEntry::decode(&bytes);
-            if entry.seconds < 0 {
-                break;
-            }
-            let time = self.header.begin_timestamp.saturating_add(i64::from(entry.seconds) * 1000);
-            if entry.hash == self.hash && (!self.knows_times() || (begin..=end).contains(&time)) {
-                out.push(entry.physical);
-            }
-            if entry.previous >= number || (self.knows_times() && time < begin) {
-                break;
-            }
-            number = entry.previous;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,7 +495,6 @@ mod tests {
 
     fn hits(file: &mut IndexFile, hash: i32) -> Vec<i64> {
         let mut out = Vec::new();
-        file.write_pending().unwrap();
         file.chain(hash).unwrap().select(0, i64::MAX, 64, &mut out).unwrap();
         out
     }
@@ -537,9 +512,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("20200101000000000");
         let mut file = filled(&path);
-        assert_eq!(hits(&mut file, 1), [1907, 1007, 107]);
-        file.write_pending().unwrap();
-        assert_eq!(hits(&mut file, 8), [1707, 807]);
+        assert_eq!((hits(&mut file, 1), hits(&mut file, 8)), (vec![1907, 1007, 107], vec![1707, 807]));
         file.write_all().unwrap().unwrap().sync().unwrap();
         assert!(file.write_all().unwrap().is_none());
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
@@ -570,7 +543,7 @@ mod tests {
         drop(file);
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
         assert!(hits(&mut again, 1).is_empty());
-        again.rebuild(0, 1_900, &|physical| physical / 100 * 1000 + 1_000_000).unwrap();
+        again.rebuild(0, 1_900, &|physical| physical / 100 * 1000 + 1_000_000, &|_, _| true).unwrap();
         assert_eq!((again.header().next_entry, again.header().end_physical), (20, 1807));
         assert_eq!((hits(&mut again, 1), again.header().begin_timestamp), (vec![1007, 107], 1_000_000));
         again.put(19 % 9, 1907, 1_019_000);
@@ -584,7 +557,7 @@ mod tests {
         let mut file = filled(&path);
         file.write_pending().unwrap();
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
-        again.rebuild(0, 1_900, &|_| 0).unwrap();
+        again.rebuild(0, 1_900, &|_| 0, &|_, _| true).unwrap();
         let (chain, mut out) = (again.chain(1).unwrap(), Vec::new());
         assert!(chain.matches_time(500_000, i64::MAX));
         chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
@@ -599,7 +572,7 @@ mod tests {
         file.write_pending().unwrap();
         let time = |physical: i64| physical / 100 * 1000 + 1_000_000;
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
-        again.rebuild(0, 1_900, &|physical| if physical < 1_700 { time(physical) } else { 0 }).unwrap();
+        again.rebuild(0, 1_900, &|physical| if physical < 1_700 { time(physical) } else { 0 }, &|_, _| true).unwrap();
         assert_eq!(again.header().end_timestamp, time(1_807) + 999);
         again.drop_from(1_000, &|_| 0).unwrap();
         assert_eq!(again.header().end_timestamp, time(907) + 999);
@@ -618,7 +591,9 @@ mod tests {
         (1..6).for_each(|number| file.put(number, number.into(), 1_000_000 + 1000 * i64::from(number)));
         file.write_pending().unwrap();
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
-        again.rebuild(0, 100, &|physical| if physical < 3 { 0 } else { 1_000_000 + 1000 * physical }).unwrap();
+        again
+            .rebuild(0, 100, &|physical| if physical < 3 { 0 } else { 1_000_000 + 1000 * physical }, &|_, _| true)
+            .unwrap();
         assert_eq!((again.header().begin_timestamp, again.header().end_timestamp), (1_001_000, 1_005_000));
     }
 }

@@ -21,6 +21,7 @@ mod gather;
 mod get;
 mod handles;
 mod index;
+mod index_chain;
 mod index_file;
 pub mod inspect;
 mod late;

@@ -367,6 +367,10 @@ impl Queue {
                 newer += i32::from(physical >= self.max_physical());
             } else if physical > previous {
                 self.units.rewrite(number, unit)?;
+                if number + 1 == self.units.end() {
+                    // What stood there led further into the log.
+                    self.max_physical.store(decode(Kind::Simple, number, unit).end(), SeqCst);
+                }
             }
         }
         if newer > 0 {

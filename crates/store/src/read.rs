@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use wire::record::{BLANK_HEAD, Check, RecordView, Verify, check_as};
 
 use crate::{
+    build::keys_of,
     disk::Usage,
     error::{IoContext, StoreError},
     index::TAGS_MARK,
@@ -112,6 +113,16 @@ impl Store {
         whole.then_some(bytes)
     }
 
+    /// Whether the record at a place of the files has a key of this hash; true for one that has left the log.
+    pub(crate) fn has_key(&self, physical: i64, hash: i32) -> bool {
+        if physical < self.log.min().unwrap_or(0) {
+            return true;
+        }
+        let bytes = self.record_in_files(physical);
+        let keys = bytes.as_deref().and_then(RecordView::layout).and_then(|record| keys_of(&record, true));
+        keys.is_some_and(|keys| keys.parts().any(|part| keys.hash(part) == hash))
+    }
+
     /// Store time of the record at the start of a segment, if it is whole.
     pub(crate) fn first_record_time(&self, base: i64) -> Option<i64> {
         let bytes = self.record_in_files(base)?;
@@ -158,8 +169,6 @@ impl Store {
         let mut until = end;
         for _ in 0..3 {
             let Some(index) = &self.index else { break };
-            // A look-up hands over what is not written yet: a write that fails is no failed look-up.
-            index.write_pending().inspect_err(|error| self.fail_unless_full(error))?;
             let mut hits = index.find(topic, key, max, begin, until)?;
             if hits.offsets.is_empty() {
                 break;

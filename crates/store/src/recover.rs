@@ -46,7 +46,7 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
     if !clean {
         Checkpoint::settle(&*store.disk, &store.config.root)?;
     }
-    let mut from = finish_deletions(store, clean)?;
+    let mut from: Option<i64> = None;
     for queue in store.queues.all() {
         let lacks_units = cut_unfounded_units(store, &queue, beyond)?;
         if lacks_units && clean {
@@ -54,6 +54,8 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
             from = Some(from.unwrap_or(i64::MAX).min(queue.max_physical()));
         }
     }
+    // After it: a queue's first unit tells whether it is of the deleted topic or of a new one.
+    from = from.into_iter().chain(finish_deletions(store, clean)?).min();
     let mut plan = Plan::make(store, clean, beyond)?;
     if let Some(from) = from {
         plan.begin_at(store, from);
@@ -233,8 +235,12 @@ impl Plan {
         let mut scan_from = if not_indexed { min } else { proven_place(store) };
         disprove_from(store, scan_from)?;
         if let Some(index) = &store.index
-            && let Some(lost_from) = index
-                .recover(scan_from, &|physical| store.time_at(physical), &|lost_from| store.disprove_views(lost_from))?
+            && let Some(lost_from) = index.recover(
+                scan_from,
+                &|physical| store.time_at(physical),
+                &|physical, hash| store.has_key(physical, hash),
+                &|lost_from| store.disprove_views(lost_from),
+            )?
         {
             tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
             scan_from = match store.is_record(lost_from) {

@@ -184,6 +184,21 @@ fn a_full_disk_is_survived() {
 }
 
 #[test]
+fn a_look_up_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::new("index/", io::ErrorKind::StorageFull);
+    let store = disk.open(small(dir.path()));
+    store.append(&mut batch_of(&[b"a"])).unwrap();
+    store.dispatch();
+    disk.writes_left.store(0, SeqCst);
+    store.append(&mut batch_of(&[b"b"])).unwrap();
+    store.dispatch();
+    let writes = disk.writes_left.load(SeqCst);
+    assert_eq!(store.query("T", "k", 64, 0, i64::MAX).physical_offsets.len(), 2);
+    assert_eq!(disk.writes_left.load(SeqCst), writes);
+}
+
+#[test]
 fn queues_without_space_catch_up_by_themselves() {
     for only_in in ["consumequeue", "index/"] {
         let dir = tempfile::tempdir().unwrap();
@@ -195,6 +210,7 @@ fn queues_without_space_catch_up_by_themselves() {
         store.append(&mut batch_of(&[b"b", b"c"])).unwrap();
         store.dispatch();
         assert_eq!(bodies(&store, "T", 0), [b"a", b"b", b"c"], "what waits for space in memory is there");
+        assert_eq!(store.query("T", "k", 64, 0, i64::MAX).physical_offsets.len(), 3, "{only_in}");
         assert!(store.flush_queues().unwrap_err().is_disk_full() && store.failed().is_none(), "{only_in}");
         disk.writes_left.store(i64::MAX, SeqCst);
         store.append(&mut batch_of(&[b"d"])).unwrap();

@@ -188,6 +188,34 @@ fn a_deleted_topic_stays_away() {
     assert_eq!((bodies(&store, "Gone", 0), store.max_offset("T", 0)), (vec![b"new".to_vec()], 20));
 }
 
+/// A cut took all units of the queue and was lost with the power: what is there leads to nothing, so it is no new topic's.
+#[test]
+fn a_deletion_takes_a_queue_too_whose_cut_units_came_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let long = vec![7; 300];
+    for _ in 0..10 {
+        put(&store, "Gone", 0, b"", &long);
+    }
+    while put(&store, "T", 0, b"", &long).1 < 2 * 4096 {}
+    let (_, cut, _) = put(&store, "Gone", 0, b"", &long);
+    store.flush().unwrap();
+    store.flush_queues().unwrap();
+    let all = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1 };
+    assert_eq!(store.delete_expired(all).unwrap(), 1);
+    let path = dir.path().join("consumequeue/Gone/0/00000000000000000200");
+    let units = std::fs::read(&path).unwrap();
+    store.truncate(cut).unwrap();
+    store.delete_topic("Gone").unwrap();
+    drop(store);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, units).unwrap();
+    let store = open(&config);
+    assert_eq!(store.max_offset("Gone", 0), 0);
+    assert_eq!(put(&store, "Gone", 0, b"", b"new").0, 0);
+}
+
 #[test]
 fn retention() {
     let dir = tempfile::tempdir().unwrap();

@@ -90,6 +90,31 @@ fn a_queue_unit_torn_at_every_byte() {
     }
 }
 
+/// A cut of the log, of which a power loss took what was not synced: a unit of a record that was cut away leads to a later
+/// record of the queue, which was stored in its place since.
+#[test]
+fn a_unit_of_a_cut_record_gives_way_to_those_that_came_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let want: Vec<Vec<u8>> = (0..9u8).map(|number| vec![number]).collect();
+    for body in &want {
+        put(&store, "T", 0, b"", body);
+        if body[0] == 5 {
+            store.flush_queues().unwrap();
+            store.persist_checkpoint().unwrap();
+        }
+    }
+    drop(store);
+    let path = dir.path().join("consumequeue/T/0/00000000000000000000");
+    let units = std::fs::read(&path).unwrap();
+    write(&path, 6 * 20, &units[7 * 20..8 * 20]);
+    write(&path, 7 * 20, &[0; 60]);
+    let store = open(&config);
+    assert_eq!(bodies(&store, "T", 0), want);
+    assert_eq!(bodies(&open_again(store, &config), "T", 0), want);
+}
+
 /// A store whose topic `B` has batch queues.
 fn with_batches(root: &Path) -> StoreConfig {
     StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "B")), ..small(root) }
@@ -215,6 +240,31 @@ fn an_index_that_is_older_cut_short_or_damaged_finds_every_key() {
         edit(&newest);
         is_whole(&small(dir.path()), &want, what);
     }
+}
+
+/// As a write leaves it that failed: the lowest byte of the place has not arrived, and it leads to another record.
+#[test]
+fn a_part_of_an_index_entry_is_not_taken_for_one_of_another_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let (_, physical, _) = put(&store, "T", 0, b"UNIQ_KEY\x01a\x02", b"");
+    put(&store, "T", 0, b"", b"has no key");
+    store.flush_queues().unwrap();
+    store.persist_checkpoint().unwrap();
+    drop(store);
+    let file = std::fs::read_dir(dir.path().join("index")).unwrap().next().unwrap().unwrap().path();
+    let at = |entry: u64| 40 + 64 * 4 + entry * 20;
+    assert_eq!(std::fs::read(&file).unwrap()[36..40], 2i32.to_be_bytes(), "the next entry");
+    let hash_of = |key: &str| wire::hash::java_hash(&format!("T#{key}"));
+    let key = ["0", "1"].into_iter().find(|key| hash_of(key) % 64 != hash_of("a") % 64).unwrap();
+    write(&file, at(2), &hash_of(key).to_be_bytes());
+    write(&file, at(2) + 4, &physical.to_be_bytes());
+    let store = open(&config);
+    let found = |key: &str| store.query("T", key, 10, 0, i64::MAX).physical_offsets;
+    assert_eq!((found(key), found("a")), (vec![], vec![physical]));
+    let (_, next, _) = put(&store, "T", 0, b"UNIQ_KEY\x01b\x02", b"");
+    assert_eq!((found("a"), found("b")), (vec![physical], vec![next]));
 }
 
 /// Sizes of all files of queues and index.

@@ -1,9 +1,11 @@
 //! Millions of steps on the simulated disk: appends, raw appends, flushes, rolls, retention, topic deletions, truncations,
-//! restarts, crashes at any call (also within recovery), failing writes and syncs, and lack of space. After each start:
-//! nothing acknowledged is lost, nothing is found that was not written, queues and index equal the log.
+//! restarts with another configuration, rebuilt views, crashes at any call (also within recovery), failing writes and syncs,
+//! and lack of space. After each start: nothing acknowledged is lost, nothing is found that was not written, queues, light
+//! queues and index equal the log.
 //!
 //! Repeat a failure with the printed `TANDEM_SEED` and `TANDEM_STEPS=1`; a longer run: `TANDEM_STEPS=100000000`.
-//! With `TANDEM_TALE=1` and `--nocapture` each life is told, with the timer's files after each start, cut and timer flush.
+//! With `TANDEM_TALE=1` and `--nocapture` each life is told, with the store's files after each stop and
+//! start, and the timer's after each start, cut and timer flush.
 
 mod common;
 mod sim;

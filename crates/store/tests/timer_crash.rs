@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{HandClock, clock_at, message, small};
-use store::{Batch, RealDisk, Retention, Store, StoreConfig, Timer, TimerConfig};
+use store::{Batch, RealDisk, Retention, Store, StoreConfig, Timer, TimerCheckPoint, TimerConfig};
 use wire::{property, record::RecordView, topic};
 
 const NOW: i64 = 1_795_500_000_000;
@@ -174,6 +174,29 @@ fn a_cut_that_takes_copies_away_delivers_them_again() {
     assert_eq!(node.came().len(), 0);
     node.run();
     assert_eq!(node.came(), ["slot", "late"]);
+}
+
+#[test]
+fn a_cut_right_after_a_promotion_leaves_no_slot_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::open(&small(dir.path()), timer_config(), NOW);
+    node.send(NOW + 3500, "a", None);
+    node.at(NOW + 40_000).send(NOW + 50_500, "b", None);
+    // The master was further than what has arrived here of its log.
+    let point =
+        TimerCheckPoint { last_read_ms: NOW + 40_000, master_timer_queue_offset: 2, ..TimerCheckPoint::default() };
+    node.timer.adopt(&node.store, &point);
+    assert_eq!(node.enqueue(10), 2);
+    node.timer.flush(&node.store).unwrap();
+    node.timer.set_delivering(&node.store, true).unwrap();
+    let end = node.store.max_phys();
+    node.send(NOW + 50_500, "c", None);
+    node.store.truncate(end).unwrap();
+    node.timer.truncated(&node.store).unwrap();
+    node.run();
+    assert_eq!(node.came(), ["a"]);
+    node.at(NOW + 52_000).run();
+    assert_eq!(node.came(), ["a", "b"]);
 }
 
 #[test]

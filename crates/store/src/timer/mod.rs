@@ -225,17 +225,21 @@ impl Timer {
         if work.delivering == delivering {
             return Ok(());
         }
-        work.delivering = delivering;
         (work.slot, work.gate) = (None, None);
         if delivering {
-            let read_ms = self.progress.lock().read_ms;
-            work.counted_from = work.counted_from.max(read_ms / self.config.precision_ms);
-            (work.doubt_until_ms, work.doubt_log_end) = (self.clock.now_ms(), store.max_phys());
-            let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
-            work.read_tick =
-                recover::first_tick(&mut self.wheel.lock(), tick, self.clock.now_ms() / self.config.precision_ms)?;
+            self.begin_delivery(store, &mut work)?;
         }
+        work.delivering = delivering;
         self.note_progress(&work, store);
+        Ok(())
+    }
+
+    fn begin_delivery(&self, store: &Store, work: &mut Work) -> Result<(), StoreError> {
+        let (read_ms, now_ms) = (self.progress.lock().read_ms, self.clock.now_ms());
+        work.counted_from = work.counted_from.max(read_ms / self.config.precision_ms);
+        (work.doubt_until_ms, work.doubt_log_end) = (now_ms, store.max_phys());
+        let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
+        work.read_tick = recover::first_tick(&mut self.wheel.lock(), tick, now_ms / self.config.precision_ms)?;
         Ok(())
     }
 
@@ -462,13 +466,16 @@ impl Timer {
         let mut flushed = self.flushing.lock();
         let mut work = self.work.lock();
         let delivering = work.delivering;
-        let (mut new_work, new_wheel, new_progress, position) =
-            recover::load(store, &self.config, self.clock.now_ms())?;
-        new_work.delivering = delivering;
+        let (new_work, new_wheel, new_progress, position) = recover::load(store, &self.config, self.clock.now_ms())?;
         *flushed = Flushed { position, ..Flushed::default() };
         *self.wheel.lock() = new_wheel;
         *self.progress.lock() = new_progress;
         *work = new_work;
+        if delivering {
+            // The check point may be a master's still.
+            self.begin_delivery(store, &mut work)?;
+            work.delivering = true;
+        }
         drop((work, flushed));
         self.close(store)
     }

@@ -11,7 +11,7 @@ use wire::sys_flag;
 
 use super::{
     disk::{Fault, SimDisk},
-    model::{BATCH_TOPIC, Model, QUEUES, Sent, TIMER, TOPICS, Verdict},
+    model::{BATCH_TOPIC, LIGHT, Model, QUEUES, Sent, TIMER, TOPICS, Verdict},
     raw::Stream,
     tale,
     timers::{Timed, Timers},
@@ -19,7 +19,6 @@ use super::{
 use crate::common::{HandClock, Random, clock_at, message, small};
 
 const STARTS: usize = 16;
-const SEGMENT: i64 = 4096;
 
 /// Nearly everything is read in pieces, which this store is large enough for.
 const SHARED: ColdReads = ColdReads { piece: 700, pieces: 3, behind: 0, worth: 2, longest: 600 };
@@ -36,7 +35,7 @@ pub struct Life {
     pub stream: Option<Stream>,
     pub number: u64,
     /// The power went since the store was last open.
-    power_cut: bool,
+    pub power_cut: bool,
     pub full: bool,
     pub story: Vec<String>,
 }
@@ -49,11 +48,13 @@ impl Life {
             sync_flush: seed.is_multiple_of(2),
             batch_queue_topics: Some(batch_queue_topics),
             queue_ext: seed % 4 == 1,
+            enable_lmq: seed % 4 == 2,
+            enable_multi_dispatch: seed % 4 == 2,
             queue_ext_segment_size: 1024,
             queue_gathers: [0, 60, 200, 4096][(seed / 3 % 4) as usize],
             queues_gather: [100, 300, 1 << 20][(seed / 5 % 3) as usize],
             queues_synced_singly: [0, 2, 64][(seed / 7 % 3) as usize],
-            segment_size: SEGMENT as u64,
+            segment_size: 4096,
             cold_reads: if matches!(seed % 8, 0 | 1 | 3 | 5) { SHARED } else { ColdReads::default() },
             ..small(root)
         };
@@ -90,6 +91,7 @@ impl Life {
             self.absorb(&store)?;
             self.model.check_recovered(&store, self.power_cut)?;
             self.tell(format!("open: {} to {}, power cut: {}", store.min_phys(), store.max_phys(), self.power_cut));
+            self.tell_store_files();
             self.tell_timer_files();
             self.power_cut = false;
             self.work(&store)?;
@@ -108,6 +110,7 @@ impl Life {
     pub fn restart(&mut self, power_cut: bool) {
         self.tell(format!("restart, power cut: {power_cut}"));
         self.disk.restart(power_cut);
+        self.tell_store_files();
         self.power_cut |= power_cut;
         self.stream = None;
         self.full = false;
@@ -143,6 +146,8 @@ impl Life {
 
     /// Starts the store, through crashes and faults within its recovery.
     fn open(&mut self) -> Result<Store, String> {
+        self.rebuild()?;
+        self.change_config();
         loop {
             let fault = self.random.below(12);
             match fault {
@@ -150,14 +155,18 @@ impl Life {
                 4 => self.disk.plan(self.random.below(20), Fault::Write(ErrorKind::Other)),
                 5 => self.disk.plan(self.random.below(20), Fault::Write(ErrorKind::StorageFull)),
                 6 => self.disk.plan(self.random.below(20), Fault::Sync(ErrorKind::Other)),
+                7 => self.disk.set_full(true),
                 _ => {}
             }
             let opened = Store::open(self.config.clone(), Arc::new(self.disk.clone()), self.clock.clone());
             let opened = opened.and_then(|store| self.open_timer(&store).map(|()| store));
+            self.disk.set_full(false);
             let fired = self.disk.take_fired();
             match opened {
                 Ok(store) if !self.disk.is_dead() => return Ok(store),
-                Err(error) if !fired => return Err(format!("it does not start: {error}")),
+                Err(error) if !(fired || fault == 7 && error.is_disk_full()) => {
+                    return Err(format!("it does not start: {error}"));
+                }
                 Ok(_) => self.tell("crash within the start".into()),
                 Err(error) => self.tell(format!("the start failed: {error}")),
             }
@@ -335,7 +344,7 @@ impl Life {
                         let topic = TOPICS[sent.topic];
                         return Err(format!("{topic} {}: offset {}, not {next}", sent.queue_id, sent.base));
                     }
-                    self.model.log.push(sent);
+                    self.model.push(sent);
                 }
                 self.model.acked = store.max_phys();
                 Ok(())
@@ -343,7 +352,7 @@ impl Life {
             Err(AppendError::NoSpace(_)) if self.full => Ok(()),
             Err(AppendError::Failed(_)) => {
                 // Some of it may be found.
-                self.model.log.append(&mut sent);
+                sent.into_iter().for_each(|sent| self.model.push(sent));
                 Ok(())
             }
             Err(error) => Err(format!("append: {error}")),
@@ -365,12 +374,16 @@ impl Life {
         if flag == sys_flag::INNER_BATCH {
             properties.push_str(&format!("INNER_NUM\x01{count}\x02"));
         }
+        let light = self.config.enable_lmq && topic == 0 && count > 0 && self.random.below(3) == 0;
+        if light {
+            properties.push_str(&format!("INNER_MULTI_DISPATCH\x01{}\x02", TOPICS[LIGHT]));
+        }
         let record = wire::record_encode::NewRecord {
             sys_flag: flag,
             ..message(TOPICS[topic], queue_id, properties.as_bytes(), &body)
         };
         batch.push(&record).unwrap();
-        Sent { topic, queue_id, at: 0, end: 0, base: 0, count, key, body, timed: Timed::No }
+        Sent { topic, queue_id, at: 0, end: 0, base: 0, count, key, body, timed: Timed::No, light }
     }
 
     /// A piece of a master's log, cut anywhere.
@@ -378,7 +391,7 @@ impl Life {
         if stream.bytes.len() < 600 {
             let now_ms = self.clock.0.load(Ordering::SeqCst);
             let timed = self.timers.is_some();
-            stream.fill(&self.model, &mut self.number, SEGMENT, now_ms, timed, &mut self.random);
+            stream.fill(&self.model, &mut self.number, store.segment_size(), now_ms, timed, &mut self.random);
         }
         let end = stream.cut(&mut self.random);
         let length = (end - stream.at) as usize;
@@ -414,7 +427,7 @@ impl Life {
         }
         let mut at = store.max_phys();
         if store.min_phys() < 0 && self.model.log.is_empty() {
-            at += self.random.below(3) as i64 * SEGMENT;
+            at += self.random.below(3) as i64 * store.segment_size();
             self.model.late = at > 0;
         }
         self.tell(format!("slave from {at} on"));
@@ -472,10 +485,12 @@ impl Life {
     }
 
     pub fn delete_topic(&mut self, store: &Store) -> Verdict {
-        let (topic, end) = (self.random.below(TIMER as u64) as usize, store.max_phys());
+        // With the topic of a message its place in the light queue would be hidden from the next start.
+        let first = u64::from(self.config.enable_lmq);
+        let (topic, end) = ((first + self.random.below(TIMER as u64 - first)) as usize, store.max_phys());
         if self.stream.is_some() {
             // The master deletes it too: what it sends next begins anew.
-            let whole = end % SEGMENT == 0 || self.model.log.last().is_some_and(|last| last.end == end);
+            let whole = end % store.segment_size() == 0 || self.model.log.last().is_some_and(|last| last.end == end);
             if !whole {
                 return Ok(());
             }

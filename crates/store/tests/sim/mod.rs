@@ -1,6 +1,7 @@
 //! The simulated disk, and what a store on it must hold.
 #![allow(dead_code, missing_docs)]
 
+pub mod between;
 pub mod content;
 pub mod disk;
 pub mod life;

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use store::{EveryMessage, Store};
-use wire::hash::java_hash;
+use wire::{hash::java_hash, record::RecordView};
 
 use super::timers::Timed;
 use crate::common::records;
 
-pub const TOPICS: [&str; 5] = ["A", "B", "C", "D", wire::topic::TIMER];
+pub const TOPICS: [&str; 6] = ["A", "B", "C", "D", wire::topic::TIMER, "%LMQ%x"];
 /// The topic where timer messages wait; those before it are any topics.
 pub const TIMER: usize = 4;
+/// A light queue, to which some messages of the first topic go as well.
+pub const LIGHT: usize = 5;
 pub const QUEUES: i32 = 2;
 /// The topic with batch consume queues.
 pub const BATCH_TOPIC: usize = 1;
@@ -29,6 +31,8 @@ pub struct Sent {
     pub key: String,
     pub body: Vec<u8>,
     pub timed: Timed,
+    /// It goes to the light queue as well.
+    pub light: bool,
 }
 
 /// The log as it may be, and what must be there.
@@ -62,6 +66,15 @@ macro_rules! demand {
     };
 }
 
+const ALL_TIMES: (i64, i64) = (0, i64::MAX);
+
+/// The index counts in seconds, and from where it can after a loss.
+fn times_about(store: &Store, sent: &Sent) -> (i64, i64) {
+    let bytes = store.read_record(sent.at);
+    let time = bytes.as_deref().and_then(RecordView::layout).map_or(0, |record| record.store_timestamp());
+    (time - 3000, time + 3000)
+}
+
 impl Model {
     /// The messages of a queue in a log that ends at `end`: those since the topic was made last.
     pub fn queue(&self, topic: usize, queue_id: i32, end: i64) -> Vec<&Sent> {
@@ -82,6 +95,14 @@ impl Model {
     /// Offset that the next message gets.
     pub fn next_offset(&self, topic: usize, queue_id: i32) -> i64 {
         self.queue(topic, queue_id, i64::MAX).last().map_or(0, |last| last.base + last.count)
+    }
+
+    /// A record that may be in the log; one that goes to the light queue is there a second time.
+    pub fn push(&mut self, sent: Sent) {
+        let light =
+            sent.light.then(|| Sent { topic: LIGHT, queue_id: 0, base: self.next_offset(LIGHT, 0), ..sent.clone() });
+        self.log.push(sent);
+        self.log.extend(light);
     }
 
     /// Records came from a master.
@@ -196,7 +217,11 @@ impl Model {
             for (offset, body) in records(&got.messages) {
                 let sent = wanted.next().ok_or_else(|| format!("{what}: one message too many, at {offset}"))?;
                 demand!(sent.body == body, "{what}: another body at {offset}; {} lies at {}", sent.base, sent.at);
-                demand!(topic == BATCH_TOPIC || sent.base == offset, "{what}: {offset} where {} should be", sent.base);
+                demand!(
+                    topic == BATCH_TOPIC || topic == LIGHT || sent.base == offset,
+                    "{what}: {offset} where {} should be",
+                    sent.base
+                );
             }
             demand!(got.next_begin_offset > next, "{what}: stuck at {next}: {:?}", got.status);
             next = got.next_begin_offset;
@@ -208,12 +233,17 @@ impl Model {
         Ok(())
     }
 
+    /// Records by their own topics.
+    fn indexed(&self) -> impl Iterator<Item = &Sent> {
+        self.log.iter().filter(|sent| sent.topic != LIGHT)
+    }
+
     fn check_keys(&self, store: &Store, end: i64) -> Verdict {
         let min = store.min_phys();
-        let places: BTreeMap<i64, &Sent> = self.log.iter().map(|sent| (sent.at, sent)).collect();
-        let look_up = |topic: usize, key: &str| {
+        let places: BTreeMap<i64, &Sent> = self.indexed().map(|sent| (sent.at, sent)).collect();
+        let look_up = |topic: usize, key: &str, (begin_ms, end_ms): (i64, i64)| {
             let hash = |topic: usize, key: &str| java_hash(&format!("{}#{key}", TOPICS[topic])).unsigned_abs();
-            let found = store.query(TOPICS[topic], key, 64, 0, i64::MAX).physical_offsets;
+            let found = store.query(TOPICS[topic], key, 64, begin_ms, end_ms).physical_offsets;
             let foreign = found
                 .iter()
                 .find(|at| places.get(at).is_none_or(|sent| hash(sent.topic, &sent.key) != hash(topic, key)));
@@ -222,15 +252,16 @@ impl Model {
                 None => Ok(found),
             }
         };
-        for sent in self.log.iter().filter(|sent| sent.at >= min.max(self.hidden[sent.topic]) && sent.end <= end) {
-            let found = look_up(sent.topic, &sent.key)?;
+        for sent in self.indexed().filter(|sent| sent.at >= min.max(self.hidden[sent.topic]) && sent.end <= end) {
+            let times = if sent.at % 8 == 0 { times_about(store, sent) } else { ALL_TIMES };
+            let found = look_up(sent.topic, &sent.key, times)?;
             demand!(
                 found.contains(&sent.at),
-                "key {} at {} is not found in a log from {min} to {end}: {found:?}",
+                "key {} at {} is not found in a log from {min} to {end} at {times:?}: {found:?}",
                 sent.key,
                 sent.at
             );
         }
-        self.cut_keys.iter().try_for_each(|(topic, key)| look_up(*topic, key).map(drop))
+        self.cut_keys.iter().try_for_each(|(topic, key)| look_up(*topic, key, ALL_TIMES).map(drop))
     }
 }

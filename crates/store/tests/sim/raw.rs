@@ -36,21 +36,16 @@ impl Stream {
         for _ in 0..=random.below(6) {
             let (topic, queue_id) = (random.below(TIMER as u64) as usize, random.below(QUEUES as u64) as i32);
             // Now and then the topic was deleted there and made again.
-            let base = match known.next_offset(topic, queue_id) {
-                // What came before the first segment that was sent.
-                0 if known.late => 7 * topic as i64 + 11 * i64::from(queue_id),
-                _ if random.below(60) == 0 => 0,
-                next => next,
-            };
+            let base = if random.below(60) == 0 { 0 } else { base_of(&known, topic, queue_id) };
             let body: Vec<u8> = (0..random.below(400)).map(|_| random.next() as u8).collect();
             let key = format!("r{number}");
             *number += 1;
             let properties = format!("UNIQ_KEY\x01{key}\x02").into_bytes();
-            let plain = Sent { topic, queue_id, at: 0, end: 0, base, count: 1, key, body, timed: Timed::No };
+            let plain =
+                Sent { topic, queue_id, at: 0, end: 0, base, count: 1, key, body, timed: Timed::No, light: false };
             self.add(plain, &properties, &mut known, segment_size, now_ms);
             if timed && let Some((sent, properties)) = timed_record(&known.log, number, now_ms, random) {
-                let next = known.next_offset(sent.topic, sent.queue_id);
-                let base = if next == 0 && known.late { 7 * sent.topic as i64 } else { next };
+                let base = base_of(&known, sent.topic, sent.queue_id);
                 self.add(Sent { base, ..sent }, &properties, &mut known, segment_size, now_ms);
             }
         }
@@ -87,6 +82,14 @@ impl Stream {
     pub fn arrived(&mut self, end: i64) -> Vec<Sent> {
         let whole = self.incoming.partition_point(|sent| sent.end <= end);
         self.incoming.drain(..whole).collect()
+    }
+}
+
+/// Queue offset of the next message, of a queue that has none in the log after what came before the first segment.
+fn base_of(known: &Model, topic: usize, queue_id: i32) -> i64 {
+    match known.next_offset(topic, queue_id) {
+        0 if known.late => 7 * topic as i64 + 11 * i64::from(queue_id),
+        next => next,
     }
 }
 

@@ -1,5 +1,5 @@
-//! With `TANDEM_TALE=1` a life is told while it goes on: all that is done, and the timer's files after each start and cut.
-//! Reading them is no step: the tale of a seed is that of the seed.
+//! With `TANDEM_TALE=1` a life is told while it goes on: all that is done, the store's files after each stop and start, and
+//! the timer's after each start and cut. Reading them is no step: the tale of a seed is that of the seed.
 
 use std::path::Path;
 
@@ -18,7 +18,48 @@ fn i32_at(bytes: &[u8], at: usize) -> i32 {
     bytes.get(at..at + 4).map_or(-1, |bytes| i32::from_be_bytes(bytes.try_into().unwrap()))
 }
 
+/// What a file is called.
+fn number(path: &Path) -> usize {
+    path.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
+}
+
 impl Life {
+    /// Check point, log files and queues as the system has them now; FORMAT.md.
+    pub fn tell_store_files(&mut self) {
+        if !is_told() {
+            return;
+        }
+        let point = self.disk.peek(Path::new("/sim/checkpoint")).unwrap_or_default();
+        let [place, proof, log_proof] = [40, 48, 56].map(|at| i64_at(&point, at));
+        let abort = self.disk.peek(Path::new("/sim/abort")).is_some();
+        let length = |path: &Path| self.disk.peek(path).map_or(0, |bytes| bytes.len());
+        let segments = self.disk.names_in(Path::new("/sim/commitlog"));
+        let segments: Vec<_> = segments.iter().map(|path| format!("{}:{}", number(path), length(path))).collect();
+        self.tell(format!(
+            "  checkpoint: {place}, proof {proof}, of the log {log_proof}; abort {abort}; log {}",
+            segments.join(" ")
+        ));
+        for (kind, unit) in [("consumequeue", 20), ("batchconsumequeue", 46)] {
+            for topic in self.disk.names_in(&Path::new("/sim").join(kind)) {
+                for queue in self.disk.names_in(&topic) {
+                    self.tell_queue(&queue, unit);
+                }
+            }
+        }
+    }
+
+    fn tell_queue(&mut self, dir: &Path, unit: usize) {
+        let mut rows = Vec::new();
+        for path in self.disk.names_in(dir) {
+            let bytes = self.disk.peek(&path).unwrap_or_default();
+            let places: Vec<_> = bytes.chunks_exact(unit).map(|unit| (i64_at(unit, 0), i32_at(unit, 8))).collect();
+            let used = places.iter().rposition(|place| *place != (0, 0)).map_or(0, |last| last + 1);
+            let places: Vec<_> = places[..used].iter().map(|(at, size)| if *size > 0 { *at } else { -1 }).collect();
+            rows.push(format!("{}: {places:?}", number(&path) / unit));
+        }
+        self.tell(format!("  {} (places by queue offset, -1 for a hole): {}", dir.display(), rows.join(" ")));
+    }
+
     /// Check point with its former states, timer log and wheel as the system has them now; FORMAT.md.
     pub fn tell_timer_files(&mut self) {
         if !is_told() || self.timers.is_none() {

@@ -113,7 +113,7 @@ pub fn record(log: &[Sent], number: &mut u64, now_ms: i64, random: &mut Random) 
             (Timed::Waits(Rc::new(ask)), properties)
         }
     };
-    (Sent { topic: TIMER, queue_id: 0, at: 0, end: 0, base: 0, count: 1, key, body, timed }, properties)
+    (Sent { topic: TIMER, queue_id: 0, at: 0, end: 0, base: 0, count: 1, key, body, timed, light: false }, properties)
 }
 
 /// A delivered copy as a master makes it, of a message that is due.
@@ -126,7 +126,10 @@ pub fn copy(log: &[Sent], now_ms: i64, random: &mut Random) -> Option<(Sent, Vec
     property::push(&mut properties, property::TIMER_DEQUEUE_MS, &now_ms.to_string());
     let (key, body) = (sent.key.clone(), sent.body.clone());
     let (topic, queue_id) = (ask.topic, ask.queue_id);
-    Some((Sent { topic, queue_id, at: 0, end: 0, base: 0, count: 1, key, body, timed: Timed::Copy }, properties))
+    Some((
+        Sent { topic, queue_id, at: 0, end: 0, base: 0, count: 1, key, body, timed: Timed::Copy, light: false },
+        properties,
+    ))
 }
 
 /// Messages that wait: no copy in the log, and not taken back in time.
@@ -203,7 +206,8 @@ impl Model {
         let end = at + record.size() as i64;
         let base = record.queue_offset();
         let timed = if is_roll { source.timed.clone() } else { Timed::Copy };
-        let sent = Sent { topic, queue_id, at, end, base, count: 1, key, body: source.body.clone(), timed };
+        let sent =
+            Sent { topic, queue_id, at, end, base, count: 1, key, body: source.body.clone(), timed, light: false };
         if is_roll {
             return Ok(sent);
         }
