@@ -19,6 +19,6 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(again.opaque, command.opaque);
             assert_eq!(again.body, command.body);
         }
-        let _ = wire::header::SendMessageRequestHeader::from_command(&command);
+        let _ = wire::header::SendRequest::of(&command);
     }
 });
