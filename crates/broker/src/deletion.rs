@@ -137,17 +137,18 @@ pub fn is_kept(broker: &Broker, topic: &str) -> bool {
     broker.topics.is_system(topic) || topic.starts_with(LMQ_PREFIX)
 }
 
-/// True for a topic that was deleted after the message at `physical` came for it and that nobody has made again: what
-/// waited for a time is not delivered to it, or its queue would come back without a topic. Called with the topics in use.
+/// True for a topic that was deleted after the message at `physical` came for it: what waited for a time is not delivered to
+/// it, or its queue would come back without a topic. If somebody has made it again it is another one. Called with the topics
+/// in use.
 ///
 /// A topic that is merely not configured here, as at a slave that was promoted before it heard of it, or one that a Java
 /// broker deleted, gets its messages; that is said once.
 pub fn is_gone(broker: &Broker, topic: &str, physical: i64) -> bool {
-    if broker.topics.get(topic).is_some() || is_kept(broker, topic) {
+    if is_kept(broker, topic) {
         return false;
     }
     let is_gone = broker.store.was_deleted_after(topic, physical);
-    if !is_gone && broker.topics.miss(topic) {
+    if !is_gone && broker.topics.get(topic).is_none() && broker.topics.miss(topic) {
         tracing::warn!(
             "topic {topic} is not configured here, and messages that waited for their time are stored in its queues: configure it, or delete it to remove them"
         );

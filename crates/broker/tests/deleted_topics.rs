@@ -434,6 +434,30 @@ async fn what_waits_for_a_deleted_topic_does_not_bring_its_queue_back() {
     node.stop().await;
 }
 
+/// Made again before they are due, too: it is another topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_deleted_topic_does_not_come_to_its_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[("messageDelayLevel", "2s")]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    for name in ["T", "U"] {
+        topic(&api, &addr, name, 1).await;
+        send(&api, &addr, name, 0, &[("DELAY", "1")], b"level").await;
+        send(&api, &addr, name, 0, &[("TIMER_DELAY_MS", "2000"), ("UNIQ_KEY", name)], b"timer").await;
+    }
+    api.delete_topic(&addr, "T").await.unwrap();
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[("DELAY", "1")], b"new level").await;
+    let broker = node.broker().clone();
+    until("the other topic has its messages", || async { broker.store.max_offset("U", 0) == 2 }).await;
+    until("the level is through", || async { broker.delays.next(1) == 3 }).await;
+    until("the slot is over", || async { broker.timers.timer().unwrap().status(&broker.store).waiting == 0 }).await;
+    broker.dispatch_acknowledged();
+    drop(broker);
+    assert_eq!(drain(&api, &addr, "T", 0, 0).await, [b"new level"]);
+    node.stop().await;
+}
+
 /// A slave that was promoted before it heard of a topic knows of no deletion either: nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_topic_that_is_not_known_here_is_stored() {
