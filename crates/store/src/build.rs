@@ -128,7 +128,7 @@ impl Builder {
             return Ok(());
         }
         if views.deleted.hides(topic, record.physical_offset()) {
-            return Ok(());
+            return self.add_to_light_alone(views, record);
         }
         if sys_flag::is_queued(record.sys_flag()) {
             self.add_unit(views, record)?;
@@ -141,6 +141,15 @@ impl Builder {
         let queue = self.queue_of(views, record)?;
         let unit = unit_of(views.config, queue.kind(), record);
         self.add_to(views, queue, unit, record.store_timestamp())?;
+        self.add_to_light(views, record, unit)
+    }
+
+    /// A record whose topic was deleted stays in light queues: their numbers go on over it.
+    pub(crate) fn add_to_light_alone(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+        self.add_to_light(views, record, unit_of(views.config, Kind::Simple, record))
+    }
+
+    fn add_to_light(&mut self, views: &Views<'_>, record: &RecordView<'_>, unit: Unit) -> Result<(), StoreError> {
         if !views.config.enable_multi_dispatch {
             return Ok(());
         }

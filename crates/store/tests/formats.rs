@@ -12,7 +12,11 @@ use std::{
 };
 
 use common::{Fixture, Random, bodies, clock_at, message, open, put, small};
-use store::{AppendError, Batch, LogDirs, RealDisk, Store, StoreConfig};
+use store::{
+    AppendError, Batch, LogDirs, RealDisk, RebuildOptions, Store, StoreConfig,
+    inspect::{StoreView, ViewOptions, Watch, verify},
+    rebuild,
+};
 use wire::{
     property,
     record::{Check, RecordView, Verify, check, check_as},
@@ -295,6 +299,13 @@ fn a_rocksdb_store_is_refused_and_not_touched() {
     assert_eq!(open_error(&doubled), None);
 }
 
+struct Still;
+
+impl Watch for Still {
+    fn progress(&mut self, _: u64, _: u64) {}
+    fn pause(&mut self) {}
+}
+
 fn light(root: &Path) -> StoreConfig {
     StoreConfig { enable_lmq: true, enable_multi_dispatch: true, ..small(root) }
 }
@@ -339,6 +350,43 @@ fn light_queues() {
     let (_, physical, _) = put(&store, "T", 0, TO_A_AND_B, b"again");
     assert!(last_record(&store, physical).contains(&("INNER_MULTI_QUEUE_OFFSET".into(), "1,2".into())));
     assert_eq!(bodies(&store, "%LMQ%b", 0), [b"one".to_vec(), b"two".to_vec(), b"again".to_vec()]);
+}
+
+/// A topic that is deleted takes nothing out of the light queues that its messages went to: they have their own numbers.
+#[test]
+fn light_queues_keep_the_messages_of_a_deleted_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = light(dir.path());
+    let store = open(&config);
+    put(&store, "T", 0, TO_B, b"one");
+    put(&store, "U", 0, TO_A_AND_B, b"two");
+    put(&store, "T", 0, TO_A_AND_B, b"three");
+    store.delete_topic("T").unwrap();
+    put(&store, "T", 0, TO_B, b"four");
+    let all = [b"one".to_vec(), b"two".to_vec(), b"three".to_vec(), b"four".to_vec()];
+    let holds = |store: &Store, what: &str| {
+        assert_eq!(bodies(store, "%LMQ%b", 0), all, "{what}");
+        assert_eq!(bodies(store, "%LMQ%a", 0), all[1..3], "{what}");
+        assert_eq!(bodies(store, "T", 0), all[3..], "{what}");
+    };
+    let sound = |what: &str| {
+        let view = StoreView::open(Arc::new(RealDisk), dir.path(), ViewOptions::default()).unwrap();
+        let found = verify(&view, &mut Still).unwrap();
+        assert!(found.findings.is_empty(), "{what}: {:?}", found.findings.list());
+    };
+    holds(&store, "at once");
+    store.close().unwrap();
+    drop(store);
+    sound("after a stop");
+    std::fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
+    let store = open(&config);
+    holds(&store, "dispatched again");
+    store.close().unwrap();
+    drop(store);
+    let options = RebuildOptions { config: Some(config.clone()), ..RebuildOptions::default() };
+    rebuild(Arc::new(RealDisk), dir.path(), &options, &mut Still).unwrap();
+    sound("after a rebuild");
+    holds(&open(&config), "rebuilt");
 }
 
 /// As in Java, `enableLmq` alone counts and makes no queues.

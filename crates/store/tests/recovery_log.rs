@@ -220,6 +220,26 @@ fn another_segment_size_is_taken_from_the_files() {
     }
 }
 
+/// Also when a power loss left a file of it short.
+#[test]
+fn a_short_file_among_segments_of_another_size() {
+    for (segment_size, short) in [2048, 8192].into_iter().flat_map(|size| [0, 1, 2].map(|short| (size, short))) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(dir.path());
+        let store = open(&config);
+        fill(&store, "T", 80);
+        assert!(store.max_phys() > 2 * 4096);
+        drop(store);
+        let path = dir.path().join(format!("commitlog/{:020}", short * 4096));
+        let blank = std::fs::read(&path).unwrap().iter().rev().take_while(|byte| **byte == 0).count() as u64;
+        assert!(blank > 0);
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096 - blank).unwrap();
+        let store = open(&StoreConfig { segment_size, ..config });
+        let messages = bodies(&store, "T", 0).len() + bodies(&store, "T", 1).len();
+        assert_eq!((store.segment_size(), messages), (4096, 80), "{segment_size} {short}");
+    }
+}
+
 /// A killed store of 60 messages over three segments whose checkpoint covers all of them, and where they are.
 fn proven(root: &std::path::Path) -> Vec<i64> {
     let store = open(&small(root));

@@ -128,8 +128,12 @@ impl<'a> Build<'a> {
         }
         // Files of the index are named by a time: that of their first record is the same in every rebuild.
         let (builder, views) = parts(self, record.store_timestamp());
+        if !is_deleted {
+            return builder.add(&views, record);
+        }
         // A Java broker leaves the keys of a deleted topic in the index.
-        if is_deleted { put_keys(&views, record) } else { builder.add(&views, record) }
+        put_keys(&views, record)?;
+        builder.add_to_light_alone(&views, record)
     }
 
     /// Passes over what is no record, if the log surely goes on behind it. False at the log's end.

@@ -279,10 +279,7 @@ impl<'a> Walk<'a> {
         let mut patience = if self.out.running { PATIENCE } else { 0 };
         let findings = &mut self.out.findings;
         let mut ground = Ground { log: &self.view.log, findings, log_min: self.out.min };
-        let mut missing = false;
-        if !hidden {
-            missing |= self.queues.take(record, &mut ground, &mut || wait(&mut patience, self.watch))?;
-        }
+        let mut missing = self.queues.take(record, hidden, &mut ground, &mut || wait(&mut patience, self.watch))?;
         if let Some(entries) = &mut self.entries {
             entries.want(record, hidden);
             while entries.take(record, &mut ground)? {

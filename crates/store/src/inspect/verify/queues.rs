@@ -25,7 +25,8 @@ use crate::{
         },
         view::StoreView,
     },
-    queue::{Unit, encode},
+    lmq,
+    queue::{Kind, Unit, encode},
 };
 
 /// Bytes that all cursors may hold.
@@ -103,10 +104,12 @@ impl QueueWalk {
         of_topic.binary_search_by_key(&queue_id, |(queue_id, _)| *queue_id).ok().map(|place| of_topic[place].1)
     }
 
-    /// Compares the units of one record. True when one is missing at the end of its queue.
+    /// Compares the units of one record, those of light queues alone where its topic was deleted (`hidden`). True when
+    /// one is missing at the end of its queue.
     pub(crate) fn take(
         &mut self,
         record: &RecordView<'_>,
+        hidden: bool,
         ground: &mut Ground<'_>,
         wait: &mut dyn FnMut() -> bool,
     ) -> Result<bool, StoreError> {
@@ -117,12 +120,15 @@ impl QueueWalk {
             self.bad_topics += 1;
             return Ok(false);
         }
-        let Some(number) = self.cursor(record.topic(), record.queue_id()) else {
-            self.absent(record);
-            return Ok(false);
-        };
-        let unit = self.unit(number, record)?;
-        let mut missing = self.compare(number, &unit, ground, wait)?;
+        let (mut unit, mut missing) = (unit_of(&self.config, Kind::Simple, record), false);
+        match self.cursor(record.topic(), record.queue_id()) {
+            _ if hidden => {}
+            None => self.absent(record),
+            Some(number) => {
+                unit = self.unit(number, record)?;
+                missing = self.compare(number, &unit, ground, wait)?;
+            }
+        }
         if self.has_lmq {
             missing |= self.light_queues(&unit, record, ground, wait)?;
         }
@@ -188,11 +194,9 @@ impl QueueWalk {
         ground: &mut Ground<'_>,
         wait: &mut dyn FnMut() -> bool,
     ) -> Result<bool, StoreError> {
-        let Some(names) = record.property("INNER_MULTI_DISPATCH") else { return Ok(false) };
-        let offsets = record.property("INNER_MULTI_QUEUE_OFFSET").unwrap_or_default();
         let mut missing = false;
-        for (name, offset) in names.split(',').zip(offsets.split(',')) {
-            let (Some(number), Ok(queue_offset)) = (self.cursor(name, 0), offset.parse()) else { continue };
+        for (name, queue_offset) in lmq::places(record) {
+            let Some(number) = self.cursor(name, topic::LMQ_QUEUE_ID) else { continue };
             missing |= self.compare(number, &Unit { queue_offset, count: 1, ..*unit }, ground, wait)?;
         }
         Ok(missing)
