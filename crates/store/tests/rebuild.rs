@@ -332,3 +332,23 @@ fn views_that_a_broker_went_on_with_stay() {
     };
     assert_same("views", &views(&before), &views(&after));
 }
+
+/// What a power loss left behind damage is no part of the log: nothing says that it was durable, and a start will cut it off.
+#[test]
+fn a_log_that_a_power_loss_cut_ends_where_a_start_lets_it_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    put_some(&store, "U", 1);
+    let (_, physical, end) = put_some(&store, "T", 3)[0];
+    drop(store);
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[physical as usize..end as usize].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let made = run(dir.path());
+    assert_eq!((made.end, made.passed.len()), (physical, 0), "{made:?}");
+    let store = open(&config);
+    assert_eq!((store.max_phys(), store.max_offset("U", 0)), (physical, 1));
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (0, 0));
+}

@@ -139,15 +139,18 @@ impl Topics {
     }
 }
 
-/// Start of a record that is known to be within the log, not left from another time: the newest one that has a unit, that
-/// the checkpoint tells of, or that begins a segment. -1 for none.
+/// Start of a record that is known to be within the log, not left from another time: the newest one that the checkpoint
+/// tells of or, after a clean stop, that has a unit or begins a segment. -1 for none. After any other stop those may lie
+/// behind what a power loss took, where a start lets the log end.
 pub(super) fn proven(view: &StoreView, queues: &[QueueFiles], by_checkpoint: [i64; 2]) -> Result<i64, StoreError> {
     let mut places = by_checkpoint.to_vec();
-    for queue in queues {
-        let last = queue.unit_at(queue.end()? - 1)?;
-        places.extend(last.filter(|unit| !unit.is_filler()).map(|unit| unit.physical_offset));
+    if view.is_clean() {
+        for queue in queues {
+            let last = queue.unit_at(queue.end()? - 1)?;
+            places.extend(last.filter(|unit| !unit.is_filler()).map(|unit| unit.physical_offset));
+        }
+        places.extend(view.log.segments().iter().map(|segment| segment.base));
     }
-    places.extend(view.log.segments().iter().map(|segment| segment.base));
     places.sort_unstable();
     while let Some(place) = places.pop() {
         if place >= view.log.min() && view.log.record(place)?.is_some() {
