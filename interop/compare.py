@@ -8,7 +8,7 @@ usage: compare.py STORE_A STORE_B [--prefix] [--no-tables] [--killed]
   tables          topics, subscription groups, consumer offsets, delay progress (config/*.json)
 
 --prefix: one log may end before the other (a slave that was cut off). --killed: a process did not end cleanly, so
-its consume queues may lack the last records. Needs nothing but Python; reads the files itself.
+its consume queues may lack the last records, and the last record may be there in part. Needs nothing but Python; reads the files itself.
 """
 import json
 import mmap
@@ -121,6 +121,16 @@ class Log:
             if at < len(data) - 8:
                 return
 
+    def drop_torn_end(self):
+        """What a master that was killed had begun to send lies in a Java slave's log in part. Records end with properties, not with zeros."""
+        if not self.records:
+            return
+        *_, physical, size = self.records[-1]
+        base, data = self.segment_at(physical)
+        if physical + size == self.end and data[physical - base + size - 1] == 0:
+            self.records.pop()
+            self.end = physical
+
     def segment_at(self, offset):
         for base, data in self.segments:
             if base <= offset < base + len(data):
@@ -229,6 +239,9 @@ def check_dispatch(side, log, found, most=4):
 def compare(store_a, store_b, prefix=False, with_tables=True, killed=False):
     """Returns (problems, summary)."""
     a, b = Log(store_a), Log(store_b)
+    if killed:
+        a.drop_torn_end()
+        b.drop_torn_end()
     problems, start, end = compare_logs(a, b, prefix)
     queues_a, queues_b = queues(store_a), queues(store_b)
     more, units = compare_queues(queues_a, queues_b, whole=not (prefix or killed) and a.start == b.start)

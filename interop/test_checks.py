@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 import verify
-from compare import UNIT, compare, parse_json
+from compare import UNIT, Log, compare, parse_json
 from mqadmin import same_output
 from rig import Failure
 
@@ -15,7 +15,7 @@ SEGMENT = 4096
 
 
 def record(topic, queue, queue_offset, physical, body):
-    rest = len(body).to_bytes(4, "big") + body + bytes([len(topic)]) + topic.encode() + b"\0\0"
+    rest = len(body).to_bytes(4, "big") + body + bytes([len(topic)]) + topic.encode() + b"\0\4k\1v\2"
     head = struct.pack(">Iiiiqqiq", 0xDAA320A7, 0, queue, 0, queue_offset, physical, 0, 1) + bytes(8) + struct.pack(">q", 1) + bytes(8) + bytes(12)
     return struct.pack(">i", 4 + len(head) + len(rest)) + head + rest
 
@@ -78,6 +78,15 @@ class CompareStores(unittest.TestCase):
         self.spoil(f"commitlog/{last}", 0, bytes(SEGMENT))
         self.assertIn("commit logs end at", self.problems())
         self.assertNotIn("end at", self.problems(prefix=True))
+
+    def test_a_record_that_came_in_part_is_no_difference_after_a_kill(self):
+        last = Log(self.b).records[-1]
+        at = last[3] + last[4]
+        self.spoil(f"commitlog/{at // SEGMENT * SEGMENT:020}", at % SEGMENT - 9, bytes(9))
+        self.assertIn("commit logs differ", self.problems(prefix=True))
+        self.assertEqual(self.problems(prefix=True, killed=True), "")
+        self.spoil("commitlog/00000000000000000000", 150, b"\xff")
+        self.assertIn("commit logs differ", self.problems(prefix=True, killed=True))
 
     def test_a_unit(self):
         self.spoil(f"consumequeue/T/1/{0:020}", 3 * UNIT.size + 12, struct.pack(">q", 99))
