@@ -365,15 +365,16 @@ pub fn store_one(
 /// What one message of a run is answered, of which `stored` tells as a whole: that it came too late need not be so for
 /// an early part of it.
 fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, stored: Stored) -> i32 {
-    let flushed = broker.store.marks().flushed.get() >= end;
-    let alone = config.waits_for_replicas() && broker.replicas.is_before_a_slave(end);
-    let replicated =
-        broker.replicas.replicated(config.in_sync_replicas as usize, broker.store.max_phys()) >= end && !alone;
+    if config.waits_for_replicas() && broker.replicas.is_before_a_slave(end) {
+        return response::FLUSH_SLAVE_TIMEOUT;
+    }
+    let flushed = || broker.store.marks().flushed.get() >= end;
+    let copies = config.in_sync_replicas as usize;
+    let replicated = || broker.replicas.replicated(copies, broker.store.max_phys()) >= end;
     match stored {
-        Stored::Ok if alone => response::FLUSH_SLAVE_TIMEOUT,
-        Stored::FlushSlaveTimeout if !replicated => response::FLUSH_SLAVE_TIMEOUT,
+        Stored::FlushSlaveTimeout if !replicated() => response::FLUSH_SLAVE_TIMEOUT,
         Stored::FlushDiskTimeout | Stored::FlushSlaveTimeout
-            if !flushed && config.flush_disk_type == crate::config::FlushDiskType::SyncFlush =>
+            if config.flush_disk_type == crate::config::FlushDiskType::SyncFlush && !flushed() =>
         {
             response::FLUSH_DISK_TIMEOUT
         }

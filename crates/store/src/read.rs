@@ -47,6 +47,7 @@ impl Store {
     /// True where a record or a blank of this log begins or ends: a replica that ends elsewhere ends within a record.
     pub fn is_boundary(&self, offset: i64) -> bool {
         let is_end = || offset == self.marks.appended.get() || offset % self.log.segment_size() == 0;
+        // Asked again at the end: the log may have grown to there meanwhile.
         is_end() || self.read_record(offset).is_some() || self.is_blank(offset) || is_end()
     }
 

@@ -26,6 +26,15 @@ const MAX_RECORD: usize = 256 << 20;
 /// Longest record that is believed when its body is damaged.
 const MAX_LAYOUT: i32 = 64 << 20;
 
+/// Where a file lies, which is asked only for an error.
+struct RealPath<'a>(&'a dyn Disk, &'a Path);
+
+impl From<RealPath<'_>> for PathBuf {
+    fn from(RealPath(disk, path): RealPath<'_>) -> Self {
+        disk.real_path(path)
+    }
+}
+
 /// The segments of the log.
 pub(crate) struct LogFiles {
     disk: Arc<dyn Disk>,
@@ -88,15 +97,13 @@ impl LogFiles {
         let path = segments::path(&self.dir, base);
         let file = match self.handles.get((0, (base / self.size) as u64), || self.disk.open_read(&path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            other => other.at("open", self.disk.real_path(&path))?,
+            other => other.at("open", RealPath(&*self.disk, &path))?,
         };
         let wanted = buf.len().min((base + self.size - offset) as usize);
         let mut done = 0;
         while done < wanted {
-            match file
-                .read_at((offset - base) as u64 + done as u64, &mut buf[done..wanted])
-                .at("read", self.disk.real_path(&path))?
-            {
+            let read = file.read_at((offset - base) as u64 + done as u64, &mut buf[done..wanted]);
+            match read.at("read", RealPath(&*self.disk, &path))? {
                 0 => break,
                 read => done += read,
             }
