@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use broker::clock::StoreClock;
+use broker::{clock::StoreClock, context::Broker};
 use bytes::Bytes;
 use client::BrokerApi;
 use common::{Node, Pair, api, drain, header, send, topic, until};
@@ -401,6 +401,24 @@ async fn f33_in_full_length() {
     topics_deleted_under_load(200).await;
 }
 
+/// Each of T and U has a message that waits in delay level 1 and one that waits by its time; then T is deleted.
+async fn two_topics_of_which_one_goes(api: &BrokerApi, addr: &str) {
+    for name in ["T", "U"] {
+        topic(api, addr, name, 1).await;
+        send(api, addr, name, 0, &[("DELAY", "1")], b"level").await;
+        send(api, addr, name, 0, &[("TIMER_DELAY_MS", "2000"), ("UNIQ_KEY", name)], b"timer").await;
+    }
+    api.delete_topic(addr, "T").await.unwrap();
+}
+
+/// Waits until `level` messages of the delay level and those of the timer are delivered, or passed over.
+async fn all_is_due(broker: &Broker, level: i64) {
+    until("the other topic has its messages", || async { broker.store.max_offset("U", 0) == 2 }).await;
+    until("the level is through", || async { broker.delays.next(1) == level }).await;
+    until("the slot is over", || async { broker.timers.timer().unwrap().status(&broker.store).waiting == 0 }).await;
+    broker.dispatch_acknowledged();
+}
+
 /// What is due after its topic was deleted is passed over: no queue comes back without a topic. A topic of that name that
 /// is made again gets its own messages alone, and everything else goes on.
 #[tokio::test(flavor = "multi_thread")]
@@ -408,17 +426,9 @@ async fn what_waits_for_a_deleted_topic_does_not_bring_its_queue_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(&dir, "m", &[("messageDelayLevel", "2s")]).await;
     let (api, addr) = (api(), node.addr.clone());
-    for name in ["T", "U"] {
-        topic(&api, &addr, name, 1).await;
-        send(&api, &addr, name, 0, &[("DELAY", "1")], b"level").await;
-        send(&api, &addr, name, 0, &[("TIMER_DELAY_MS", "2000"), ("UNIQ_KEY", name)], b"timer").await;
-    }
-    api.delete_topic(&addr, "T").await.unwrap();
+    two_topics_of_which_one_goes(&api, &addr).await;
     let broker = node.broker().clone();
-    until("the other topic has its messages", || async { broker.store.max_offset("U", 0) == 2 }).await;
-    until("the level is through", || async { broker.delays.next(1) == 2 }).await;
-    until("the slot is over", || async { broker.timers.timer().unwrap().status(&broker.store).waiting == 0 }).await;
-    broker.dispatch_acknowledged();
+    all_is_due(&broker, 2).await;
     broker.store.flush_queues().unwrap();
     assert_eq!(broker.store.max_offset("T", 0), 0);
     assert!(!has_queues(&node, "T") && has_queues(&node, "U"));
@@ -440,19 +450,11 @@ async fn what_waits_for_a_deleted_topic_does_not_come_to_its_successor() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(&dir, "m", &[("messageDelayLevel", "2s")]).await;
     let (api, addr) = (api(), node.addr.clone());
-    for name in ["T", "U"] {
-        topic(&api, &addr, name, 1).await;
-        send(&api, &addr, name, 0, &[("DELAY", "1")], b"level").await;
-        send(&api, &addr, name, 0, &[("TIMER_DELAY_MS", "2000"), ("UNIQ_KEY", name)], b"timer").await;
-    }
-    api.delete_topic(&addr, "T").await.unwrap();
+    two_topics_of_which_one_goes(&api, &addr).await;
     topic(&api, &addr, "T", 1).await;
     send(&api, &addr, "T", 0, &[("DELAY", "1")], b"new level").await;
     let broker = node.broker().clone();
-    until("the other topic has its messages", || async { broker.store.max_offset("U", 0) == 2 }).await;
-    until("the level is through", || async { broker.delays.next(1) == 3 }).await;
-    until("the slot is over", || async { broker.timers.timer().unwrap().status(&broker.store).waiting == 0 }).await;
-    broker.dispatch_acknowledged();
+    all_is_due(&broker, 3).await;
     drop(broker);
     assert_eq!(drain(&api, &addr, "T", 0, 0).await, [b"new level"]);
     node.stop().await;

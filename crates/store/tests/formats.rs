@@ -11,12 +11,8 @@ use std::{
     },
 };
 
-use common::{Fixture, Random, bodies, clock_at, message, open, put, small};
-use store::{
-    AppendError, Batch, LogDirs, RealDisk, RebuildOptions, Store, StoreConfig,
-    inspect::{StoreView, ViewOptions, Watch, verify},
-    rebuild,
-};
+use common::{Fixture, Random, Still, assert_sound, bodies, clock_at, message, open, put, small};
+use store::{AppendError, Batch, LogDirs, RealDisk, RebuildOptions, Store, StoreConfig, inspect::ViewOptions, rebuild};
 use wire::{
     property,
     record::{Check, RecordView, Verify, check, check_as},
@@ -299,13 +295,6 @@ fn a_rocksdb_store_is_refused_and_not_touched() {
     assert_eq!(open_error(&doubled), None);
 }
 
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
-
 fn light(root: &Path) -> StoreConfig {
     StoreConfig { enable_lmq: true, enable_multi_dispatch: true, ..small(root) }
 }
@@ -369,11 +358,7 @@ fn light_queues_keep_the_messages_of_a_deleted_topic() {
         assert_eq!(bodies(store, "%LMQ%a", 0), all[1..3], "{what}");
         assert_eq!(bodies(store, "T", 0), all[3..], "{what}");
     };
-    let sound = |what: &str| {
-        let view = StoreView::open(Arc::new(RealDisk), dir.path(), ViewOptions::default()).unwrap();
-        let found = verify(&view, &mut Still).unwrap();
-        assert!(found.findings.is_empty(), "{what}: {:?}", found.findings.list());
-    };
+    let sound = |what: &str| assert_sound(dir.path(), &ViewOptions::default(), what);
     holds(&store, "at once");
     store.close().unwrap();
     drop(store);

@@ -2,28 +2,16 @@
 
 mod common;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use common::{Fixture, damage, data, open, put, small};
+use common::{Fixture, Still, damage, data, open, put, small, verified};
 use serde_json::Value;
 use store::{
     RealDisk,
-    inspect::{FindingKind, StoreView, Verified, ViewOptions, Watch, verify},
+    inspect::{FindingKind, StoreView, Verified, ViewOptions, verify},
 };
 
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
-
 const FIXTURES: [&str; 4] = ["java-5.3.3-clean", "java-5.3.3-killed", "java-5.3.3-slave", "java-5.5.0-clean"];
-
-fn check(root: &Path, options: &ViewOptions) -> Verified {
-    let view = StoreView::open(Arc::new(RealDisk), root, options.clone()).unwrap();
-    verify(&view, &mut Still).unwrap()
-}
 
 fn told(found: &Verified) -> String {
     let list: Vec<_> = found.findings.list().iter().map(|finding| finding.text.as_str()).collect();
@@ -34,7 +22,7 @@ fn told(found: &Verified) -> String {
 fn stores_of_java_are_sound() {
     for name in FIXTURES {
         let fixture = Fixture::unpack(name);
-        let found = check(&fixture.root(), &ViewOptions::default());
+        let found = verified(&fixture.root(), &ViewOptions::default());
         assert!(found.findings.is_empty(), "{name}: {}", told(&found));
         println!("{name}: {found:?}");
     }
@@ -50,7 +38,7 @@ fn each_cut_is_reported() {
         let fixture = Fixture::unpack("java-5.3.3-killed");
         let edits = cut["edits"].as_array().unwrap();
         edits.iter().for_each(|edit| damage::apply(&fixture.root(), edit));
-        let found = check(&fixture.root(), &ViewOptions::default());
+        let found = verified(&fixture.root(), &ViewOptions::default());
         println!("{}: {}", cut["name"], told(&found));
         assert_eq!(found.findings.is_empty(), edits.is_empty(), "{}: {}", cut["name"], told(&found));
         damaged += usize::from(!edits.is_empty());
@@ -113,7 +101,7 @@ fn earlier_lives_of_a_topic_are_no_damage_at_a_slave() {
     slave.dispatch();
     assert_eq!((slave.min_offset("T", 0), slave.max_offset("T", 0)), (0, 22));
     slave.close().unwrap();
-    let found = check(&dir.path().join("s"), &ViewOptions::default());
+    let found = verified(&dir.path().join("s"), &ViewOptions::default());
     assert!(found.findings.is_empty(), "{}", told(&found));
     assert_eq!(found.notes.len(), 1, "{}", told(&found));
     assert!(found.notes[0].starts_with("14 records of queue T 0"), "{}", told(&found));
@@ -138,7 +126,7 @@ fn a_topic_that_java_deleted_and_made_again_with_fewer_queues_is_sound() {
     std::fs::create_dir(dir.path().join("config")).unwrap();
     let table = r#"{"topicConfigTable":{"T":{"topicName":"T","readQueueNums":3,"writeQueueNums":3}}}"#;
     std::fs::write(dir.path().join("config/topics.json"), table).unwrap();
-    let found = check(dir.path(), &ViewOptions { segment_size: Some(4096), ..ViewOptions::default() });
+    let found = verified(dir.path(), &ViewOptions { segment_size: Some(4096), ..ViewOptions::default() });
     assert!(found.findings.is_empty(), "{}", told(&found));
     let of_before = |note: &&String| note.contains("are from before its topic was deleted and made again");
     assert_eq!(found.notes.iter().filter(of_before).count(), 4, "{:?}", found.notes);
@@ -148,6 +136,6 @@ fn a_topic_that_java_deleted_and_made_again_with_fewer_queues_is_sound() {
     let mut bytes = std::fs::read(&unit).unwrap();
     bytes[20..40].fill(0);
     std::fs::write(&unit, bytes).unwrap();
-    let found = check(dir.path(), &ViewOptions { segment_size: Some(4096), ..ViewOptions::default() });
+    let found = verified(dir.path(), &ViewOptions { segment_size: Some(4096), ..ViewOptions::default() });
     assert_eq!(found.findings.counts().get(&FindingKind::RecordWithoutUnit), Some(&1), "{}", told(&found));
 }

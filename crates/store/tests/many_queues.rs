@@ -6,12 +6,11 @@ mod sim;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use common::{HandClock, Random, bodies, clock_at, files::*, message, open, put, seed, small, small_disk::SmallDisk};
-use sim::disk::{Fault, SimDisk};
-use store::{
-    Batch, Boundary, RealDisk, Retention, Store, StoreConfig,
-    inspect::{StoreView, ViewOptions, Watch, verify},
+use common::{
+    HandClock, Random, bodies, clock_at, files::*, message, open, put, seed, small, small_disk::SmallDisk, verified,
 };
+use sim::disk::{Fault, SimDisk};
+use store::{Batch, Boundary, RealDisk, Retention, Store, StoreConfig, inspect::ViewOptions};
 
 /// Rows of 10 units a file; a queue keeps up to 14 of them in memory.
 fn gathering(root: &Path) -> StoreConfig {
@@ -144,13 +143,6 @@ fn a_kill_loses_no_unit_that_was_only_in_memory() {
     }
 }
 
-struct Silent;
-
-impl Watch for Silent {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
-
 /// Units of one queue are written long before those of another: after a kill, and beside a running broker, that is no damage.
 #[test]
 fn verify_knows_that_units_wait() {
@@ -167,8 +159,7 @@ fn verify_knows_that_units_wait() {
         put_some(&store, "T", 40);
         let sizes = ViewOptions { max_hash_slots: Some(64), max_index: Some(40), ..ViewOptions::default() };
         let check = |what: &str| {
-            let view = StoreView::open(Arc::new(RealDisk), dir.path(), sizes.clone()).unwrap();
-            let found = verify(&view, &mut Silent).unwrap();
+            let found = verified(dir.path(), &sizes);
             let told: Vec<String> = found.findings.list().iter().map(|finding| finding.text.clone()).collect();
             assert!(told.is_empty(), "{what}, flushed {flushed}: {told:?}");
         };

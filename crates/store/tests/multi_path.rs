@@ -4,19 +4,10 @@ mod common;
 
 use std::{fs, path::Path, sync::Arc};
 
-use common::{bodies, clock_at, open, put, small};
+use common::{Still, assert_sound, bodies, clock_at, open, put, small};
 use store::{
-    LogDirs, RealDisk, RebuildOptions, Retention, Store, StoreConfig, StoreError,
-    inspect::{StoreView, ViewOptions, Watch, verify},
-    rebuild,
+    LogDirs, RealDisk, RebuildOptions, Retention, Store, StoreConfig, StoreError, inspect::ViewOptions, rebuild,
 };
-
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
 
 /// Segments of 4 KiB in `a` and `b`, old ones perhaps in `old`.
 fn config(root: &Path) -> StoreConfig {
@@ -48,6 +39,16 @@ fn fill(store: &Store, from: usize, to: usize) -> Vec<Vec<u8>> {
     all
 }
 
+/// A store of 22 messages in six segments that was stopped.
+fn stopped() -> (tempfile::TempDir, StoreConfig, Vec<Vec<u8>>) {
+    let root = tempfile::tempdir().unwrap();
+    let config = config(root.path());
+    let store = open(&config);
+    let all = fill(&store, 0, 22);
+    store.close().unwrap();
+    (root, config, all)
+}
+
 #[test]
 fn a_log_over_two_directories_survives_stops_and_kills() {
     let root = tempfile::tempdir().unwrap();
@@ -71,11 +72,7 @@ fn a_log_over_two_directories_survives_stops_and_kills() {
 
 #[test]
 fn segments_go_from_whichever_directory_they_are_in() {
-    let root = tempfile::tempdir().unwrap();
-    let config = config(root.path());
-    let store = open(&config);
-    let all = fill(&store, 0, 22);
-    store.close().unwrap();
+    let (root, config, all) = stopped();
     // The operator closes the directory of the first ones and moves a segment there.
     fs::create_dir(root.path().join("old")).unwrap();
     let first = "00000000000000000000";
@@ -94,20 +91,12 @@ fn segments_go_from_whichever_directory_they_are_in() {
 
 #[test]
 fn commands_see_the_whole_log() {
-    let root = tempfile::tempdir().unwrap();
-    let config = config(root.path());
-    let store = open(&config);
-    let all = fill(&store, 0, 22);
-    store.close().unwrap();
+    let (_root, config, all) = stopped();
     let commit_log_dirs = config.commit_log_dirs.clone();
     let options =
         ViewOptions { commit_log_dirs, max_hash_slots: Some(64), max_index: Some(40), ..ViewOptions::default() };
-    let sound = || {
-        let view = StoreView::open(Arc::new(RealDisk), &config.root, options.clone()).unwrap();
-        let found = verify(&view, &mut Still).unwrap();
-        assert!(found.findings.is_empty(), "{:?}", found.findings.list());
-    };
-    sound();
+    let sound = |when: &str| assert_sound(&config.root, &options, when);
+    sound("after a stop");
     fs::remove_dir_all(config.root.join("consumequeue")).unwrap();
     let again = RebuildOptions {
         config: Some(config.clone()),
@@ -117,17 +106,13 @@ fn commands_see_the_whole_log() {
     };
     let made = rebuild(Arc::new(RealDisk), &config.root, &again, &mut Still).unwrap();
     assert_eq!(made.units, all.len() as u64);
-    sound();
+    sound("after a rebuild");
     assert_eq!(bodies(&open(&config), "T", 0), all);
 }
 
 #[test]
 fn a_segment_that_is_there_twice_or_not_at_all_is_named() {
-    let root = tempfile::tempdir().unwrap();
-    let config = config(root.path());
-    let store = open(&config);
-    fill(&store, 0, 22);
-    store.close().unwrap();
+    let (root, config, all) = stopped();
     let refused = || Store::open(config.clone(), Arc::new(RealDisk), clock_at(1)).map(drop).unwrap_err();
     let (a, b) = (root.path().join("a"), root.path().join("b"));
     let name = "00000000000000004096";
@@ -138,5 +123,5 @@ fn a_segment_that_is_there_twice_or_not_at_all_is_named() {
     fs::rename(b.join(name), root.path().join(name)).unwrap();
     assert!(matches!(refused(), StoreError::MissingSegment { .. }));
     fs::rename(root.path().join(name), b.join(name)).unwrap();
-    assert_eq!(bodies(&open(&config), "T", 0).len(), 22);
+    assert_eq!(bodies(&open(&config), "T", 0), all);
 }

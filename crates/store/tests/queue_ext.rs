@@ -7,10 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use common::{bodies, files::*, open, open_at, put, small};
+use common::{Still, bodies, files::*, open, open_at, put, small, verified};
 use store::{
     MessageFilter, RealDisk, RebuildOptions, Rebuilt, Retention, Store, StoreConfig,
-    inspect::{FindingKind, StoreView, ViewOptions, Watch, Weight, diff, verify},
+    inspect::{FindingKind, StoreView, ViewOptions, Weight, diff},
     rebuild,
 };
 use wire::{hash::tags_code, record::RecordView};
@@ -226,13 +226,6 @@ fn a_plain_queue_that_becomes_a_batch_queue_keeps_its_codes() {
     assert!(dir.path().join("batchconsumequeue/T").exists() && !dir.path().join("consumequeue_ext/T").exists());
 }
 
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
-
 #[test]
 fn verify_looks_into_extensions() {
     let dir = tempfile::tempdir().unwrap();
@@ -240,10 +233,7 @@ fn verify_looks_into_extensions() {
     fill_tagged(&store, 60);
     store.close().unwrap();
     drop(store);
-    let findings = || {
-        let view = StoreView::open(Arc::new(RealDisk), dir.path(), ViewOptions::default()).unwrap();
-        verify(&view, &mut Still).unwrap().findings.counts().clone()
-    };
+    let findings = || verified(dir.path(), &ViewOptions::default()).findings.counts().clone();
     assert!(findings().is_empty(), "{:?}", findings());
     write(&ext_dir(dir.path()).join("00000000000000000000"), 7 * 20 + 5, &[1]);
     write(&ext_dir(dir.path()).join("00000000000000001024"), 0, &[0; 20]);

@@ -11,21 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use common::{Fixture, files::copy, open, put, small};
+use common::{Fixture, Still, assert_sound, files::copy, open, put, small};
 use store::{
-    RealDisk, RebuildError, RebuildOptions, Rebuilt, Retention, Store, StoreConfig, StoreError,
-    inspect::{StoreView, ViewOptions, Watch, verify},
+    RealDisk, RebuildError, RebuildOptions, Rebuilt, Retention, Store, StoreConfig, StoreError, inspect::ViewOptions,
     rebuild,
 };
-
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, done: u64, total: u64) {
-        assert!(done <= total);
-    }
-    fn pause(&mut self) {}
-}
 
 fn run(root: &Path) -> Rebuilt {
     rebuild(Arc::new(RealDisk), root, &RebuildOptions::default(), &mut Still).unwrap()
@@ -58,9 +48,7 @@ fn put_some(store: &Store, topic: &str, count: usize) -> Vec<(i64, i64, i64)> {
 fn is_sound(root: &Path, config: &StoreConfig) {
     let (max_hash_slots, max_index) = (Some(config.max_hash_slots), Some(config.max_index));
     let options = ViewOptions { max_hash_slots, max_index, ..ViewOptions::default() };
-    let view = StoreView::open(Arc::new(RealDisk), root, options).unwrap();
-    let found = verify(&view, &mut Still).unwrap();
-    assert!(found.findings.is_empty(), "{:?}", found.findings.list());
+    assert_sound(root, &options, "after a rebuild");
 }
 
 fn assert_same(what: &str, before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>) {

@@ -6,19 +6,13 @@ mod sim;
 
 use std::{path::Path, sync::Arc};
 
+use common::Still;
 use sim::{disk::Fault, life::Life};
 use store::{
     Disk, RebuildError, RebuildOptions, Rebuilt, Retention,
-    inspect::{StoreView, Verified, ViewOptions, Watch, verify},
+    inspect::{StoreView, Verified, ViewOptions, verify},
     rebuild,
 };
-
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
 
 fn run(life: &Life) -> Result<Rebuilt, RebuildError> {
     let options = RebuildOptions { config: Some(life.config.clone()), ..RebuildOptions::default() };

@@ -65,19 +65,25 @@ fn old_bytes_behind_the_end_never_come_back() {
     assert_eq!((store.max_phys(), store.max_offset("T", 0)), (places[3], 3));
 }
 
-#[test]
-fn durable_records_behind_damage_are_not_dropped_unasked() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
+/// A store of 60 messages that was stopped and whose last but one record in the last segment is damaged since: its
+/// configuration, that record's place, and the last one's.
+fn stopped_and_damaged(root: &std::path::Path) -> (StoreConfig, i64, i64) {
+    let config = small(root);
     let store = open(&config);
     let places: Vec<i64> = (0..60).map(|_| put(&store, "T", 0, b"", &[5; 50]).1).collect();
     store.close().unwrap();
-    drop(store);
     let damaged = *places.iter().rfind(|at| **at < places[59] && **at / 4096 == places[59] / 4096).unwrap();
-    write(&segment(dir.path(), damaged / 4096 * 4096), (damaged % 4096) as u64 + 100, b"damage");
+    write(&segment(root, damaged / 4096 * 4096), (damaged % 4096) as u64 + 100, b"damage");
+    (config, damaged, places[59])
+}
+
+#[test]
+fn durable_records_behind_damage_are_not_dropped_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, damaged, last) = stopped_and_damaged(dir.path());
     for _ in 0..2 {
         let error = refusal(&config);
-        assert!(matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == places[59]));
+        assert!(matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == last));
         assert!(!dir.path().join("abort").exists());
     }
     let store = open(&StoreConfig { accept_log_damage: true, ..config });
@@ -88,20 +94,10 @@ fn durable_records_behind_damage_are_not_dropped_unasked() {
 #[test]
 fn damage_in_a_store_that_java_stopped_cleanly_is_not_taken_for_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let config = small(dir.path());
-    let store = open(&config);
-    let places: Vec<i64> = (0..60).map(|_| put(&store, "T", 0, b"", &[5; 50]).1).collect();
-    store.close().unwrap();
-    drop(store);
-    let checkpoint = dir.path().join("checkpoint");
-    write(&checkpoint, 24, &[0; 100]);
-    let damaged = *places.iter().rfind(|at| **at < places[59] && **at / 4096 == places[59] / 4096).unwrap();
-    write(&segment(dir.path(), damaged / 4096 * 4096), (damaged % 4096) as u64 + 100, b"damage");
+    let (config, damaged, last) = stopped_and_damaged(dir.path());
+    write(&dir.path().join("checkpoint"), 24, &[0; 100]);
     let error = refusal(&config);
-    assert!(
-        matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == places[59]),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::Damaged { offset, proven } if offset == damaged && proven == last), "{error}");
     let store = open(&StoreConfig { accept_log_damage: true, ..config });
     assert_eq!((store.max_phys(), store.max_offset("T", 0)), (damaged, 58));
 }

@@ -76,40 +76,28 @@ fn booleans_and_numbers_of_headers() {
 
 #[test]
 fn the_code_decides_how_a_send_is_spelled() {
-    let long = SendMessageRequestHeader {
-        producer_group: "P".into(),
-        topic: "T".into(),
-        default_topic: "D".into(),
-        default_topic_queue_nums: 1,
-        queue_id: -1,
-        sys_flag: 2,
-        born_timestamp: 3,
-        flag: 4,
-        properties: Some("p".into()),
-        reconsume_times: Some(5),
-        unit_mode: Some(true),
-        max_reconsume_times: Some(6),
-        batch: Some(true),
-        bname: Some("b".into()),
-        lo: None,
-    };
-    let short = SendMessageRequestHeaderV2 {
-        producer_group: "P".into(),
-        topic: "T".into(),
-        default_topic: "D".into(),
-        default_topic_queue_nums: 1,
-        queue_id: -1,
-        sys_flag: 2,
-        born_timestamp: 3,
-        flag: 4,
-        properties: Some("p".into()),
-        reconsume_times: Some(5),
-        unit_mode: Some(true),
-        max_reconsume_times: Some(6),
-        batch: Some(true),
-        bname: Some("b".into()),
-        lo: None,
-    };
+    macro_rules! filled {
+        ($kind:ident) => {
+            $kind {
+                producer_group: "P".into(),
+                topic: "T".into(),
+                default_topic: "D".into(),
+                default_topic_queue_nums: 1,
+                queue_id: -1,
+                sys_flag: 2,
+                born_timestamp: 3,
+                flag: 4,
+                properties: Some("p".into()),
+                reconsume_times: Some(5),
+                unit_mode: Some(true),
+                max_reconsume_times: Some(6),
+                batch: Some(true),
+                bname: Some("b".into()),
+                lo: None,
+            }
+        };
+    }
+    let (long, short) = (filled!(SendMessageRequestHeader), filled!(SendMessageRequestHeaderV2));
     let read = SendRequest {
         producer_group: "P",
         topic: "T",

@@ -13,11 +13,36 @@ use std::{
 };
 
 use serde_json::Value;
-use store::{Batch, Clock, RealDisk, Store, StoreConfig, StoreError};
+use store::{
+    Batch, Clock, RealDisk, Store, StoreConfig, StoreError,
+    inspect::{StoreView, Verified, ViewOptions, Watch, verify},
+};
 use wire::record_encode::NewRecord;
 
 pub mod files;
 pub mod small_disk;
+
+/// Nobody watches.
+pub struct Still;
+
+impl Watch for Still {
+    fn progress(&mut self, done: u64, total: u64) {
+        assert!(done <= total);
+    }
+    fn pause(&mut self) {}
+}
+
+/// What `verify` finds in a store.
+pub fn verified(root: &Path, options: &ViewOptions) -> Verified {
+    let view = StoreView::open(Arc::new(RealDisk), root, options.clone()).unwrap();
+    verify(&view, &mut Still).unwrap()
+}
+
+/// `verify` finds nothing.
+pub fn assert_sound(root: &Path, options: &ViewOptions, when: &str) {
+    let found = verified(root, options);
+    assert!(found.findings.is_empty(), "{when}: {:?}", found.findings.list());
+}
 
 pub struct HandClock(pub AtomicI64);
 

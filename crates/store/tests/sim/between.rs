@@ -2,20 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use store::{
-    RebuildOptions, StoreConfig,
-    inspect::{ViewOptions, Watch},
-    rebuild,
-};
+use store::{RebuildOptions, StoreConfig, inspect::ViewOptions, rebuild};
 
 use super::{disk::Fault, life::Life, model::Verdict};
-
-struct Still;
-
-impl Watch for Still {
-    fn progress(&mut self, _: u64, _: u64) {}
-    fn pause(&mut self) {}
-}
+use crate::common::Still;
 
 impl Life {
     /// Now and then: what may be set otherwise. Sizes of files stay: where a power cut left a short one and the configuration
