@@ -74,6 +74,11 @@ impl LogDirs {
         &self.dirs[..self.writable]
     }
 
+    /// True for a directory on a disk used so that may get a segment.
+    fn has_room(&self, usage: Usage, segment_size: u64) -> bool {
+        usage.used_ratio() <= self.full_above && usage.available >= segment_size
+    }
+
     /// `disk`, showing all of them in the first.
     pub(crate) fn over(&self, disk: Arc<dyn Disk>, segment_size: u64) -> Arc<dyn Disk> {
         match self.dirs.len() {
@@ -111,9 +116,7 @@ impl MultiPathDisk {
     }
 
     fn has_room(&self, dir: &Path) -> bool {
-        self.below
-            .usage(dir)
-            .is_ok_and(|usage| usage.used_ratio() <= self.dirs.full_above && usage.available >= self.segment_size)
+        self.below.usage(dir).is_ok_and(|usage| self.dirs.has_room(usage, self.segment_size))
     }
 
     fn is_read_only(&self, path: &Path) -> bool {
@@ -295,6 +298,16 @@ mod tests {
         std::fs::write(a.join("00000000000000003072"), b"").unwrap();
         let error = disk.list(&b).unwrap_err().to_string();
         assert!(error.contains("00000000000000003072 is in"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_has_room_below_its_ratio_and_for_a_whole_segment() {
+        let dirs = LogDirs::one("/a").full_above(0.85);
+        let room = |available| dirs.has_room(Usage { total: 1000, free: available, available }, 100);
+        assert_eq!([1000, 150, 149, 99].map(room), [true, true, false, false]);
+        let dirs = dirs.full_above(1.0);
+        let room = |available| dirs.has_room(Usage { total: 1000, free: available, available }, 100);
+        assert_eq!([100, 99].map(room), [true, false]);
     }
 
     #[test]

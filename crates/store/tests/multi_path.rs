@@ -91,23 +91,28 @@ fn segments_go_from_whichever_directory_they_are_in() {
 
 #[test]
 fn commands_see_the_whole_log() {
-    let (_root, config, all) = stopped();
-    let commit_log_dirs = config.commit_log_dirs.clone();
-    let options =
-        ViewOptions { commit_log_dirs, max_hash_slots: Some(64), max_index: Some(40), ..ViewOptions::default() };
-    let sound = |when: &str| assert_sound(&config.root, &options, when);
-    sound("after a stop");
-    fs::remove_dir_all(config.root.join("consumequeue")).unwrap();
-    let again = RebuildOptions {
-        config: Some(config.clone()),
-        view: options.clone(),
-        all_topics: true,
-        ..RebuildOptions::default()
-    };
-    let made = rebuild(Arc::new(RealDisk), &config.root, &again, &mut Still).unwrap();
-    assert_eq!(made.units, all.len() as u64);
-    sound("after a rebuild");
-    assert_eq!(bodies(&open(&config), "T", 0), all);
+    for killed in [false, true] {
+        let (_root, config, all) = stopped();
+        if killed {
+            drop(open(&config));
+        }
+        let commit_log_dirs = config.commit_log_dirs.clone();
+        let options =
+            ViewOptions { commit_log_dirs, max_hash_slots: Some(64), max_index: Some(40), ..ViewOptions::default() };
+        let sound = |when: &str| assert_sound(&config.root, &options, when);
+        sound("before");
+        fs::remove_dir_all(config.root.join("consumequeue")).unwrap();
+        let again = RebuildOptions {
+            config: Some(config.clone()),
+            view: options.clone(),
+            all_topics: true,
+            ..RebuildOptions::default()
+        };
+        let made = rebuild(Arc::new(RealDisk), &config.root, &again, &mut Still).unwrap();
+        assert_eq!(made.units, all.len() as u64);
+        sound("after a rebuild");
+        assert_eq!(bodies(&open(&config), "T", 0), all);
+    }
 }
 
 #[test]
