@@ -260,11 +260,13 @@ mod tests {
 
     #[test]
     fn the_emptiest_directory_is_the_one_that_can_still_take_segments() {
-        let at = |dir: &str, free: Option<u64>| Partition {
-            dir: dir.into(),
-            usage: free.map(|free| Usage { total: 1000, free, available: free }),
-        };
-        let all = vec![at("/gone", None), at("/full", Some(10)), at("/half", Some(500)), at("/most", Some(400))];
+        let at = |dir: &str, usage| Partition { dir: dir.into(), usage };
+        let all = vec![
+            at("/gone", None),
+            at("/full", disk(1000, 10)),
+            at("/half", disk(1000, 500)),
+            at("/most", disk(1000, 400)),
+        ];
         assert_eq!(Partition::emptiest(all).unwrap().dir.to_str(), Some("/half"));
         assert_eq!(Partition::emptiest(vec![at("/gone", None)]), Some(at("/gone", None)));
         assert_eq!(Partition::emptiest(Vec::new()), None);
