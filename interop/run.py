@@ -37,6 +37,7 @@ class Suite:
         self.stopped, self.print_lock, self.rigs = threading.Event(), threading.Lock(), []
 
     def prepare(self):
+        rig.disk_space()
         rig.java_version()
         if self.ours == rig.TANDEM and not os.access(self.tandem, os.X_OK):
             raise rig.NotReady(f"{os.path.relpath(self.tandem)} is not there: build it with `cargo build --release`, or name it with --tandem")

@@ -58,6 +58,9 @@ async fn ends(api: &client::BrokerApi, addr: &str, topic: &str) -> Vec<(i64, i64
     ends
 }
 
+/// As a broker has it by default.
+const DEFAULT_RESERVE: [(&str, &str); 2] = [("diskReservedBytes", "-1"), ("diskSpaceWarningLevelRatio", "90")];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f16_the_min_offset_follows_the_segments() {
     Lines::of_process();
@@ -108,8 +111,8 @@ async fn f16_the_min_offset_follows_the_segments() {
 async fn f38_a_full_disk_with_queues_behind_needs_no_restart() {
     let lines = Lines::of_process();
     let disks = [Arc::new(SmallDisk::new(64 * MIB)), Arc::new(SmallDisk::new(64 * MIB))];
-    let keys = [("brokerRole", "ASYNC_MASTER"), ("cleanFileForciblyEnable", "false")];
-    let pair = Pair::start_on(disks.clone(), &keys, &[("cleanFileForciblyEnable", "false")]).await;
+    let keys = [&[("brokerRole", "ASYNC_MASTER")], DEFAULT_RESERVE.as_slice()].concat();
+    let pair = Pair::start_on(disks.clone(), &keys, &DEFAULT_RESERVE).await;
     let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
     topic(&api, &addr, "T", 1).await;
     let mut stored = 0;
@@ -146,7 +149,7 @@ async fn f38_a_full_disk_with_queues_behind_needs_no_restart() {
 async fn f38_a_slave_without_space_acknowledges_nothing_and_goes_on_by_itself() {
     let lines = Lines::of_process();
     let disks = [Arc::new(SmallDisk::new(64 * MIB)), Arc::new(SmallDisk::new(64 * MIB))];
-    let pair = Pair::start_on(disks.clone(), &[("slaveTimeout", "300")], &[("cleanFileForciblyEnable", "false")]).await;
+    let pair = Pair::start_on(disks.clone(), &[("slaveTimeout", "300")], &DEFAULT_RESERVE).await;
     let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
     topic(&api, &addr, "T", 1).await;
     let mut stored = 1;
@@ -181,7 +184,7 @@ async fn a_ratio_refuses_sends_with_its_name_and_forced_deletion_makes_room() {
     Lines::of_process();
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(SmallDisk::new(200 * MIB));
-    let keys = [("cleanFileForciblyEnable", "false"), ("fileReservedTime", "100000"), ("diskReservedBytes", "0")];
+    let keys = [("fileReservedTime", "100000"), ("diskSpaceWarningLevelRatio", "90"), ("diskReservedBytes", "0")];
     let mut master = Node::start_on(disk.clone(), &dir, "m", &keys).await;
     let api = api();
     topic(&api, &master.addr, "T", 1).await;

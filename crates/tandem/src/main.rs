@@ -36,8 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let is_tool = matches!(cli.command, Command::Store(_));
-    init_log(if is_tool { "error" } else { "info" });
+    init_log(&cli.command);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
@@ -88,14 +87,16 @@ fn keys(entries: &[String]) -> anyhow::Result<impl Iterator<Item = (&str, &str)>
     Ok(entries.iter().filter_map(|entry| entry.split_once('=')))
 }
 
-/// Log lines go to standard error; `RUST_LOG` sets what is said.
-fn init_log(level: &str) {
+/// Log lines go to standard error; `RUST_LOG` sets what is said. Those of `up` begin with the part that speaks.
+fn init_log(command: &Command) {
+    let level = if matches!(command, Command::Store(_)) { "error" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_thread_names(matches!(command, Command::Up(_)))
         .log_internal_errors(false)
         .init();
 }

@@ -1,6 +1,7 @@
 //! `tandem up`: a name server, a master and a slave in one process, to try it and to develop against.
 
 use std::{
+    panic::resume_unwind,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -9,6 +10,10 @@ use ::namesrv::NameServer;
 use anyhow::{Context, Result, anyhow};
 use broker::{BrokerConfig, RunningBroker, StartError};
 use clap::Args;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::JoinSet,
+};
 
 use crate::{
     say,
@@ -38,43 +43,95 @@ pub struct UpArgs {
     set: Vec<String>,
 }
 
+/// A part of the process has threads of its own, so that its log lines begin with its name.
+struct Part {
+    name: &'static str,
+    handle: Handle,
+    /// Until it is dropped.
+    threads: Option<Runtime>,
+}
+
+impl Part {
+    fn new(name: &'static str) -> Result<Self> {
+        let threads = Builder::new_multi_thread().enable_all().thread_name(name).build()?;
+        Ok(Self { name, handle: threads.handle().clone(), threads: Some(threads) })
+    }
+
+    /// Ends with what `work` gives; given up, it gives up `work`.
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let mut task = JoinSet::new();
+        task.spawn_on(work, &self.handle);
+        let ended = task.join_next().await.expect("one task was given");
+        ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // A recovery that was given up is not waited for.
+        self.threads.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+/// A broker and its place, which is empty until it has started.
+struct Member {
+    part: Part,
+    running: Option<RunningBroker>,
+}
+
+impl Member {
+    fn new(role: &'static str) -> Result<Self> {
+        Ok(Self { part: Part::new(role)?, running: None })
+    }
+
+    async fn start(&mut self, args: &UpArgs, data: &Path) -> Result<()> {
+        let role = self.part.name;
+        let config = broker_config(args, data, role)?;
+        let started = self.part.run(RunningBroker::start(config, None)).await;
+        self.running = Some(started.map_err(|error| match error {
+            error @ StartError::Listen { .. } => {
+                anyhow!("the {role} does not start: {error} (its ports follow --{role}-port)")
+            }
+            error => anyhow!(error).context(format!("the {role} does not start")),
+        })?);
+        Ok(())
+    }
+
+    async fn shutdown(self) {
+        if let Some(running) = self.running {
+            self.part.run(running.shutdown()).await;
+        }
+    }
+}
+
 /// Runs until a signal; Ctrl-C stops all cleanly.
 pub async fn run(args: UpArgs) -> Result<()> {
     let data = writable(&args.data)?;
     let mut signals = Signals::new()?;
-    let name_server = start_namesrv(&args, &data).await?;
-    let (mut master, mut slave) = (None, None);
+    let namesrv = Part::new("namesrv")?;
+    let name_server = start_namesrv(&namesrv, &args, &data).await?;
+    let (mut master, mut slave) = (Member::new("master")?, Member::new("slave")?);
     let started = tokio::select! {
         started = until_ready(&args, &data, &mut master, &mut slave) => Some(started),
         () = signals.end(HangUp::Ends) => None,
     };
-    if let (Some(Ok(())), Some(master), Some(slave)) = (&started, &master, &slave) {
+    if let (Some(Ok(())), Some(master), Some(slave)) = (&started, &master.running, &slave.running) {
         welcome(&args, &data, master, slave);
         signals.end(HangUp::Ends).await;
         say(format_args!("stopping …"));
     }
     // The master first: what it has taken is acknowledged while its slave is still there.
-    for running in [master, slave].into_iter().flatten() {
-        running.shutdown().await;
-    }
-    name_server.shutdown().await;
+    master.shutdown().await;
+    slave.shutdown().await;
+    namesrv.run(name_server.shutdown()).await;
     started.unwrap_or(Ok(()))
 }
 
 /// Both at once: after a kill both recover, and sends wait for the slower one. What has started is in its place even when
 /// this is dropped.
-async fn until_ready(
-    args: &UpArgs,
-    data: &Path,
-    master: &mut Option<RunningBroker>,
-    slave: &mut Option<RunningBroker>,
-) -> Result<()> {
-    let start = async |role, place: &mut Option<RunningBroker>| {
-        *place = Some(start_broker(args, data, role).await?);
-        anyhow::Ok(())
-    };
-    tokio::try_join!(start("master", &mut *master), start("slave", slave))?;
-    if let Some(master) = master {
+async fn until_ready(args: &UpArgs, data: &Path, master: &mut Member, slave: &mut Member) -> Result<()> {
+    tokio::try_join!(master.start(args, data), slave.start(args, data))?;
+    if let Some(master) = &master.running {
         until_paired(master).await;
     }
     Ok(())
@@ -98,7 +155,7 @@ fn writable(path: &Path) -> Result<PathBuf> {
     path.canonicalize().with_context(|| path.display().to_string())
 }
 
-async fn start_namesrv(args: &UpArgs, data: &Path) -> Result<NameServer> {
+async fn start_namesrv(part: &Part, args: &UpArgs, data: &Path) -> Result<NameServer> {
     let in_data = |name: &str| data.join("namesrv").join(name).display().to_string();
     let mut config = ::namesrv::NamesrvConfig {
         listen_port: args.namesrv_port,
@@ -109,7 +166,7 @@ async fn start_namesrv(args: &UpArgs, data: &Path) -> Result<NameServer> {
     for (key, value) in crate::keys(&args.set)?.filter(|(key, _)| key.starts_with("tls.")) {
         config.set(key, value)?;
     }
-    NameServer::start(config).await.map_err(|error| match error {
+    part.run(NameServer::start(config)).await.map_err(|error| match error {
         error @ ::namesrv::StartError::Listen { .. } => anyhow!("{error}; another one: --namesrv-port"),
         error => error.into(),
     })
@@ -131,6 +188,10 @@ fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig>
         ("namesrvAddr", format!("127.0.0.1:{}", args.namesrv_port)),
         ("inSyncReplicas", "2".to_owned()),
         ("slaveReadEnable", "true".to_owned()),
+        // It is tried on machines that others fill: a reserve in bytes, not a tenth of the disk.
+        ("diskReservedBytes", (64 << 20).to_string()),
+        ("diskSpaceCleanForciblyRatio", "100".to_owned()),
+        ("diskSpaceWarningLevelRatio", "100".to_owned()),
         ("storePathRootDir", data.join(role).display().to_string()),
     ];
     for (key, value) in &entries {
@@ -138,16 +199,6 @@ fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig>
     }
     crate::broker::set_keys(&mut config, &args.set)?;
     Ok(config)
-}
-
-async fn start_broker(args: &UpArgs, data: &Path, role: &str) -> Result<RunningBroker> {
-    let config = broker_config(args, data, role)?;
-    RunningBroker::start(config, None).await.map_err(|error| match error {
-        error @ StartError::Listen { .. } => {
-            anyhow!("the {role} does not start: {error} (its ports follow --{role}-port)")
-        }
-        error => anyhow!(error).context(format!("the {role} does not start")),
-    })
 }
 
 fn welcome(args: &UpArgs, data: &Path, master: &RunningBroker, slave: &RunningBroker) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use client::BrokerApi;
-use support::{LIMIT, Running, broker_with, port, refused, tandem};
+use support::{LIMIT, Running, broker_with, port, refused, up};
 use tokio::time::Instant;
 use wire::{
     body::KvTable,
@@ -140,7 +140,7 @@ async fn no_space(api: &BrokerApi, addr: &str) -> Option<String> {
 /// A broker whose log lines are kept beside the file system.
 fn broker(dir: &Path, log: &Path, at: u16, keys: &str) -> Running {
     let small = "mappedFileSizeCommitLog=1048576\nmappedFileSizeConsumeQueue=6000\nmaxHashSlotNum=500\n\
-                 maxIndexNum=2000\ncleanFileForciblyEnable=false\n";
+                 maxIndexNum=2000\n";
     let mut command = broker_with(dir, at, &format!("{small}{keys}"));
     command.stderr(File::options().create(true).append(true).open(log).unwrap());
     Running::start(command)
@@ -202,13 +202,13 @@ async fn a_day_without_space(mebibytes: u32, keys: &str, left: u64, cause: &str)
 #[tokio::test(flavor = "multi_thread")]
 async fn f38_a_file_system_above_a_ratio() {
     // More than can be sent between two looks at the disk.
-    a_day_without_space(128, "", 12 << 20, "% full, above diskSpaceWarningLevelRatio 90").await;
+    let keys = "diskReservedBytes=-1\ndiskSpaceWarningLevelRatio=90\n";
+    a_day_without_space(128, keys, 12 << 20, "% full, above diskSpaceWarningLevelRatio 90").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f38_a_file_system_without_a_byte_left() {
-    let keys = "diskReservedBytes=0\ndiskSpaceWarningLevelRatio=100\ndiskSpaceCleanForciblyRatio=100\n";
-    a_day_without_space(24, keys, 200 << 10, "has no space left").await;
+    a_day_without_space(24, "", 200 << 10, "has no space left").await;
 }
 
 #[test]
@@ -217,13 +217,22 @@ fn up_on_a_full_file_system_says_so_in_one_line() {
         let Some(disk) = SmallFileSystem::mount(2) else { return };
         disk.leave(left << 10);
         let data = disk.path().join("data");
-        let mut command = tandem();
-        command.args(["up", "--data"]).arg(&data);
-        for name in ["--namesrv-port", "--master-port", "--slave-port"] {
-            command.args([name, &port().to_string()]);
-        }
-        let line = refused(command);
+        let line = refused(up(&data).0);
         assert!(line.contains(&data.display().to_string()), "{left} KiB: {line}");
         assert_eq!(line.matches("No space left on device").count(), 1, "{left} KiB: {line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_takes_messages_where_others_use_most_of_the_disk() {
+    let Some(disk) = SmallFileSystem::mount(800) else { return };
+    disk.leave(76 << 20);
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
+    let (mut command, ports) = up(&disk.path().join("data"));
+    command.stderr(File::create(&log).unwrap());
+    let running = Running::start(command);
+    assert_eq!(send(&api(), &format!("127.0.0.1:{}", ports[1])).await, (response::SUCCESS, String::new()));
+    assert_eq!(lines_with(&log, &[" slave replication from "]), 1, "each line tells who speaks");
+    drop(running);
 }

@@ -11,17 +11,8 @@ use std::{
 };
 
 use client::BrokerApi;
-use support::{LIMIT, Running, broker, port, refused, tandem};
+use support::{LIMIT, Running, broker, port, refused, tandem, up};
 use wire::{header::SendMessageRequestHeaderV2, topic::AUTO_CREATE};
-
-fn up(dir: &Path) -> (Command, [u16; 3]) {
-    let ports = [port(), port(), port()];
-    let mut command = tandem();
-    command.args(["up", "--data"]).arg(dir);
-    command.args(["--namesrv-port", &ports[0].to_string()]);
-    command.args(["--master-port", &ports[1].to_string(), "--slave-port", &ports[2].to_string()]);
-    (command, ports)
-}
 
 #[test]
 fn f45_closing_the_terminal_does_not_stop_the_parts() {

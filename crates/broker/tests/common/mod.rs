@@ -60,6 +60,10 @@ pub struct Node {
     pub disk: Arc<dyn store::Disk>,
 }
 
+/// The disk of the machine that tests run on may be as full as it likes.
+const WHATEVER_OTHERS_USE: [(&str, &str); 3] =
+    [("cleanFileForciblyEnable", "false"), ("diskReservedBytes", "0"), ("diskSpaceWarningLevelRatio", "100")];
+
 impl Node {
     pub async fn start(dir: &TempDir, name: &str, keys: &[(&str, &str)]) -> Self {
         Self::start_on(Arc::new(store::RealDisk), dir, name, keys).await
@@ -84,6 +88,7 @@ impl Node {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
+        all.extend(WHATEVER_OTHERS_USE.map(|(key, value)| (key.to_owned(), value.to_owned())));
         all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let mut node = Self { running: None, addr: format!("127.0.0.1:{port}"), port, root, keys: all, disk };
         node.again().await;

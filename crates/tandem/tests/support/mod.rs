@@ -77,15 +77,27 @@ impl Running {
     }
 }
 
+/// `tandem up` with its data there; ports of name server, master and slave.
+pub fn up(data: &Path) -> (Command, [u16; 3]) {
+    let ports = [port(), port(), port()];
+    let mut command = tandem();
+    command.args(["up", "--data"]).arg(data);
+    command.args(["--namesrv-port", &ports[0].to_string()]);
+    command.args(["--master-port", &ports[1].to_string(), "--slave-port", &ports[2].to_string()]);
+    (command, ports)
+}
+
 pub fn broker(dir: &Path, port: u16) -> Command {
     broker_with(dir, port, "")
 }
 
-/// A broker with further lines in its file.
+/// A broker with further lines in its file. How full others have made the machine's disk does not matter to it.
 pub fn broker_with(dir: &Path, port: u16, lines: &str) -> Command {
     let file = dir.join("broker.conf");
     let store = dir.join("store");
-    let text = format!("brokerIP1=127.0.0.1\nlistenPort={port}\nstorePathRootDir={}\n{lines}", store.display());
+    let space = "cleanFileForciblyEnable=false\ndiskReservedBytes=0\ndiskSpaceWarningLevelRatio=100";
+    let text =
+        format!("brokerIP1=127.0.0.1\nlistenPort={port}\nstorePathRootDir={}\n{space}\n{lines}", store.display());
     std::fs::write(&file, text).unwrap();
     let mut command = tandem();
     command.args(["broker", "-c"]).arg(file);
