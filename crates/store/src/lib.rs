@@ -37,6 +37,7 @@ mod queue;
 mod queue_ext;
 mod queues;
 mod read;
+mod read_only_file;
 mod real_disk;
 mod rebuild;
 mod recover;

@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::disk::{DirEntry, Disk, File, FileSystem, LockGuard, Usage};
+use crate::{
+    disk::{DirEntry, Disk, File, FileSystem, LockGuard, Usage},
+    read_only_file::ReadOnlyFile,
+};
 
 /// What separates directories in `storePathCommitLog` and `readOnlyCommitLogStorePaths`.
 pub const SEPARATOR: char = ',';
@@ -160,12 +163,15 @@ impl Disk for MultiPathDisk {
             found => found.unwrap_or_else(|| path.to_path_buf()),
         };
         match self.below.open(&path, create) {
-            // What is read only may be so for the system too; reading is all that is needed there.
+            // What is read only may be so for the system too; reading is all that is needed there, unless the log ends there.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
                     && self.is_read_only(&path) =>
             {
-                self.below.open_read(&path)
+                let why = format!(
+                    "the log ends in a directory of readOnlyCommitLogStorePaths that cannot be written ({error})"
+                );
+                Ok(Arc::new(ReadOnlyFile::new(self.below.open_read(&path)?, why)))
             }
             opened => opened,
         }

@@ -1,4 +1,4 @@
-//! The real binary on a real file system that is full: F-38 and what stands beside it. Needs the right to mount; without
+//! The real binary on a real file system that is full, or read-only: F-38 and what stands beside it. Needs the right to mount; without
 //! it these tests say so and prove nothing.
 
 mod support;
@@ -62,6 +62,11 @@ impl SmallFileSystem {
     /// The others are gone.
     fn free_space(&self) {
         std::fs::remove_file(self.others()).unwrap();
+    }
+
+    fn remount(&self, how: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.path()).status();
+        assert!(done.unwrap().success());
     }
 
     fn free(&self) -> u64 {
@@ -137,11 +142,16 @@ async fn no_space(api: &BrokerApi, addr: &str) -> Option<String> {
     table.table.remove("noSpace")
 }
 
-/// A broker whose log lines are kept beside the file system.
-fn broker(dir: &Path, log: &Path, at: u16, keys: &str) -> Running {
+/// A broker with small files.
+fn command(dir: &Path, at: u16, keys: &str) -> Command {
     let small = "mappedFileSizeCommitLog=1048576\nmappedFileSizeConsumeQueue=6000\nmaxHashSlotNum=500\n\
                  maxIndexNum=2000\n";
-    let mut command = broker_with(dir, at, &format!("{small}{keys}"));
+    broker_with(dir, at, &format!("{small}{keys}"))
+}
+
+/// The same, started, its log lines kept beside the file system.
+fn broker(dir: &Path, log: &Path, at: u16, keys: &str) -> Running {
+    let mut command = command(dir, at, keys);
     command.stderr(File::options().create(true).append(true).open(log).unwrap());
     Running::start(command)
 }
@@ -235,4 +245,47 @@ async fn up_takes_messages_where_others_use_most_of_the_disk() {
     assert_eq!(send(&api(), &format!("127.0.0.1:{}", ports[1])).await, (response::SUCCESS, String::new()));
     assert_eq!(lines_with(&log, &[" slave replication from "]), 1, "each line tells who speaks");
     drop(running);
+}
+
+/// Old segments may lie where nothing can be written any more; the log may not end there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_log_on_a_read_only_file_system_is_served() {
+    let Some(disk) = SmallFileSystem::mount(64) else { return };
+    let (dir, at) = (tempfile::tempdir().unwrap(), port());
+    let (log, addr, api) = (dir.path().join("log"), format!("127.0.0.1:{at}"), api());
+    let parts = [dir.path().join("store/commitlog"), disk.path().join("log")];
+    let (here, there) = (parts[0].display(), parts[1].display());
+    let mut stored = 0;
+    for part in [&parts[1], &parts[0]] {
+        disk.remount("rw");
+        let mut running = broker(dir.path(), &log, at, &format!("storePathCommitLog={here},{there}\n"));
+        let segments = || std::fs::read_dir(part).map_or(0, Iterator::count);
+        let before = segments();
+        while segments() == before {
+            assert_eq!(send(&api, &addr).await.0, response::SUCCESS);
+            stored += 1;
+        }
+        running.signal("TERM");
+        assert!(running.ended());
+        disk.remount("ro");
+        if part == &parts[1] {
+            let line = refused(command(dir.path(), at, &read_only(&parts)));
+            assert!(
+                line.contains(&format!("{there}/")) && line.contains("the log ends in a directory of readOnly"),
+                "{line}"
+            );
+        }
+    }
+    for _ in 0..2 {
+        let mut running = broker(dir.path(), &log, at, &read_only(&parts));
+        assert_eq!(readable(&api, &addr).await, stored);
+        assert_eq!(send(&api, &addr).await.0, response::SUCCESS);
+        stored += 1;
+        running.0.kill().unwrap();
+        assert!(running.ended());
+    }
+}
+
+fn read_only(parts: &[PathBuf; 2]) -> String {
+    format!("storePathCommitLog={}\nreadOnlyCommitLogStorePaths={}\n", parts[0].display(), parts[1].display())
 }

@@ -3,16 +3,20 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     net::TcpListener,
     path::Path,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use client::BrokerApi;
 use support::{LIMIT, Running, broker, port, refused, tandem, up};
-use wire::{header::SendMessageRequestHeaderV2, topic::AUTO_CREATE};
+use wire::{code::response, header::SendMessageRequestHeaderV2, topic::AUTO_CREATE};
 
 #[test]
 fn f45_closing_the_terminal_does_not_stop_the_parts() {
@@ -97,6 +101,44 @@ fn f18_up_can_be_stopped_while_one_of_its_brokers_recovers() {
     assert!(!dir.path().join("master/abort").exists(), "the master stopped cleanly");
 }
 
+/// Sends one after the other until the broker is gone; answers how many were taken, and what was answered to the others.
+#[tokio::main(flavor = "current_thread")]
+async fn send_until_gone(at: u16, sent: &AtomicU32) -> BTreeSet<i32> {
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    let mut others = BTreeSet::new();
+    loop {
+        match send(&api, at, "").await.map(|answer| answer.code) {
+            Ok(response::SUCCESS) => sent.fetch_add(1, Ordering::Relaxed),
+            Ok(code) => u32::from(others.insert(code)),
+            Err(error) => match error.code() {
+                Some(code) => u32::from(others.insert(code)),
+                None => return others,
+            },
+        };
+    }
+}
+
+/// The slave is there for the last sends: none is answered FLUSH_SLAVE_TIMEOUT.
+#[test]
+fn up_stops_its_master_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (command, ports) = up(dir.path());
+    let mut running = Running::start(command);
+    let sent = AtomicU32::new(0);
+    let others = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until_gone(ports[1], &sent));
+        let end = Instant::now() + LIMIT;
+        while sent.load(Ordering::Relaxed) < 100 {
+            assert!(Instant::now() < end, "nothing is taken");
+            std::thread::yield_now();
+        }
+        running.signal("INT");
+        sender.join().unwrap()
+    });
+    assert!(running.ended());
+    assert!(!others.contains(&response::FLUSH_SLAVE_TIMEOUT), "{others:?}");
+}
+
 #[test]
 fn a_store_in_use_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,19 +148,23 @@ fn a_store_in_use_is_left_alone() {
     drop(running);
 }
 
-/// Sends one message with a key to a new topic.
-#[tokio::main(flavor = "current_thread")]
-async fn send_with_key(at: u16) {
-    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+/// Sends one message to a new topic.
+async fn send(api: &BrokerApi, at: u16, properties: &str) -> Result<client::Sent, client::ClientError> {
     let header = SendMessageRequestHeaderV2 {
         producer_group: "P".into(),
         topic: "T".into(),
         default_topic: AUTO_CREATE.into(),
         default_topic_queue_nums: 1,
-        properties: Some("KEYS\x01k\x02".into()),
+        properties: Some(properties.into()),
         ..SendMessageRequestHeaderV2::default()
     };
-    api.send(&format!("127.0.0.1:{at}"), &header, b"body".to_vec(), LIMIT).await.unwrap();
+    api.send(&format!("127.0.0.1:{at}"), &header, b"body".to_vec(), LIMIT).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn send_with_key(at: u16) {
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    send(&api, at, "KEYS\x01k\x02").await.unwrap();
 }
 
 /// A Java broker knows the order of index files by their names, and names its own by local time.

@@ -7,15 +7,18 @@ use std::{
     sync::Arc,
 };
 
-use crate::disk::{DirEntry, Disk, File, LockGuard, Usage};
+use crate::{
+    disk::{DirEntry, Disk, File, LockGuard, Usage},
+    read_only_file::ReadOnlyFile,
+};
 
 /// Lets reads through and refuses the rest.
 pub(crate) struct ReadOnlyDisk(pub(crate) Arc<dyn Disk>);
 
-struct ReadOnlyFile(Arc<dyn File>);
+const WHY: &str = "this view of the store writes nothing";
 
 fn refused<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, "this view of the store writes nothing"))
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, WHY))
 }
 
 impl Disk for ReadOnlyDisk {
@@ -24,7 +27,7 @@ impl Disk for ReadOnlyDisk {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(ReadOnlyFile(self.0.open_read(path)?)))
+        Ok(Arc::new(ReadOnlyFile::new(self.0.open_read(path)?, WHY)))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -73,28 +76,6 @@ impl Disk for ReadOnlyDisk {
 
     fn is_locked(&self, path: &Path) -> io::Result<Option<bool>> {
         self.0.is_locked(path)
-    }
-}
-
-impl File for ReadOnlyFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf)
-    }
-
-    fn write_all_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        refused()
-    }
-
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        refused()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        refused()
     }
 }
 
