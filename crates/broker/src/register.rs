@@ -1,14 +1,25 @@
 //! Registration at the name servers: at start, periodically, and soon after a topic changed.
 //! Source: `broker/.../BrokerController.java`, `out/BrokerOuterAPI.java`; reference broker 13.1.
 //!
-//! No request waits for a name server (F-10): a change only rings here. Each server is served on its own, so a dead
-//! one delays nobody.
+//! A change rings here. Each server is served on its own, one registration at a time, which tells all that has changed
+//! until then: none can overtake a newer one, and a server that does not answer delays nobody (F-10). Operators' changes wait
+//! for an answer a little while, as they ask for the route next.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use client::Registration;
 use parking_lot::{Mutex, RwLock};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use wire::{
     body::{RegisterBrokerBody, TopicConfig},
     topic::perm,
@@ -17,6 +28,8 @@ use wire::{
 use crate::{config::BrokerConfig, context::Broker};
 
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
+/// How long an operator's change waits for the name servers.
+const TOLD_LIMIT: Duration = Duration::from_millis(500);
 /// How often it is looked whether a registration is due.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is said of a name server that it does not answer: a slave without a master asks each second.
@@ -24,59 +37,145 @@ const SAY: Duration = Duration::from_secs(60);
 
 /// The name servers of this broker.
 pub struct Registrar {
-    list: RwLock<Vec<String>>,
+    servers: RwLock<Vec<Arc<NameServer>>>,
+    /// Counts what has changed.
+    changes: AtomicU64,
     bell: Notify,
-    /// Name servers that did not answer the last registration, and when that was said.
-    silent: Mutex<HashMap<String, Instant>>,
+    /// Counts registrations that ended, well or not.
+    attempts: watch::Sender<u64>,
+}
+
+/// One name server, while it is configured.
+pub struct NameServer {
+    addr: String,
+    bell: Notify,
+    /// Held while a registration is on its way: what shall come after it waits.
+    turn: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    has_worker: bool,
+    /// How many of the changes the last registration told of, and the last one that was answered. 0: none yet.
+    tried: u64,
+    known: u64,
+    /// Nobody waits for it: it did not answer, or not in time.
+    is_slow: bool,
+    /// When it was said that it does not answer; until it does.
+    silent: Option<Instant>,
+}
+
+impl NameServer {
+    fn new(addr: String) -> Arc<Self> {
+        Arc::new(Self { addr, bell: Notify::new(), turn: tokio::sync::Mutex::default(), state: Mutex::default() })
+    }
+
+    /// It answered; true when it had not before.
+    fn answered(&self) -> bool {
+        self.state.lock().silent.take().is_some()
+    }
+
+    /// It did not answer; true when it is time to say so.
+    fn failed(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let is_due = state.silent.is_none_or(|said| now.duration_since(said) >= SAY);
+        if is_due {
+            state.silent = Some(now);
+        }
+        is_due
+    }
 }
 
 impl Registrar {
     /// From `namesrvAddr`.
     pub fn new(config: &BrokerConfig) -> Self {
-        Self { list: RwLock::new(split(&config.namesrv_addr)), bell: Notify::new(), silent: Mutex::default() }
+        Self {
+            servers: RwLock::new(split(&config.namesrv_addr).map(NameServer::new).collect()),
+            changes: AtomicU64::new(1),
+            bell: Notify::new(),
+            attempts: watch::Sender::new(0),
+        }
     }
 
     /// Addresses of the name servers.
     pub fn namesrv_list(&self) -> Vec<String> {
-        self.list.read().clone()
+        self.servers.read().iter().map(|server| server.addr.clone()).collect()
+    }
+
+    fn servers(&self) -> Vec<Arc<NameServer>> {
+        self.servers.read().clone()
     }
 
     /// Takes a new list; answers the servers that are no longer in it.
-    pub fn set_list(&self, namesrv_addr: &str) -> Vec<String> {
-        let new = split(namesrv_addr);
-        let old = std::mem::replace(&mut *self.list.write(), new.clone());
-        self.silent.lock().retain(|server, _| new.contains(server));
+    pub fn set_list(&self, namesrv_addr: &str) -> Vec<Arc<NameServer>> {
+        let mut old = self.servers();
+        let known = |addr: String| match old.iter().position(|server| server.addr == addr) {
+            Some(at) => old.remove(at),
+            None => NameServer::new(addr),
+        };
+        let new = split(namesrv_addr).map(known).collect();
+        *self.servers.write() = new;
+        // Their workers end.
+        old.iter().for_each(|server| server.bell.notify_one());
         self.changed();
-        old.into_iter().filter(|server| !new.contains(server)).collect()
-    }
-
-    /// A name server answered; true when it had not before.
-    fn answered(&self, server: &str) -> bool {
-        self.silent.lock().remove(server).is_some()
-    }
-
-    /// A name server did not answer; true when it is time to say so.
-    fn failed(&self, server: &str, now: Instant) -> bool {
-        let mut silent = self.silent.lock();
-        let is_due = silent.get(server).is_none_or(|said| now.duration_since(*said) >= SAY);
-        if is_due {
-            silent.insert(server.to_owned(), now);
-        }
-        is_due
+        old
     }
 
     /// Something that clients or other brokers see has changed: register soon.
     pub fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
         self.bell.notify_one();
+    }
+
+    /// How often something has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Waits until every name server has been told of all that has changed until now, for 500 ms at most and for none that
+    /// took longer last time. Clients ask for the route of a topic as soon as they hear that it is there.
+    pub async fn told(&self) {
+        let (changes, servers) = (self.changes(), self.servers());
+        let is_told = |server: &Arc<NameServer>| {
+            let state = server.state.lock();
+            state.tried >= changes || state.is_slow
+        };
+        if !self.until(TOLD_LIMIT, || servers.iter().all(is_told)).await {
+            let late = servers.iter().filter(|server| !is_told(server));
+            late.for_each(|server| server.state.lock().is_slow = true);
+        }
+    }
+
+    /// Looks whenever a registration has ended; false when it was not so in time.
+    async fn until(&self, limit: Duration, is_so: impl Fn() -> bool) -> bool {
+        let mut attempts = self.attempts.subscribe();
+        timeout(limit, attempts.wait_for(|_| is_so())).await.is_ok()
     }
 }
 
-fn split(list: &str) -> Vec<String> {
-    list.split(';').map(str::trim).filter(|server| !server.is_empty()).map(str::to_owned).collect()
+fn split(list: &str) -> impl Iterator<Item = String> {
+    list.split(';').map(str::trim).filter(|server| !server.is_empty()).map(str::to_owned)
 }
 
-/// Registers until the broker stops.
-pub async fn run(broker: Arc<Broker>) {
+/// Begins to register, and waits until one server has answered, or none does, or for 3 s.
+pub async fn start(broker: &Arc<Broker>) {
+    let registrar = &broker.registrar;
+    tokio::spawn(run(broker.clone()));
+    registrar.changed();
+    let servers = registrar.servers();
+    if servers.is_empty() {
+        tracing::warn!("no name server is configured (namesrvAddr): clients will not find this broker");
+        return;
+    }
+    let knows = |server: &Arc<NameServer>| server.state.lock().known > 0;
+    let was_tried = |server: &Arc<NameServer>| server.state.lock().tried > 0;
+    registrar.until(FIRST_LIMIT, || servers.iter().any(knows) || servers.iter().all(was_tried)).await;
+}
+
+/// Rings at every server when something changed, and periodically, until the broker stops.
+async fn run(broker: Arc<Broker>) {
+    let mut workers = JoinSet::new();
     let mut last = Instant::now();
     while !broker.is_stopping() {
         tokio::select! {
@@ -85,7 +184,40 @@ pub async fn run(broker: Arc<Broker>) {
             () = broker.registrar.bell.notified() => {}
         }
         last = Instant::now();
-        register_all(&broker);
+        for server in broker.registrar.servers() {
+            if !std::mem::replace(&mut server.state.lock().has_worker, true) {
+                workers.spawn(work(broker.clone(), server.clone()));
+            }
+            server.bell.notify_one();
+        }
+        while workers.try_join_next().is_some() {}
+    }
+    broker.registrar.servers().iter().for_each(|server| server.bell.notify_one());
+    workers.join_all().await;
+}
+
+/// Registers at one server whenever it rings, as long as that is configured.
+async fn work(broker: Arc<Broker>, server: Arc<NameServer>) {
+    loop {
+        server.bell.notified().await;
+        let _turn = server.turn.lock().await;
+        let is_configured = broker.registrar.servers.read().iter().any(|other| Arc::ptr_eq(other, &server));
+        if !is_configured || broker.is_stopping() {
+            return;
+        }
+        if broker.is_leaving() {
+            continue;
+        }
+        let changes = broker.registrar.changes();
+        let is_known = register_at(&broker, &server).await;
+        let mut state = server.state.lock();
+        state.tried = changes;
+        state.is_slow = !is_known;
+        if is_known {
+            state.known = changes;
+        }
+        drop(state);
+        broker.registrar.attempts.send_modify(|attempts| *attempts += 1);
     }
 }
 
@@ -102,47 +234,14 @@ fn period(broker: &Broker) -> Duration {
     Duration::from_millis(config.register_name_server_period.clamp(10_000, 60_000))
 }
 
-/// Starts one registration at every name server and waits for none. None, once the broker leaves.
-pub fn register_all(broker: &Arc<Broker>) {
-    if broker.is_leaving() {
-        return;
-    }
-    for server in broker.registrar.namesrv_list() {
-        let broker = broker.clone();
-        tokio::spawn(async move {
-            let limit = Duration::from_millis(broker.config().register_broker_timeout_mills);
-            register_at(&broker, &server, limit).await;
-        });
-    }
-}
-
-/// The registration at start: waits until one server answered, or for 3 s.
-pub async fn register_first(broker: &Arc<Broker>) {
-    let servers = broker.registrar.namesrv_list();
-    if servers.is_empty() {
-        tracing::warn!("no name server is configured (namesrvAddr): clients will not find this broker");
-        return;
-    }
-    let mut tasks = tokio::task::JoinSet::new();
-    for server in servers {
-        let broker = broker.clone();
-        tasks.spawn(async move { register_at(&broker, &server, FIRST_LIMIT).await });
-    }
-    while let Some(done) = tasks.join_next().await {
-        if done.unwrap_or(false) {
-            break;
-        }
-    }
-    tasks.detach_all();
-}
-
-async fn register_at(broker: &Arc<Broker>, server: &str, limit: Duration) -> bool {
-    let config = broker.config();
+async fn register_at(broker: &Broker, server: &NameServer) -> bool {
+    let (config, addr) = (broker.config(), &server.addr);
     let registration = registration(broker, &config);
-    match broker.api.register_broker(server, &registration, limit).await {
+    let limit = Duration::from_millis(config.register_broker_timeout_mills);
+    match broker.api.register_broker(addr, &registration, limit).await {
         Ok(answer) => {
-            if broker.registrar.answered(server) {
-                tracing::info!("registration at name server {server} works again");
+            if server.answered() {
+                tracing::info!("registration at name server {addr} works again");
             }
             if !config.is_master() {
                 broker.sync.learned(&config, answer.master_addr, answer.ha_server_addr);
@@ -150,8 +249,8 @@ async fn register_at(broker: &Arc<Broker>, server: &str, limit: Duration) -> boo
             true
         }
         Err(error) => {
-            if broker.registrar.failed(server, Instant::now()) {
-                tracing::warn!("registration at name server {server} failed, it is tried again: {error}");
+            if server.failed(Instant::now()) {
+                tracing::warn!("registration at name server {addr} failed, it is tried again: {error}");
             }
             false
         }
@@ -177,20 +276,27 @@ fn registration(broker: &Broker, config: &BrokerConfig) -> Registration {
 
 /// Tells every name server that this broker goes.
 pub async fn unregister_all(broker: &Arc<Broker>) {
-    unregister(broker, broker.registrar.namesrv_list()).await;
+    unregister(broker, broker.registrar.servers()).await;
 }
 
-/// Tells some name servers that this broker goes.
-pub async fn unregister(broker: &Arc<Broker>, servers: Vec<String>) {
-    let config = broker.config();
-    let mut tasks = tokio::task::JoinSet::new();
+/// Tells some name servers that this broker goes. A registration that is on its way is waited for: it would bring the broker
+/// back.
+pub async fn unregister(broker: &Arc<Broker>, servers: Vec<Arc<NameServer>>) {
+    let mut tasks = JoinSet::new();
     for server in servers {
-        let (broker, config) = (broker.clone(), config.clone());
+        let broker = broker.clone();
         tasks.spawn(async move {
-            let registration = registration(&broker, &config);
-            if let Err(error) = broker.api.unregister_broker(&server, &registration, FIRST_LIMIT).await {
-                tracing::warn!("name server {server} was not told that this broker goes: {error}");
-            }
+            let registration = registration(&broker, &broker.config());
+            let told = timeout(FIRST_LIMIT, async {
+                let _turn = server.turn.lock().await;
+                broker.api.unregister_broker(&server.addr, &registration, FIRST_LIMIT).await
+            });
+            let reason = match told.await {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", FIRST_LIMIT.as_secs()),
+            };
+            tracing::warn!("name server {} was not told that this broker goes: {reason}", server.addr);
         });
     }
     while tasks.join_next().await.is_some() {}
@@ -202,12 +308,23 @@ mod tests {
 
     #[test]
     fn a_name_server_that_stays_silent_is_told_of_once_a_minute() {
-        let registrar = Registrar::new(&BrokerConfig::default());
+        let server = NameServer::new("a:1".into());
         let start = Instant::now();
-        let said = (0..121).filter(|second| registrar.failed("a:1", start + Duration::from_secs(*second))).count();
+        let said = (0..121).filter(|second| server.failed(start + Duration::from_secs(*second))).count();
         assert_eq!(said, 3, "a slave without a master asks each second");
-        assert!(registrar.failed("b:1", start), "another one");
-        assert!(registrar.answered("a:1") && !registrar.answered("a:1"));
-        assert!(registrar.failed("a:1", start), "it was there meanwhile");
+        assert!(server.answered() && !server.answered());
+        assert!(server.failed(start), "it was there meanwhile");
+    }
+
+    #[test]
+    fn servers_that_stay_in_the_list_stay_the_same() {
+        let mut config = BrokerConfig::default();
+        config.set("namesrvAddr", "a:1;b:1").unwrap();
+        let registrar = Registrar::new(&config);
+        let before = registrar.servers();
+        let left = registrar.set_list("c:1; b:1;");
+        assert!(left.len() == 1 && Arc::ptr_eq(&left[0], &before[0]));
+        assert!(Arc::ptr_eq(&registrar.servers()[1], &before[1]));
+        assert_eq!(registrar.namesrv_list(), ["c:1", "b:1"]);
     }
 }

@@ -99,7 +99,7 @@ impl RunningBroker {
         let threads = tasks::start(&broker);
         starting.serve(&broker);
         // A slave asks its master what that has before it follows: with `haMasterAddress` only a name server tells whom.
-        register::register_first(&broker).await;
+        register::start(&broker).await;
         ha::slave::start(&broker);
         tasks::start_async(&broker);
         let tls_watch = tokio::spawn(tls.watch());

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     config::FlushDiskType,
     context::{Broker, now_ms},
-    register, schedule, space,
+    schedule, space,
     stats::SAMPLE_SECONDS,
     sync, timer,
 };
@@ -57,7 +57,6 @@ pub fn start(broker: &Arc<Broker>) -> Threads {
 
 /// Starts the tasks.
 pub fn start_async(broker: &Arc<Broker>) {
-    tokio::spawn(register::run(broker.clone()));
     tokio::spawn(sync::run(broker.clone()));
     tokio::spawn(ticks(broker.clone()));
     tokio::spawn({

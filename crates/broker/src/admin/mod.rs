@@ -201,9 +201,16 @@ where
 }
 
 async fn blocking(broker: Arc<Broker>, command: Command, handler: Handler) -> Answer {
-    let code = command.code;
-    let done = tokio::task::spawn_blocking(move || handler(&broker, &command)).await;
-    done.unwrap_or_else(|error| Err(Refused::error(format!("request {} failed: {error}", request::name(code)))))
+    let (code, changes) = (command.code, broker.registrar.changes());
+    let done = tokio::task::spawn_blocking({
+        let broker = broker.clone();
+        move || handler(&broker, &command)
+    });
+    let answer = done.await;
+    if broker.registrar.changes() != changes {
+        broker.registrar.told().await;
+    }
+    answer.unwrap_or_else(|error| Err(Refused::error(format!("request {} failed: {error}", request::name(code)))))
 }
 
 fn finish(conn: &Arc<Connection>, command: &Command, answer: Answer) {
