@@ -50,6 +50,20 @@ fn f45_closing_the_terminal_of_up_stops_all_cleanly() {
     }
 }
 
+#[test]
+fn f37_a_stop_is_no_reason_to_warn_of_missing_copies() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let (mut command, _) = up(&dir.path().join("data"));
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let mut running = Running::start(command);
+    running.signal("TERM");
+    assert!(running.ended());
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("replication to "), "the slave was connected: {text}");
+    assert!(!text.contains("cannot be met"), "{text}");
+}
+
 /// Something that makes a start wait: reading it takes until somebody writes.
 fn obstacle(root: &Path) -> std::path::PathBuf {
     let path = root.join("config/topics.json");

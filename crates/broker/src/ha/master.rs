@@ -137,19 +137,26 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     say_copies(&broker, format_args!("replication to {peer} is over"));
 }
 
-/// What an acknowledgement stands on has changed (F-37).
+/// What an acknowledgement stands on has changed (F-37). A broker that stops acknowledges nothing more: that its slaves go
+/// then is no news.
 fn say_copies(broker: &Broker, what: std::fmt::Arguments<'_>) {
-    let config = broker.config();
-    let slaves = broker.replicas.connections();
+    match (broker.is_stopping(), copies(&broker.config(), broker.replicas.connections())) {
+        (false, Err(too_few)) => tracing::warn!("{what}: {too_few}"),
+        (_, Ok(text)) => tracing::info!("{what}: {text}"),
+        (true, Err(_)) => tracing::info!("{what}: this broker stops"),
+    }
+}
+
+/// What that many slaves are to acknowledgements, in words; an error where they are too few.
+fn copies(config: &BrokerConfig, slaves: usize) -> Result<String, String> {
     let connected =
         if slaves == 1 { "1 slave is connected".to_owned() } else { format!("{slaves} slaves are connected") };
     match config.waits_for_replicas() && slaves + 1 < config.in_sync_replicas as usize {
-        true => tracing::warn!(
-            "{what}: {connected}, inSyncReplicas={} cannot be met: sends are answered FLUSH_SLAVE_TIMEOUT until enough are \
-             back",
+        true => Err(format!(
+            "{connected}, inSyncReplicas={} cannot be met: sends are answered FLUSH_SLAVE_TIMEOUT until enough are back",
             config.in_sync_replicas
-        ),
-        false => tracing::info!("{what}: {connected}"),
+        )),
+        false => Ok(connected),
     }
 }
 
