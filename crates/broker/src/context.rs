@@ -94,6 +94,8 @@ pub struct Broker {
     pub leaving: AtomicBool,
     /// Set once the broker stops.
     pub stopping: AtomicBool,
+    /// Set when the broker stops and its connections are closed: nobody waits for a flush any more.
+    pub deserted: AtomicBool,
     put_off: PutOff,
     id_counter: AtomicU32,
     store_host: RwLock<SocketAddr>,
@@ -169,6 +171,7 @@ impl Broker {
             started: Instant::now(),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            deserted: AtomicBool::new(false),
             put_off: PutOff::default(),
             id_counter: AtomicU32::new(0),
             store_host: RwLock::new(store_host),
@@ -199,6 +202,11 @@ impl Broker {
     /// True once the broker stops.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// True once the broker stops and nobody is connected any more.
+    pub fn is_deserted(&self) -> bool {
+        self.deserted.load(Ordering::Acquire)
     }
 
     /// Sleeps on a thread of its own, but not beyond the broker's stop.

@@ -82,8 +82,8 @@ fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     };
     let (topic, queue_id, offset) = (pull.header.topic.clone(), pull.queue_id, pull.offset);
     broker.holds.add(Held { pull, until: Instant::now() + wait });
-    // A message that arrived between the read and the hold has woken nobody.
-    if broker.store.max_offset(&topic, queue_id) > offset {
+    // A message that arrived between the read and the hold has woken nobody; nor has a stop that began there.
+    if broker.store.max_offset(&topic, queue_id) > offset || broker.is_stopping() {
         broker.holds.wake(broker, &topic, queue_id);
     }
 }
@@ -324,8 +324,11 @@ fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outc
     if outcome.code == response::SUCCESS {
         answer.body = outcome.messages;
     }
-    if !broker.is_stopping() || outcome.code == response::SUCCESS {
-        crate::service::answer_unless_oneway(&pull.conn, &pull.command, answer);
+    // With an answer the client would ask again at once; when the connection closes it goes elsewhere.
+    match broker.is_stopping() && outcome.code != response::SUCCESS {
+        true if !pull.command.is_oneway() => pull.conn.leave_unanswered(),
+        true => {}
+        false => crate::service::answer_unless_oneway(&pull.conn, &pull.command, answer),
     }
 }
 

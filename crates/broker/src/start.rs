@@ -124,6 +124,7 @@ impl RunningBroker {
         broker.holds.wake_all(&broker);
         close(&servers, Duration::from_secs(3)).await;
         ha.shutdown().await;
+        broker.deserted.store(true, Ordering::Release);
         broker.replicas.end_following().await;
         let closed = tokio::task::spawn_blocking(move || {
             threads.join();

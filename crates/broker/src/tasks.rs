@@ -66,15 +66,18 @@ pub fn start_async(broker: &Arc<Broker>) {
     });
 }
 
-/// One fsync for all that was written meanwhile; with SYNC_FLUSH as soon as there is something, else periodically.
+/// One fsync for all that was written meanwhile; with SYNC_FLUSH as soon as there is something, else periodically. While the
+/// broker stops it goes on for the sends that wait for it.
 fn flush_loop(broker: &Arc<Broker>) {
-    while !broker.is_stopping() {
+    while !broker.is_deserted() {
         let config = broker.config();
         let marks = broker.store.marks();
         match config.flush_disk_type {
             FlushDiskType::SyncFlush => {
                 marks.appended.wait_blocking(marks.flushed.get() + 1, Duration::from_millis(200));
             }
+            // Nobody waits; the end of the stop flushes.
+            FlushDiskType::AsyncFlush if broker.is_stopping() => return,
             FlushDiskType::AsyncFlush => {
                 broker.sleep_blocking(Duration::from_millis(config.flush_interval_commit_log.clamp(10, 10_000)));
             }

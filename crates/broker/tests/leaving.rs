@@ -2,17 +2,42 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
+use client::Puller;
 use common::{LIMIT, Node, api, header, name_server, send, topic, until};
 use wire::{
     Command,
+    body::{ConsumerData, HeartbeatData},
     code::{request, response},
     header::UpdateConsumerOffsetRequestHeader,
 };
 
 const NEW: i32 = 476;
 const OLD: i32 = 475;
+
+/// A stop that waits for the answer of a pull nobody answers holds up whatever follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_pull_does_not_hold_up_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    let (api, addr, broker) = (api(), node.addr.clone(), node.broker().clone());
+    topic(&api, &addr, "T", 1).await;
+    let consumer = ConsumerData { group_name: "TOOLS_CONSUMER".into(), ..ConsumerData::default() };
+    let beat = HeartbeatData { client_id: "c".into(), consumer_data_set: vec![consumer], ..HeartbeatData::default() };
+    api.heartbeat(&addr, &beat).await.unwrap();
+    let puller = Puller::new(api.clone(), &addr, "TOOLS_CONSUMER");
+    let held = tokio::spawn(async move { puller.wait("T", 0, 0, 1, LIMIT).await.map(|_| ()) });
+    until("it is held", || async { !broker.holds.is_empty() }).await;
+    let conn = broker.clients.member("TOOLS_CONSUMER", "c").unwrap().conn;
+    assert_eq!(conn.unanswered(), 1);
+
+    broker.stopping.store(true, Ordering::Release);
+    broker.holds.wake_all(&broker);
+    assert_eq!(conn.unanswered(), 0, "the connection may close");
+    node.stop().await;
+    held.await.unwrap().expect_err("its client goes elsewhere");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_sent_away_before_the_broker_stops() {

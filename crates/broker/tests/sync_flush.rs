@@ -55,6 +55,31 @@ async fn one_sync_at_depth_1_and_one_for_all_that_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_waits_for_the_sync_of_what_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut node) = start(&dir, "20000").await;
+    let broker = node.broker().clone();
+    disk.close_syncs(true);
+    let (mut sends, begun) = (Vec::new(), disk.begun());
+    // The first is in the sync that is held back, the second waits for the next one.
+    for _ in 0..2 {
+        let (api, addr, before) = (api(), node.addr.clone(), broker.store.max_phys());
+        sends.push(tokio::spawn(async move { send(&api, &addr, "T", 0, &[], &[7; 1000]).await }));
+        until("it is in the log, its sync held back", || async {
+            broker.store.max_phys() > before && disk.begun() > begun
+        })
+        .await;
+    }
+    let stop = tokio::spawn(node.running.take().unwrap().shutdown());
+    until("it stops", || async { broker.is_stopping() }).await;
+    disk.close_syncs(false);
+    for sent in sends {
+        assert!(sent.await.unwrap().is_complete());
+    }
+    stop.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_takes_too_long_is_told_and_the_message_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, mut node) = start(&dir, "100").await;

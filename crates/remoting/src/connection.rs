@@ -178,6 +178,12 @@ impl Connection {
         self.extension.get_or_init(|| Box::new(make())).downcast_ref()
     }
 
+    /// Counts a request as done that gets no answer because this side closes the connection: closing waits for the others
+    /// alone.
+    pub fn leave_unanswered(&self) {
+        self.answered();
+    }
+
     pub(crate) fn received(&self, requests: usize) {
         self.unanswered.fetch_add(requests, Ordering::Relaxed);
     }

@@ -19,6 +19,7 @@ struct Gates {
     reads: Option<&'static str>,
     writes: bool,
     syncs: bool,
+    begun: usize,
     synced: usize,
 }
 
@@ -64,6 +65,11 @@ impl GateDisk {
         self.0.0.lock().unwrap().synced
     }
 
+    /// Syncs of the log that were asked for so far.
+    pub fn begun(&self) -> usize {
+        self.0.0.lock().unwrap().begun
+    }
+
     fn change(&self, change: impl FnOnce(&mut Gates)) {
         change(&mut self.0.0.lock().unwrap());
         self.0.1.notify_all();
@@ -99,6 +105,7 @@ impl File for GateFile {
 
     fn sync(&self) -> io::Result<()> {
         if self.name.is_some() {
+            self.disk.change(|gates| gates.begun += 1);
             self.disk.wait_while(|gates| gates.syncs).synced += 1;
         }
         self.file.sync()
