@@ -14,7 +14,7 @@ use wire::json::{self, FromJson, ToJson};
 #[derive(Debug, thiserror::Error)]
 pub enum PersistError {
     /// Reading or writing failed.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; check space, owner and permissions")]
     Io {
         /// File.
         path: PathBuf,
@@ -29,29 +29,52 @@ pub enum PersistError {
         /// What the reader said.
         cause: String,
     },
+    /// The file cannot be read and has no `.bak`.
+    #[error("{path} cannot be read ({cause}) and has no .bak; put a good copy in place, or remove it to start empty")]
+    NoBackup {
+        /// File.
+        path: PathBuf,
+        /// What the reader said.
+        cause: String,
+    },
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> PersistError + '_ {
     move |source| PersistError::Io { path: path.to_owned(), source }
 }
 
-/// Reads `path`, or its `.bak` where the file is missing, empty or broken. A broken file is kept aside and named in a
-/// warning. `None` when neither exists.
+/// Reads `path`, or its `.bak` where the file is missing, empty or broken; the broken one is then kept aside, and a warning
+/// names both. `None` when neither exists.
+///
+/// # Errors
+/// Also where a broken file has no good `.bak`: a broker without consumer progress would let its consumers skip messages.
+/// Nothing is changed then.
 pub fn load<T: FromJson + Default>(path: &Path) -> Result<Option<T>, PersistError> {
-    match read(path)? {
+    let broken = match read(path)? {
         Found::Good(value) => return Ok(Some(value)),
-        Found::Missing => {}
-        Found::Bad(cause) => set_aside(path, &cause)?,
-    }
+        Found::Missing => None,
+        Found::Bad(cause) => Some(cause),
+    };
     let backup = with_suffix(path, ".bak");
-    match read(&backup)? {
-        Found::Good(value) => {
-            tracing::warn!("{} was not usable, {} is used", path.display(), backup.display());
-            Ok(Some(value))
+    let value = match (read(&backup)?, &broken) {
+        (Found::Good(value), _) => value,
+        (Found::Missing, None) => return Ok(None),
+        (Found::Missing, Some(cause)) => {
+            return Err(PersistError::NoBackup { path: path.to_owned(), cause: cause.clone() });
         }
-        Found::Missing => Ok(None),
-        Found::Bad(cause) => Err(PersistError::Unreadable { path: path.to_owned(), cause }),
+        (Found::Bad(cause), _) => return Err(PersistError::Unreadable { path: path.to_owned(), cause }),
+    };
+    match broken {
+        Some(cause) => set_aside(path, &cause, &backup)?,
+        None => tracing::warn!("{} is missing or empty: {} is used", path.display(), backup.display()),
     }
+    Ok(Some(value))
+}
+
+/// True when there is neither the file nor its `.bak`, or nothing is in them.
+pub fn is_missing(path: &Path) -> bool {
+    let is_empty = |path: &Path| fs::metadata(path).map_or(true, |found| found.len() == 0);
+    is_empty(path) && is_empty(&with_suffix(path, ".bak"))
 }
 
 enum Found<T> {
@@ -75,11 +98,16 @@ fn read<T: FromJson + Default>(path: &Path) -> Result<Found<T>, PersistError> {
     })
 }
 
-fn set_aside(path: &Path, cause: &str) -> Result<(), PersistError> {
+fn set_aside(path: &Path, cause: &str, used: &Path) -> Result<(), PersistError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let aside = with_suffix(path, &format!(".broken-{now}"));
     fs::rename(path, &aside).map_err(io_error(path))?;
-    tracing::warn!("{} is broken ({cause}); it is kept as {}", path.display(), aside.display());
+    tracing::warn!(
+        "{} is broken ({cause}): {} is used; the broken one is kept as {}",
+        path.display(),
+        used.display(),
+        aside.display()
+    );
     Ok(())
 }
 
@@ -104,10 +132,19 @@ pub fn save_text(path: &Path, text: &str) -> Result<(), PersistError> {
         let backup = with_suffix(path, ".bak");
         let link = with_suffix(path, ".bak.tmp");
         let _ = fs::remove_file(&link);
-        fs::hard_link(path, &link).and_then(|()| fs::rename(&link, &backup)).map_err(io_error(&backup))?;
+        keep(path, &link).and_then(|()| fs::rename(&link, &backup)).map_err(io_error(&backup))?;
     }
     fs::rename(&aside, path).map_err(io_error(path))?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory))
+}
+
+/// The same content under a second name: a link, or a copy where the file system has no links or the file is another user's.
+fn keep(path: &Path, link: &Path) -> io::Result<()> {
+    if fs::hard_link(path, link).is_ok() {
+        return Ok(());
+    }
+    let copied = fs::copy(path, link).and_then(|_| File::open(link)?.sync_all());
+    copied.inspect_err(|_| drop(fs::remove_file(link)))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -145,6 +182,33 @@ mod tests {
         }
         fs::write(dir.path().join("consumerOffset.json.bak"), "{").unwrap();
         assert!(matches!(load::<Offsets>(&path), Err(PersistError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_broken_file_without_bak_is_no_reason_to_start_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("consumerOffset.json");
+        for bad in ["{\"offsetTable\":{\"T@", "\0\0\0\0"] {
+            fs::write(&path, bad).unwrap();
+            for _ in 0..2 {
+                let refused = load::<Offsets>(&path).unwrap_err();
+                assert!(refused.to_string().contains("consumerOffset.json"), "{refused}");
+                assert_eq!(fs::read_to_string(&path).unwrap(), bad, "nothing was changed");
+            }
+        }
+        fs::write(&path, "").unwrap();
+        assert_eq!(load::<Offsets>(&path).unwrap(), None);
+        assert!(is_missing(&path));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_linked_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let (elsewhere, link) = (Path::new("/proc/version"), dir.path().join("x.bak.tmp"));
+        assert!(fs::hard_link(elsewhere, &link).is_err(), "another file system");
+        keep(elsewhere, &link).unwrap();
+        assert_eq!(fs::read(elsewhere).unwrap(), fs::read(&link).unwrap());
+        assert!(keep(&dir.path().join("none"), &link).is_err() && !link.exists());
     }
 
     #[test]

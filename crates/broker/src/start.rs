@@ -19,7 +19,7 @@ use crate::{
     ha::{self, master::Port},
     leaving,
     offsets::Offsets,
-    persist::PersistError,
+    persist::{self, PersistError},
     register::{self, Registrar},
     request_mode::RequestModes,
     schedule::{self, DelayOffsets},
@@ -178,6 +178,7 @@ impl Loading {
         let dir = root.join("config");
         std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
         let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
+        let missing = missing_tables(&dir);
         let groups = Groups::load(dir.join("subscriptionGroup.json"), config.enable_lmq)?;
         let offsets = Offsets::load(&dir, config.enable_lmq, config.consumer_offset_update_version_step)?;
         let delays = DelayOffsets::load(
@@ -195,6 +196,15 @@ impl Loading {
             Some(Arc::new(move |name| table.get(name).is_some_and(|topic| topics::has_batch_queues(&topic))));
         let store = Store::open_locked(store_config, disk, clock.clone(), directory)?;
         let timers = Timers::open(&store, &config, &dir, clean)?;
+        // A slave takes them from its master.
+        if config.is_master() && store.max_phys() > 0 && !missing.is_empty() {
+            tracing::warn!(
+                "the log has messages, but {} has no {}: this broker begins without. Consumers without progress skip \
+                 messages or get all again; where there is a copy, stop this broker and put it there",
+                dir.display(),
+                missing.join(", ")
+            );
+        }
         let parts = Parts {
             config,
             config_file,
@@ -214,6 +224,15 @@ impl Loading {
 }
 
 /// Loads on a thread of its own, so that the listeners answer meanwhile, and puts the broker into its role.
+/// Tables that a broker writes in its first seconds, and that are not there: only the log was copied, or they are lost.
+fn missing_tables(dir: &Path) -> Vec<&'static str> {
+    let is_missing = |name: &str| persist::is_missing(&dir.join(name));
+    // `enableLmq` may have changed: one file of progress is enough.
+    let no_progress = is_missing("consumerOffset.json") && is_missing("lmqConsumerOffset.json");
+    let tables = [("topics.json", is_missing("topics.json")), ("consumerOffset.json", no_progress)];
+    tables.into_iter().filter_map(|(name, missing)| missing.then_some(name)).collect()
+}
+
 async fn bring_up(loading: Loading, ha_port: Port) -> Result<(Arc<Broker>, ha::master::Listener), StartError> {
     let loaded = tokio::task::spawn_blocking(|| loading.load()).await;
     let broker = loaded.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;

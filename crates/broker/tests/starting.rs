@@ -7,7 +7,7 @@ mod gate_disk;
 use std::{net::TcpStream, sync::Arc, time::Duration};
 
 use client::BrokerApi;
-use common::{Node, api, header, name_server, send, topic, until};
+use common::{Node, api, header, lines::Lines, name_server, send, topic, until};
 use gate_disk::GateDisk;
 use wire::{
     Command,
@@ -80,4 +80,27 @@ async fn f18_the_listeners_answer_while_the_store_is_recovered() {
     TcpStream::connect(("127.0.0.1", port + 1)).expect("slaves are let in");
     master.stop().await;
     server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_its_tables_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = Lines::of_process();
+    let mut master = Node::start(&dir, "lost-tables", &[]).await;
+    let (api, addr) = (api(), master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"x").await;
+    master.stop().await;
+    master.again().await;
+    master.stop().await;
+    let told = ["WARN", "lost-tables", "this broker begins without"];
+    assert_eq!(lines.with(&told), 0, "they are there");
+
+    let progress = master.root.join("config/consumerOffset.json");
+    std::fs::write(&progress, "").unwrap();
+    let _ = std::fs::remove_file(master.root.join("config/consumerOffset.json.bak"));
+    master.again().await;
+    assert_eq!(lines.with(&told), 1);
+    assert_eq!(lines.with(&[told[2], "no consumerOffset.json:"]), 1, "topics are there");
+    master.stop().await;
 }
