@@ -4,10 +4,10 @@
 //! No request waits for a name server (F-10): a change only rings here. Each server is served on its own, so a dead
 //! one delays nobody.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use client::Registration;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Notify, time::Instant};
 use wire::{
     body::{RegisterBrokerBody, TopicConfig},
@@ -19,17 +19,21 @@ use crate::{config::BrokerConfig, context::Broker};
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// How often it is looked whether a registration is due.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is said of a name server that it does not answer: a slave without a master asks each second.
+const SAY: Duration = Duration::from_secs(60);
 
 /// The name servers of this broker.
 pub struct Registrar {
     list: RwLock<Vec<String>>,
     bell: Notify,
+    /// Name servers that did not answer the last registration, and when that was said.
+    silent: Mutex<HashMap<String, Instant>>,
 }
 
 impl Registrar {
     /// From `namesrvAddr`.
     pub fn new(config: &BrokerConfig) -> Self {
-        Self { list: RwLock::new(split(&config.namesrv_addr)), bell: Notify::new() }
+        Self { list: RwLock::new(split(&config.namesrv_addr)), bell: Notify::new(), silent: Mutex::default() }
     }
 
     /// Addresses of the name servers.
@@ -41,8 +45,24 @@ impl Registrar {
     pub fn set_list(&self, namesrv_addr: &str) -> Vec<String> {
         let new = split(namesrv_addr);
         let old = std::mem::replace(&mut *self.list.write(), new.clone());
+        self.silent.lock().retain(|server, _| new.contains(server));
         self.changed();
         old.into_iter().filter(|server| !new.contains(server)).collect()
+    }
+
+    /// A name server answered; true when it had not before.
+    fn answered(&self, server: &str) -> bool {
+        self.silent.lock().remove(server).is_some()
+    }
+
+    /// A name server did not answer; true when it is time to say so.
+    fn failed(&self, server: &str, now: Instant) -> bool {
+        let mut silent = self.silent.lock();
+        let is_due = silent.get(server).is_none_or(|said| now.duration_since(*said) >= SAY);
+        if is_due {
+            silent.insert(server.to_owned(), now);
+        }
+        is_due
     }
 
     /// Something that clients or other brokers see has changed: register soon.
@@ -121,13 +141,18 @@ async fn register_at(broker: &Arc<Broker>, server: &str, limit: Duration) -> boo
     let registration = registration(broker, &config);
     match broker.api.register_broker(server, &registration, limit).await {
         Ok(answer) => {
+            if broker.registrar.answered(server) {
+                tracing::info!("registration at name server {server} works again");
+            }
             if !config.is_master() {
                 broker.sync.learned(&config, answer.master_addr, answer.ha_server_addr);
             }
             true
         }
         Err(error) => {
-            tracing::warn!("registration at name server {server} failed, it is tried again: {error}");
+            if broker.registrar.failed(server, Instant::now()) {
+                tracing::warn!("registration at name server {server} failed, it is tried again: {error}");
+            }
             false
         }
     }
@@ -169,4 +194,20 @@ pub async fn unregister(broker: &Arc<Broker>, servers: Vec<String>) {
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_that_stays_silent_is_told_of_once_a_minute() {
+        let registrar = Registrar::new(&BrokerConfig::default());
+        let start = Instant::now();
+        let said = (0..121).filter(|second| registrar.failed("a:1", start + Duration::from_secs(*second))).count();
+        assert_eq!(said, 3, "a slave without a master asks each second");
+        assert!(registrar.failed("b:1", start), "another one");
+        assert!(registrar.answered("a:1") && !registrar.answered("a:1"));
+        assert!(registrar.failed("a:1", start), "it was there meanwhile");
+    }
 }
