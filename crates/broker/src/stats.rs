@@ -44,6 +44,13 @@ impl Named {
         }
     }
 
+    /// True when nothing was counted in the longest span: nobody asks for it any more, its topic or group may be gone.
+    fn is_idle(&self) -> bool {
+        let [.., (_, kept)] = SPANS;
+        let [.., day] = &self.spans;
+        day.len() == kept && day.front().is_some_and(|first| first.times == self.now[1])
+    }
+
     fn over(&self, span: usize, now: Instant) -> Counted {
         let Some(first) = self.spans[span].front() else { return Counted::default() };
         let seconds = now.duration_since(first.at).max(Duration::from_secs(1)).as_secs_f64();
@@ -93,6 +100,10 @@ impl NamedCounts {
             if self.seconds.is_multiple_of(*every) {
                 self.table.values_mut().flat_map(HashMap::values_mut).for_each(|named| named.sample(span, now));
             }
+        }
+        // Topics and groups come and go for as long as a broker lives.
+        if self.seconds.is_multiple_of(SPANS[2].0) {
+            self.table.values_mut().for_each(|keys| keys.retain(|_, named| !named.is_idle()));
         }
     }
 }
@@ -263,5 +274,18 @@ mod tests {
         assert_eq!(clock.sums(), [0, 0, 41], "less than a day");
         clock.pass(3700);
         assert_eq!(clock.sums(), [0, 0, 1], "the first are of the day before");
+    }
+
+    #[test]
+    fn a_count_that_was_idle_for_a_day_is_forgotten() {
+        let mut clock = Clock(NamedCounts::default(), Instant::now());
+        clock.pass(1800);
+        clock.add(1);
+        clock.pass(23 * 3600);
+        clock.add(1);
+        clock.pass(23 * 3600);
+        assert_eq!(clock.sums(), [0, 0, 1], "it was used within a day");
+        clock.pass(2 * 3600);
+        assert_eq!(clock.counted(), None);
     }
 }
