@@ -1,5 +1,5 @@
 //! What the simulated disk found in timers, each as a small test: times that go back, cuts of the log, and takings back
-//! that were not taken up yet.
+//! that were not taken up yet; what a hand-over to Java found: stops within a slot.
 
 mod common;
 
@@ -118,6 +118,31 @@ fn a_slot_is_not_opened_before_those_that_take_back_are_taken_up() {
     assert_eq!(node.at(NOW + 10_000).enqueue(0), 0);
     node.deliver();
     assert_eq!(node.came(), ["c"]);
+}
+
+/// Java goes on with the whole slot that the check point names.
+#[test]
+fn a_slot_that_was_begun_is_finished_before_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::master(&small(dir.path()), NOW);
+    ["a", "b"].into_iter().zip([1100, 1900]).for_each(|(id, after)| node.send(NOW + after, id, None));
+    node.send(NOW + 2001, "next", None);
+    node.at(NOW + 1000).run();
+    assert!(!node.timer.ends_within_slot(), "it is open, and whole");
+    node.at(NOW + 1100).run();
+    assert!(node.timer.ends_within_slot() && node.came() == ["a"]);
+    node.at(NOW + 1900).run();
+    assert!(node.timer.ends_within_slot(), "its tick is not over");
+    node.at(NOW + 2001).run();
+    assert!(!node.timer.ends_within_slot());
+    assert_eq!(node.came(), ["a", "b"], "no other one is opened");
+    assert_eq!(node.timer.check_point(i64::MAX).last_read_ms, NOW + 2000);
+    node.timer.close(&node.store).unwrap();
+    node.store.close().unwrap();
+    drop(node);
+    let mut node = Node::master(&small(dir.path()), NOW + 5000);
+    node.run();
+    assert_eq!(node.came(), ["a", "b", "next"]);
 }
 
 #[test]

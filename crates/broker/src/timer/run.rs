@@ -50,6 +50,21 @@ pub fn run(broker: &Arc<Broker>) {
             broker.timers.wait(wait);
         }
     }
+    finish_slot(broker, timer);
+}
+
+/// The rest of a slot that is delivered in part comes before the stop, as no slot is longer than a second: whoever opens this
+/// store next begins it anew, and a Java broker would deliver all of it again.
+fn finish_slot(broker: &Arc<Broker>, timer: &Timer) {
+    let end = Instant::now() + Duration::from_millis(2 * timer.config().precision_ms.unsigned_abs());
+    let config = broker.config();
+    while timer.ends_within_slot() && config.is_master() && !config.timer_stop_dequeue && Instant::now() < end {
+        match step(broker, timer, &config) {
+            Ok(wait) => broker.timers.wait(wait),
+            // It was said, or the disk is full: the next start looks at the log.
+            Err(_) => return,
+        }
+    }
 }
 
 /// One round; answers how long nothing is to be done.

@@ -94,6 +94,9 @@ impl Timer {
                     open.settle(store, count);
                 }
             }
+            if work.ending {
+                return Ok(());
+            }
             let next = self.wheel.lock().next_used(work.read_tick, now_tick + 1)?;
             let Some(tick) = next else {
                 work.read_tick = work.read_tick.max(now_tick);
@@ -168,6 +171,7 @@ impl Timer {
         self.delivered.fetch_add(load.taken.len() as i64, SeqCst);
         for Taken { waiting, topic, weight } in &load.taken {
             work.done(waiting);
+            work.begun(waiting);
             work.last_physical = Some(waiting.physical);
             count(topic, -weight);
         }
@@ -312,6 +316,12 @@ impl Work {
     fn done(&mut self, waiting: &Waiting) {
         if let Some(offset) = waiting.late_offset {
             self.late_offsets.remove(&offset);
+        }
+    }
+
+    fn begun(&mut self, waiting: &Waiting) {
+        if let Some(open) = self.slot.as_mut().filter(|_| waiting.late_offset.is_none()) {
+            open.begun = true;
         }
     }
 

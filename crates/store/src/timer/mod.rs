@@ -131,6 +131,8 @@ struct Work {
     last_physical: Option<i64>,
     /// No message is taken up now: the operator stopped that, or there is no room.
     blocked: bool,
+    /// No slot is opened any more.
+    ending: bool,
 }
 
 /// What must be taken up before a slot is opened: it may take messages of that slot back.
@@ -232,6 +234,14 @@ impl Timer {
         work.delivering = delivering;
         self.note_progress(&work, store);
         Ok(())
+    }
+
+    /// From now on no slot is opened. True while the open one is delivered in part: who opens this store next begins it anew,
+    /// and a Java broker does not look what was delivered.
+    pub fn ends_within_slot(&self) -> bool {
+        let mut work = self.work.lock();
+        work.ending = true;
+        work.slot.as_ref().is_some_and(|open| open.begun)
     }
 
     fn begin_delivery(&self, store: &Store, work: &mut Work) -> Result<(), StoreError> {

@@ -122,6 +122,7 @@ pub(super) fn load(
         counted_from: point.last_read_ms / config.precision_ms,
         last_physical: None,
         blocked: false,
+        ending: false,
     };
     Ok((work, wheel, progress, durable))
 }

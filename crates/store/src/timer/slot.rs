@@ -58,6 +58,8 @@ pub(super) struct OpenSlot {
     pub(super) counted: bool,
     /// Messages that take back may not be taken up: they are looked up.
     pub(super) in_doubt: bool,
+    /// Some of its messages are delivered.
+    pub(super) begun: bool,
     bounds: Bounds,
     waiting: BinaryHeap<Waiting>,
     /// Parts of the chain that are not in memory, the oldest first.
@@ -86,7 +88,8 @@ impl OpenSlot {
     /// Looks through a slot's chain: who takes back, and how it falls into pieces.
     pub(super) fn open(store: &Store, log: &TimerLog, slot: &Slot, bounds: Bounds) -> Result<Self, StoreError> {
         let (waiting, pieces, takers) = (BinaryHeap::new(), VecDeque::new(), Takers::default());
-        let mut open = Self { tick: slot.tick, counted: true, in_doubt: false, bounds, waiting, pieces, takers };
+        let mut open =
+            Self { tick: slot.tick, counted: true, in_doubt: false, begun: false, bounds, waiting, pieces, takers };
         let (half, mut gone) = (bounds.most.div_ceil(2), Gone::default());
         log.chain(slot.last, -1, slot.tick, bounds.precision_ms, |position, unit| {
             match open.pieces.front_mut() {
