@@ -292,6 +292,8 @@ fn code_of(status: GetStatus, offset: i64) -> i32 {
         GetStatus::NoMessageInQueue => response::PULL_NOT_FOUND,
         GetStatus::OffsetFoundNull | GetStatus::OffsetOverflowOne => response::PULL_NOT_FOUND,
         GetStatus::OffsetOverflowBadly | GetStatus::OffsetTooSmall => response::PULL_OFFSET_MOVED,
+        // Clients wait before they ask again.
+        GetStatus::Unreadable => response::SYSTEM_ERROR,
     }
 }
 
@@ -306,6 +308,7 @@ fn name_of(status: GetStatus) -> &'static str {
         GetStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
         GetStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
         GetStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+        GetStatus::Unreadable => "the broker cannot read the message at this offset: see its log",
     }
 }
 

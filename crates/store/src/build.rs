@@ -331,7 +331,7 @@ pub(crate) fn founded(log: &Log, queue: &Queue, unit: &Unit) -> Founded {
         return Founded::Gone;
     }
     let mut bytes = vec![0; (unit.size as usize).min(log.segment_size() as usize)];
-    let read = log.read(unit.physical_offset, &mut bytes).ok().flatten().unwrap_or(0);
+    let read = log.told(log.read(unit.physical_offset, &mut bytes)).flatten().unwrap_or(0);
     let Check::Record(record) = check(&bytes[..read], false) else { return Founded::No };
     if record.size() != bytes.len() || record.physical_offset() != unit.physical_offset {
         return Founded::No;

@@ -58,6 +58,8 @@ pub enum GetStatus {
     OffsetTooSmall,
     /// The queue has never had a message.
     NoMessageInQueue,
+    /// The device, or the system, did not give what is there: it is to be asked for again.
+    Unreadable,
 }
 
 /// Answer of [`Store::get_messages`].
@@ -98,6 +100,8 @@ struct Get<'a> {
     places: Vec<(usize, i64)>,
     /// Records below this are gone: a record was missing before.
     gone_below: Option<i64>,
+    /// Reading the next one failed.
+    is_unreadable: bool,
     last_physical: i64,
     /// Bytes at the end of the log that count as in memory.
     window: i64,
@@ -142,10 +146,13 @@ impl Store {
             return self.nothing(status, offset, next, (min, max));
         }
         let mut get = Get::new(self, &queue, offset, max_num, max_bytes, filter);
-        // An error is logged; what was read before it counts.
-        let _ = self.told(get.run(max));
+        // An error is logged; what was read before it counts. Nobody may be led past what could not be read.
+        let is_unreadable = self.told(get.run(max)).is_none() || get.is_unreadable;
         if get.next > offset {
             return get.result(min, max);
+        }
+        if is_unreadable {
+            return self.nothing(GetStatus::Unreadable, offset, offset, (min, max));
         }
         // No unit could be read: retention was faster, or a file is missing.
         let (min, max) = (queue.min(), queue.max());
@@ -200,6 +207,7 @@ impl<'a> Get<'a> {
             count: 0,
             places: Vec::new(),
             gone_below: None,
+            is_unreadable: false,
             last_physical: 0,
             window: store.config.memory_window(),
             log_end: store.max_phys(),
@@ -208,7 +216,11 @@ impl<'a> Get<'a> {
 
     fn run(&mut self, max: i64) -> Result<(), StoreError> {
         let mut files = 0;
-        while self.records.kept == 0 && self.next < max && files < self.store.config.max_queue_files_per_get {
+        while self.records.kept == 0
+            && !self.is_unreadable
+            && self.next < max
+            && files < self.store.config.max_queue_files_per_get
+        {
             files += 1;
             self.gone_below = None;
             self.one_file(max)?;
@@ -247,7 +259,7 @@ impl<'a> Get<'a> {
             if looked_at >= self.max_unit_bytes || self.is_full(unit) {
                 return false;
             }
-            self.next = unit.next();
+            let before = std::mem::replace(&mut self.next, unit.next());
             if unit.is_filler() {
                 continue;
             }
@@ -265,6 +277,10 @@ impl<'a> Get<'a> {
                 continue;
             }
             self.record(unit, &units[number..]);
+            if self.is_unreadable {
+                self.next = before;
+                return false;
+            }
         }
         true
     }
@@ -274,6 +290,9 @@ impl<'a> Get<'a> {
             self.read(unit, following);
         }
         let Some(record) = self.records.at(unit) else {
+            if self.is_unreadable {
+                return;
+            }
             self.missed(GetStatus::MessageWasRemoving);
             self.gone_below = Some(self.store.log.next_base(unit.physical_offset.max(0)));
             return;
@@ -315,7 +334,14 @@ impl<'a> Get<'a> {
         self.records.begin(at);
         if is_there && !self.read_shared(at..end, following) {
             let room = self.records.room((end - at) as usize);
-            let read = self.store.told(log.read(at, room)).flatten();
+            let mut told = self.store.told(log.read(at, room));
+            if told.is_none() && end > unit.end() {
+                // It may be one of those behind that cannot be read.
+                let room = self.records.room(unit.size as usize);
+                told = self.store.told(log.read(at, room));
+            }
+            self.is_unreadable = told.is_none();
+            let read = told.flatten();
             self.records.bytes.truncate(self.records.kept + read.unwrap_or(0));
         }
     }

@@ -9,9 +9,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use wire::record::{AT_PHYSICAL_OFFSET, BLANK_HEAD, MAGIC_BLANK, store_timestamp_at};
 
 use crate::{
@@ -32,7 +33,19 @@ pub(crate) struct Log {
     /// Names were made or removed since the directory was last synced.
     names_changed: AtomicBool,
     pieces: Pieces,
+    failures: Mutex<Failures>,
 }
+
+/// Reads that failed and counted as absent.
+#[derive(Default)]
+struct Failures {
+    first: Option<StoreError>,
+    /// When one was logged.
+    told: Option<Instant>,
+}
+
+/// Failed reads are logged once in this time: every consumer meets them, again and again.
+const TELL: Duration = Duration::from_secs(1);
 
 /// What tells the segments of one log from those of another.
 pub(crate) struct Kind {
@@ -88,11 +101,14 @@ impl Log {
         let size = effective_size(&dir, &found, configured_size, clean, kind.key);
         segments::mend(&*disk, &dir, size, clean, &mut found, |last| begins_valid(&*disk, &dir, last, kind))?;
         segments::check_row(&dir, &found, size, kind.key)?;
-        let segments = found.iter().map(|found| Arc::new(Segment::at(&*disk, &dir, found.base))).collect();
+        let segments: VecDeque<_> = found.iter().map(|found| Arc::new(Segment::at(&*disk, &dir, found.base))).collect();
+        // One that belongs to somebody else is none that is not there.
+        segments.iter().try_for_each(|segment| disk.open(&segment.path, false).at("open", &segment.path).map(drop))?;
         let segments = RwLock::new(segments);
         let names_changed = AtomicBool::new(true);
         let pieces = Pieces::new(ColdReads::NONE);
-        Ok(Self { disk, dir, segment_size: size as i64, segments, names_changed, pieces })
+        let failures = Mutex::default();
+        Ok(Self { disk, dir, segment_size: size as i64, segments, names_changed, pieces, failures })
     }
 
     /// The same, with pieces for [`Log::read_shared`].
@@ -150,6 +166,25 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error).at("read", &segment.path),
         }
+    }
+
+    /// A read that fails is logged and counts as absent.
+    pub(crate) fn told<T>(&self, result: Result<T, StoreError>) -> Option<T> {
+        let note = |error| {
+            let mut failures = self.failures.lock();
+            if failures.told.is_none_or(|told| told.elapsed() >= TELL) {
+                tracing::error!(%error, "reading the store failed");
+                failures.told = Some(Instant::now());
+            }
+            failures.first.get_or_insert(error);
+        };
+        result.map_err(note).ok()
+    }
+
+    /// The first read that failed and counted as absent since this was asked: what is decided from what is there must not be
+    /// decided then.
+    pub(crate) fn read_well(&self) -> Result<(), StoreError> {
+        self.failures.lock().first.take().map_or(Ok(()), Err)
     }
 
     /// Appends `place` to `out` from a piece that others read too; false, and nothing is appended, where it is better read
@@ -328,7 +363,10 @@ fn begins_valid(disk: &dyn Disk, dir: &Path, found: &segments::Found, kind: &Kin
     let path = segments::path(dir, found.base);
     let file = disk.open(&path, false).at("open", &path)?;
     let mut head = [0; HEAD];
-    Ok(file.read_exact_at(0, &mut head).is_ok() && (kind.begins)(&head, found.base))
+    match file.read_exact_at(0, &mut head) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.at("read", &path).map(|()| (kind.begins)(&head, found.base)),
+    }
 }
 
 /// True for the head of a record of its own place.

@@ -221,7 +221,7 @@ impl Store {
 
     /// A read that fails is logged and counts as absent; reads do not end the store.
     pub(crate) fn told<T>(&self, result: Result<T, StoreError>) -> Option<T> {
-        result.inspect_err(|error| tracing::error!(%error, "reading the store failed")).ok()
+        self.log.told(result)
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
         plan.queued = newest_queued(store)?;
     }
     let known_end = if clean { end_beyond(store, plan, progress)? } else { None };
+    read_well(store)?;
     disprove_from(store, plan.dispatch_from)?;
     if !clean {
         for queue in store.queues.all() {
@@ -87,6 +88,11 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
         Scan::over(store, plan, progress).up_to(Some(end)).run()?;
     }
     finish(store, end, plan)
+}
+
+/// What the device did not give is not taken for what is not there, unless `acceptLogDamage` says so.
+fn read_well(store: &Store) -> Result<(), StoreError> {
+    store.log.read_well().or_else(|error| if store.config.accept_log_damage { Ok(()) } else { Err(error) })
 }
 
 /// Where the log ends, when more than its last segment is read after a clean stop: then it is read for the units, and
@@ -139,6 +145,7 @@ fn without_log(store: &Store) -> Result<(), StoreError> {
 }
 
 fn finish(store: &Store, end: i64, plan: Plan) -> Result<(), StoreError> {
+    read_well(store)?;
     store.log.cut(end)?;
     // A cut to the first byte leaves no segment; the log goes on from there all the same.
     let min = store.log.min().unwrap_or(end);
@@ -191,6 +198,7 @@ fn cut_unfounded_units(store: &Store, queue: &Arc<Queue>, end: i64) -> Result<bo
             _ => break,
         }
     }
+    read_well(store)?;
     if keep < before {
         tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), units = before - keep, kept = keep, "queue units without their record in the log: cut off");
         queue.cut_units(keep)?;

@@ -7,20 +7,22 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     },
 };
 
 use common::{bodies, clock_at, message, small};
-use store::{AppendError, Batch, DirEntry, Disk, File, LockGuard, RealDisk, Store, StoreError, Usage};
+use store::{AppendError, Batch, DirEntry, Disk, File, GetStatus, LockGuard, RealDisk, Store, StoreError, Usage};
 
-/// Fails writes or syncs below a directory name once a countdown is over.
+/// Fails writes or syncs below a directory name once a countdown is over, reads and opening when told to.
 #[derive(Clone)]
 struct Faulty {
     only_in: &'static str,
     kind: io::ErrorKind,
     writes_left: Arc<AtomicI64>,
     syncs_left: Arc<AtomicI64>,
+    reads_fail: Arc<AtomicBool>,
+    opens_fail: Arc<AtomicBool>,
 }
 
 struct FaultyFile {
@@ -32,7 +34,8 @@ struct FaultyFile {
 impl Faulty {
     fn new(only_in: &'static str, kind: io::ErrorKind) -> Self {
         let never = || Arc::new(AtomicI64::new(i64::MAX));
-        Self { only_in, kind, writes_left: never(), syncs_left: never() }
+        let (reads_fail, opens_fail) = Default::default();
+        Self { only_in, kind, writes_left: never(), syncs_left: never(), reads_fail, opens_fail }
     }
 
     fn open(&self, config: store::StoreConfig) -> Store {
@@ -46,6 +49,9 @@ impl Faulty {
 
 impl File for FaultyFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        if self.concerned && self.disk.reads_fail.load(SeqCst) {
+            return Err(self.disk.kind.into());
+        }
         self.file.read_at(offset, buf)
     }
 
@@ -77,6 +83,9 @@ impl File for FaultyFile {
 impl Disk for Faulty {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let concerned = path.to_str().unwrap().contains(self.only_in);
+        if concerned && self.opens_fail.load(SeqCst) {
+            return Err(self.kind.into());
+        }
         Ok(Arc::new(FaultyFile { file: RealDisk.open(path, create)?, disk: self.clone(), concerned }))
     }
 
@@ -218,5 +227,70 @@ fn queues_without_space_catch_up_by_themselves() {
         assert_eq!(bodies(&store, "T", 0), [b"a", b"b", b"c", b"d"], "{only_in}");
         assert_eq!(store.query("T", "k", 64, 0, i64::MAX).physical_offsets.len(), 4, "{only_in}");
         store.flush_queues().unwrap();
+    }
+}
+
+#[test]
+fn what_the_device_does_not_give_is_not_taken_for_absent() {
+    let segments = ["00000000000000000000", "00000000000000004096", "00000000000000008192"];
+    for (number, segment) in segments.into_iter().enumerate() {
+        for clean in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = common::open(&small(dir.path()));
+            let bodies_of = |count| (0..count).map(|byte| vec![byte; 1000]).collect::<Vec<_>>();
+            let whole = bodies_of(9);
+            whole.iter().for_each(|body| store.append(&mut batch_of(&[body])).unwrap());
+            store.dispatch();
+            if clean {
+                store.close().unwrap();
+            }
+            drop(store);
+            let disk = Faulty::new(segment, io::ErrorKind::PermissionDenied);
+            let refused = |what: &Arc<AtomicBool>| {
+                what.store(true, SeqCst);
+                let opened = Store::open(small(dir.path()), Arc::new(disk.clone()), clock_at(1_000_000));
+                what.store(false, SeqCst);
+                opened.err().map(|error| error.to_string())
+            };
+            let error = refused(&disk.opens_fail).expect("it belongs to somebody else");
+            assert!(error.contains("open") && error.contains(segment), "{error}");
+            // What a start does not look at may fail later.
+            match refused(&disk.reads_fail) {
+                Some(error) => assert!(error.contains("read") && error.contains(segment), "{error}"),
+                None => assert!(number < segments.len() - 1, "the last one is read"),
+            }
+            assert_eq!(bodies(&common::open(&small(dir.path())), "T", 0), whole, "{segment} {clean}");
+        }
+    }
+}
+
+/// Descriptors that ran out, a device that does not answer for a while: a consumer that is led on would never see these
+/// messages.
+#[test]
+fn nobody_is_led_past_what_cannot_be_read_now() {
+    let bodies_of = |numbers: std::ops::Range<u8>| numbers.map(|byte| vec![byte; 1000]).collect::<Vec<_>>();
+    for only_in in ["commitlog/00000000000000004096", "consumequeue/T/0/00000000000000000000"] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Faulty::new(only_in, io::ErrorKind::Other);
+        let store = disk.open(small(dir.path()));
+        let whole = bodies_of(0..9);
+        whole.iter().for_each(|body| store.append(&mut batch_of(&[body])).unwrap());
+        store.dispatch();
+        store.flush_queues().unwrap();
+        let mut next = 0;
+        disk.reads_fail.store(true, SeqCst);
+        let refused = loop {
+            let got = store.get_messages("T", 0, next, 32, &store::EveryMessage);
+            if got.status != GetStatus::Found {
+                break got;
+            }
+            next = got.next_begin_offset;
+        };
+        assert_eq!((refused.status, refused.next_begin_offset), (GetStatus::Unreadable, next), "{only_in}");
+        assert!(next < 9 && refused.messages.is_empty());
+        disk.reads_fail.store(false, SeqCst);
+        let got = store.get_messages("T", 0, next, 1, &store::EveryMessage);
+        assert_eq!(common::records(&got.messages)[0].1, whole[next as usize]);
+        assert_eq!(bodies(&store, "T", 0), whole);
     }
 }
