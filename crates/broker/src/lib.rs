@@ -12,6 +12,7 @@ pub mod config;
 pub mod consumer_offset;
 pub mod context;
 pub mod deletion;
+pub mod descriptors;
 pub mod filter;
 pub mod groups;
 pub mod ha;

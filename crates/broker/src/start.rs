@@ -15,6 +15,7 @@ use crate::{
     clock::StoreClock,
     config::{BrokerConfig, ConfigError, FlushDiskType},
     context::{Broker, Parts},
+    descriptors,
     groups::Groups,
     ha::{self, master::Port},
     leaving,
@@ -123,8 +124,8 @@ impl RunningBroker {
         register::unregister_all(&broker).await;
         broker.holds.wake_all(&broker);
         close(&servers, Duration::from_secs(3)).await;
-        ha.shutdown().await;
         broker.deserted.store(true, Ordering::Release);
+        ha.shutdown().await;
         broker.replicas.end_following().await;
         let closed = tokio::task::spawn_blocking(move || {
             threads.join();
@@ -177,8 +178,8 @@ impl Loading {
         // What can be refused is read first: not after an hour of recovery.
         let dir = root.join("config");
         std::fs::create_dir_all(&dir).map_err(|source| PersistError::Io { path: dir.clone(), source })?;
-        let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
         let missing = missing_tables(&dir);
+        let topics = Arc::new(Topics::load(&config, dir.join("topics.json"))?);
         let groups = Groups::load(dir.join("subscriptionGroup.json"), config.enable_lmq)?;
         let offsets = Offsets::load(&dir, config.enable_lmq, config.consumer_offset_update_version_step)?;
         let delays = DelayOffsets::load(
@@ -195,7 +196,6 @@ impl Loading {
         store_config.batch_queue_topics =
             Some(Arc::new(move |name| table.get(name).is_some_and(|topic| topics::has_batch_queues(&topic))));
         let store = Store::open_locked(store_config, disk, clock.clone(), directory)?;
-        let timers = Timers::open(&store, &config, &dir, clean)?;
         // A slave takes them from its master.
         if config.is_master() && store.max_phys() > 0 && !missing.is_empty() {
             tracing::warn!(
@@ -205,6 +205,7 @@ impl Loading {
                 missing.join(", ")
             );
         }
+        let timers = Timers::open(&store, &config, &dir, clean)?;
         let parts = Parts {
             config,
             config_file,
@@ -223,7 +224,6 @@ impl Loading {
     }
 }
 
-/// Loads on a thread of its own, so that the listeners answer meanwhile, and puts the broker into its role.
 /// Tables that a broker writes in its first seconds, and that are not there: only the log was copied, or they are lost.
 fn missing_tables(dir: &Path) -> Vec<&'static str> {
     let is_missing = |name: &str| persist::is_missing(&dir.join(name));
@@ -233,6 +233,7 @@ fn missing_tables(dir: &Path) -> Vec<&'static str> {
     tables.into_iter().filter_map(|(name, missing)| missing.then_some(name)).collect()
 }
 
+/// Loads on a thread of its own, so that the listeners answer meanwhile, and puts the broker into its role.
 async fn bring_up(loading: Loading, ha_port: Port) -> Result<(Arc<Broker>, ha::master::Listener), StartError> {
     let loaded = tokio::task::spawn_blocking(|| loading.load()).await;
     let broker = loaded.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
@@ -284,6 +285,7 @@ pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, S
         enable_lmq: config.enable_lmq,
         enable_multi_dispatch: config.enable_multi_dispatch,
         queues_doubled_in_rocksdb: config.is_on("rocksdbCQDoubleWriteEnable"),
+        max_open_queue_files: descriptors::shares().queue_files,
         max_query_count: config.max_msgs_num_batch.max(1) as u32,
         ..StoreConfig::default()
     })
@@ -301,12 +303,14 @@ fn listen_to_arrivals(broker: &Arc<Broker>) {
 
 async fn listen(starting: &Arc<Starting>, config: &BrokerConfig, tls: &ServerTls) -> Result<Vec<Server>, StartError> {
     let mut servers = Vec::new();
+    let shares = descriptors::shares();
     for (port, fast) in [(config.listen_port, false), (config.fast_port(), true)] {
         let addr = address::join(&config.bind_address, port);
         let front = Front { starting: starting.clone(), fast };
         let server_config = ServerConfig {
             idle_timeout: Duration::from_secs(config.server_channel_max_idle_time_seconds),
             tls: tls.clone(),
+            max_connections: if fast { shares.fast_connections } else { shares.connections },
             ..ServerConfig::default()
         };
         let server = Server::bind(&addr, server_config, Arc::new(front)).await;

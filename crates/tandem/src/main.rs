@@ -11,6 +11,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A message broker that speaks RocketMQ 5 on the wire, on the disk and in the replica group.
 #[derive(Parser)]
@@ -36,6 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    raise_descriptor_limit();
     let is_tool = matches!(cli.command, Command::Store(_));
     init_log(if is_tool { "error" } else { "info" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -58,6 +60,13 @@ fn main() -> ExitCode {
     // A recovery that was given up is not waited for.
     runtime.shutdown_background();
     code
+}
+
+/// Takes as many descriptors as are allowed, as a JVM does: service managers set a low limit that programs may raise.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // A hard limit that the kernel does not give is no reason not to start.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -64,6 +64,21 @@ fn f37_a_stop_is_no_reason_to_warn_of_missing_copies() {
     assert!(!text.contains("cannot be met"), "{text}");
 }
 
+#[test]
+fn as_many_descriptors_as_are_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("broker.conf");
+    drop(broker(dir.path(), port()));
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 128; exec \"$0\" broker -c \"$1\"", env!("CARGO_BIN_EXE_tandem")]).arg(&file);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let running = Running::start(command);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", running.0.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().skip(3).collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+}
+
 /// Something that makes a start wait: reading it takes until somebody writes.
 fn obstacle(root: &Path) -> std::path::PathBuf {
     let path = root.join("config/topics.json");
