@@ -21,6 +21,8 @@ const FIRST_LIMIT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is said of a name server that it does not answer: a slave without a master asks each second.
 const SAY: Duration = Duration::from_secs(60);
+/// How often a name server that did not answer is asked again: back and empty, it leads nobody anywhere.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The name servers of this broker.
 pub struct Registrar {
@@ -50,6 +52,12 @@ impl Registrar {
         old.into_iter().filter(|server| !new.contains(server)).collect()
     }
 
+    /// Name servers that did not answer when they were asked last.
+    fn silent(&self) -> Vec<String> {
+        let list = self.list.read();
+        self.silent.lock().keys().filter(|server| list.contains(server)).cloned().collect()
+    }
+
     /// A name server answered; true when it had not before.
     fn answered(&self, server: &str) -> bool {
         self.silent.lock().remove(server).is_some()
@@ -77,15 +85,20 @@ fn split(list: &str) -> Vec<String> {
 
 /// Registers until the broker stops.
 pub async fn run(broker: Arc<Broker>) {
-    let mut last = Instant::now();
+    let (mut last, mut last_silent) = (Instant::now(), Instant::now());
     while !broker.is_stopping() {
-        tokio::select! {
+        let is_called = tokio::select! {
             // The period may become shorter meanwhile.
-            () = tokio::time::sleep(LOOK) => if last.elapsed() < period(&broker) { continue },
-            () = broker.registrar.bell.notified() => {}
+            () = tokio::time::sleep(LOOK) => false,
+            () = broker.registrar.bell.notified() => true,
+        };
+        if is_called || last.elapsed() >= period(&broker) {
+            (last, last_silent) = (Instant::now(), Instant::now());
+            register_at_each(&broker, broker.registrar.namesrv_list());
+        } else if last_silent.elapsed() >= AGAIN {
+            last_silent = Instant::now();
+            register_at_each(&broker, broker.registrar.silent());
         }
-        last = Instant::now();
-        register_all(&broker);
     }
 }
 
@@ -102,12 +115,12 @@ fn period(broker: &Broker) -> Duration {
     Duration::from_millis(config.register_name_server_period.clamp(10_000, 60_000))
 }
 
-/// Starts one registration at every name server and waits for none. None, once the broker leaves.
-pub fn register_all(broker: &Arc<Broker>) {
+/// Starts one registration at each of these name servers and waits for none. None, once the broker leaves.
+fn register_at_each(broker: &Arc<Broker>, servers: Vec<String>) {
     if broker.is_leaving() {
         return;
     }
-    for server in broker.registrar.namesrv_list() {
+    for server in servers {
         let broker = broker.clone();
         tokio::spawn(async move {
             let limit = Duration::from_millis(broker.config().register_broker_timeout_mills);
