@@ -31,6 +31,23 @@ def timer(rig):
     none_early_or_lost(rig, sent, came(rig, broker))
 
 
+@test("timer-stop")
+def timer_stop(rig):
+    """We stop within a second that has timer messages, and Java goes on from its beginning: none comes twice."""
+    ns = rig.namesrv("5.3.3")
+    broker = rig.broker(rig.ours, ns, "broker")
+    topics(ns, broker, "timer")
+    sent = rig.load(ns, "--longest", "30", "timer=900")
+    verify.all_acknowledged(sent)
+    have = count(broker)
+    until("some more have come", lambda: count(broker) > have + 30, 60)
+    broker.stop().opened_as("5.3.3")
+    until("all have come", lambda: count(broker) >= len(sent), 120)
+    found = came(rig, broker)
+    none_early_or_lost(rig, sent, found)
+    verify.no_duplicates(found, "what Java and we delivered")
+
+
 @test("timer-snapshots")
 def timer_snapshots(rig):
     """Java 5.5 keeps its wheel in snapshots; we take over after a kill and give back: each message comes, none early."""

@@ -58,6 +58,14 @@ impl QueueLocks {
         }
     }
 
+    /// Forgets locks that ended. Consumers that die give nothing back, and groups come and go.
+    pub fn expire(&self, now: Instant) {
+        self.groups.lock().retain(|_, held| {
+            held.retain(|_, lock| now.duration_since(lock.renewed) <= LOCK_TIME);
+            !held.is_empty()
+        });
+    }
+
     /// True while any queue of the group is locked: its consumer is an orderly one.
     pub fn any(&self, group: &str, now: Instant) -> bool {
         let groups = self.groups.lock();
@@ -81,5 +89,17 @@ mod tests {
         assert_eq!(locks.lock("G", "b", &both, start + LOCK_TIME + Duration::from_millis(1)), both);
         locks.unlock("G", "b", &both);
         assert!(!locks.any("G", start));
+    }
+
+    #[test]
+    fn a_lock_that_nobody_gives_back_is_forgotten() {
+        let locks = QueueLocks::default();
+        let queue = BTreeSet::from([MessageQueue { broker_name: "b".into(), queue_id: 0, topic: "T".into() }]);
+        let start = Instant::now();
+        locks.lock("G", "a", &queue, start);
+        locks.expire(start + LOCK_TIME);
+        assert!(locks.any("G", start + LOCK_TIME));
+        locks.expire(start + LOCK_TIME + Duration::from_millis(1));
+        assert!(locks.groups.lock().is_empty());
     }
 }

@@ -34,6 +34,8 @@ const TOLD_LIMIT: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is said of a name server that it does not answer: a slave without a master asks each second.
 const SAY: Duration = Duration::from_secs(60);
+/// How often a name server that did not answer is asked again: back and empty, it leads nobody anywhere.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The name servers of this broker.
 pub struct Registrar {
@@ -199,7 +201,11 @@ async fn run(broker: Arc<Broker>) {
 /// Registers at one server whenever it rings, as long as that is configured.
 async fn work(broker: Arc<Broker>, server: Arc<NameServer>) {
     loop {
-        server.bell.notified().await;
+        let is_silent = server.state.lock().silent.is_some();
+        tokio::select! {
+            () = server.bell.notified() => {}
+            () = tokio::time::sleep(AGAIN), if is_silent => {}
+        }
         let _turn = server.turn.lock().await;
         let is_configured = broker.registrar.servers.read().iter().any(|other| Arc::ptr_eq(other, &server));
         if !is_configured || broker.is_stopping() {

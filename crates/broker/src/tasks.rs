@@ -172,7 +172,7 @@ pub fn save_all(broker: &Broker) {
 
 fn said(result: Result<(), crate::persist::PersistError>) {
     if let Err(error) = result {
-        tracing::error!("not saved, it is tried again: {error}");
+        tracing::error!("a table is not saved: {error}");
     }
 }
 
@@ -190,6 +190,7 @@ async fn ticks(broker: Arc<Broker>) {
             broker.stats.sample(now_ms());
         }
         if count.is_multiple_of(50) {
+            broker.locks.expire(now);
             let limit = Duration::from_millis(broker.config().channel_expired_timeout);
             for conn in broker.clients.expired(now, limit) {
                 conn.close("no heartbeat in time");

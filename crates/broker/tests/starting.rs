@@ -7,7 +7,7 @@ mod gate_disk;
 use std::{net::TcpStream, sync::Arc, time::Duration};
 
 use client::BrokerApi;
-use common::{Node, api, header, lines::Lines, name_server, send, topic, until};
+use common::{Node, api, header, lines::Lines, name_server, name_server_at, ports, send, topic, until};
 use gate_disk::GateDisk;
 use wire::{
     Command,
@@ -103,4 +103,20 @@ async fn a_log_without_its_tables_is_told() {
     assert_eq!(lines.with(&told), 1);
     assert_eq!(lines.with(&[told[2], "no consumerOffset.json:"]), 1, "topics are there");
     master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_server_that_comes_later_need_not_wait_for_the_next_period() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = ports();
+    let namesrv = format!("127.0.0.1:{port}");
+    // Longer than the test waits.
+    let keys = [("namesrvAddr", namesrv.as_str()), ("registerNameServerPeriod", "60000")];
+    let mut master = Node::start(&dir, "m", &keys).await;
+    let api = api();
+    topic(&api, &master.addr, "T", 1).await;
+    let (server, _) = name_server_at(&dir, port).await;
+    until("it registers", || async { api.query_route(&namesrv, "T").await.is_ok() }).await;
+    master.stop().await;
+    server.shutdown().await;
 }

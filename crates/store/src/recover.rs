@@ -442,7 +442,7 @@ impl<'a> Scan<'a> {
             tracing::warn!(
                 end,
                 proven,
-                "the checkpoint, or the queues after a clean stop, say that records behind the end were durable: a segment was taken away, or the disk does not keep what it syncs"
+                "the checkpoint, or the queues after a clean stop, say that records behind the end were durable: a segment was taken away, the disk does not keep what it syncs, or this is a copy of a directory that was in use"
             );
             return Ok(());
         }

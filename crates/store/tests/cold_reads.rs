@@ -390,7 +390,7 @@ fn a_piece_that_cannot_be_read_spoils_no_record_but_the_bad_one() {
         assert!(bodies(&store, "T", queue_id) == expected(1, queue_id, 400), "queue {queue_id}");
     }
     assert_eq!(store.get_messages("T", 3, 0, 1, &EveryMessage).count, 1);
-    assert_eq!(store.get_messages("T", 3, 1, 1, &EveryMessage).status, GetStatus::MessageWasRemoving);
+    assert_eq!(store.get_messages("T", 3, 1, 1, &EveryMessage).status, GetStatus::Unreadable);
     // It can be read again: nothing of the failure stays.
     disk.bad.store(0, SeqCst);
     all_as_expected(&store, 1, 400);

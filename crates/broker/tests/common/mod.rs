@@ -134,8 +134,12 @@ pub struct Pair {
 }
 
 pub async fn name_server(dir: &TempDir) -> (namesrv::NameServer, String) {
+    name_server_at(dir, 0).await
+}
+
+pub async fn name_server_at(dir: &TempDir, listen_port: u16) -> (namesrv::NameServer, String) {
     let config = namesrv::NamesrvConfig {
-        listen_port: 0,
+        listen_port,
         bind_address: "127.0.0.1".into(),
         kv_config_path: dir.path().join("kv.json").display().to_string(),
         ..namesrv::NamesrvConfig::default()
