@@ -22,7 +22,7 @@ use crate::{
     context::{Broker, FAQ, now_ms},
     filter::{TAG, TagFilter},
     hold::Held,
-    stats::count,
+    stats::{Amount, count},
 };
 
 /// A pull that passed its checks.
@@ -61,9 +61,10 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: &Command) {
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     let outcome = read(broker, config, &pull);
     let header = &pull.header;
-    if header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0 {
+    if let Some(offset) = header.commit_offset
+        && header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0
+    {
         let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
-        let offset = header.commit_offset;
         if reset.is_none() {
             consumer_offset::store(broker, &header.topic, &header.consumer_group, pull.queue_id, offset);
         }
@@ -280,8 +281,9 @@ fn count_read(broker: &Broker, config: &BrokerConfig, pull: &Pull, got: &GetResu
     count(&broker.stats.get_found, 1);
     count(&broker.stats.transferred, found);
     let key = format!("{}@{}", pull.topic.topic_name, pull.group.group_name);
-    broker.stats.add("GROUP_GET_NUMS", &key, found, 1);
-    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, found, 1);
+    let amount = Amount { messages: found, bytes: got.messages.len() as i64, calls: 1 };
+    broker.stats.add("GROUP_GET_NUMS", &key, amount);
+    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, amount);
 }
 
 fn code_of(status: GetStatus, offset: i64) -> i32 {

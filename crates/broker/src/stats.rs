@@ -17,50 +17,63 @@ const KEPT: usize = 601;
 /// is never older than the span, so that a day's count holds nothing of the day before.
 const SPANS: [(u64, usize); 3] = [(10, 6), (600, 6), (3600, 24)];
 
+/// Names whose counts are the bytes of what is counted under another name.
+const SIZES: [(&str, &str); 2] = [("TOPIC_PUT_SIZE", "TOPIC_PUT_NUMS"), ("GROUP_GET_SIZE", "GROUP_GET_NUMS")];
+
+/// What some calls came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Amount {
+    /// Messages.
+    pub messages: i64,
+    /// Their records, bytes.
+    pub bytes: i64,
+    /// Calls.
+    pub calls: i64,
+}
+
 /// What was counted under a name up to a moment.
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
-    sum: i64,
-    times: i64,
+    amount: Amount,
 }
 
 /// One named count.
 struct Named {
-    now: [i64; 2],
+    now: Amount,
     spans: [VecDeque<Sample>; 3],
 }
 
 impl Named {
     fn new(at: Instant) -> Self {
-        Self { now: [0; 2], spans: std::array::from_fn(|_| VecDeque::from([Sample { at, sum: 0, times: 0 }])) }
+        let first = Sample { at, amount: Amount::default() };
+        Self { now: first.amount, spans: std::array::from_fn(|_| VecDeque::from([first])) }
     }
 
     fn sample(&mut self, span: usize, at: Instant) {
-        let [sum, times] = self.now;
-        self.spans[span].push_back(Sample { at, sum, times });
+        self.spans[span].push_back(Sample { at, amount: self.now });
         if self.spans[span].len() > SPANS[span].1 {
             self.spans[span].pop_front();
         }
     }
 
-    fn over(&self, span: usize, now: Instant) -> Counted {
+    fn over(&self, span: usize, now: Instant, of: fn(&Amount) -> i64) -> Counted {
         let Some(first) = self.spans[span].front() else { return Counted::default() };
         let seconds = now.duration_since(first.at).max(Duration::from_secs(1)).as_secs_f64();
-        let (sum, times) = (self.now[0] - first.sum, self.now[1] - first.times);
-        let average = if times == 0 { 0.0 } else { sum as f64 / times as f64 };
+        let (sum, calls) = (of(&self.now) - of(&first.amount), self.now.calls - first.amount.calls);
+        let average = if calls == 0 { 0.0 } else { sum as f64 / calls as f64 };
         Counted { sum, rate: sum as f64 / seconds, average }
     }
 }
 
-/// A named count over a span.
+/// A named count over a span: messages, or bytes where the name says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counted {
-    /// Messages.
+    /// In all.
     pub sum: i64,
-    /// Messages a second.
+    /// A second.
     pub rate: f64,
-    /// Messages a call.
+    /// A call.
     pub average: f64,
 }
 
@@ -72,19 +85,24 @@ struct NamedCounts {
 }
 
 impl NamedCounts {
-    fn add(&mut self, name: &'static str, key: &str, [count, times]: [i64; 2], now: impl Fn() -> Instant) {
+    fn add(&mut self, name: &'static str, key: &str, amount: Amount, now: impl Fn() -> Instant) {
         let keys = self.table.entry(name).or_default();
         let named = match keys.get_mut(key) {
             Some(named) => named,
             None => keys.entry(key.to_owned()).or_insert_with(|| Named::new(now())),
         };
-        named.now[0] += count;
-        named.now[1] += times;
+        named.now.messages += amount.messages;
+        named.now.bytes += amount.bytes;
+        named.now.calls += amount.calls;
     }
 
     fn counted(&self, name: &str, key: &str, now: Instant) -> Option<[Counted; 3]> {
+        let (name, of): (_, fn(&Amount) -> i64) = match SIZES.iter().find(|(size, _)| *size == name) {
+            Some((_, counted)) => (*counted, |amount| amount.bytes),
+            None => (name, |amount| amount.messages),
+        };
         let found = self.table.get(name)?.get(key)?;
-        Some([found.over(0, now), found.over(1, now), found.over(2, now)])
+        Some([0, 1, 2].map(|span| found.over(span, now, of)))
     }
 
     fn sample(&mut self, now: Instant) {
@@ -171,9 +189,9 @@ impl Stats {
         }
     }
 
-    /// Counts `count` messages of `times` calls under a name that `mqadmin` knows, like `TOPIC_PUT_NUMS`.
-    pub fn add(&self, name: &'static str, key: &str, count: i64, times: i64) {
-        self.named.lock().add(name, key, [count, times], Instant::now);
+    /// Counts under a name that `mqadmin` and exporters know, like `TOPIC_PUT_NUMS`.
+    pub fn add(&self, name: &'static str, key: &str, amount: Amount) {
+        self.named.lock().add(name, key, amount, Instant::now);
     }
 
     /// A named count over the last minute, the last hour and the last day; `None` when nothing was ever counted.
@@ -232,7 +250,7 @@ mod tests {
 
         fn add(&mut self, count: i64) {
             let now = self.1;
-            self.0.add("TOPIC_PUT_NUMS", "T", [count, 1], || now);
+            self.0.add("TOPIC_PUT_NUMS", "T", Amount { messages: count, bytes: count * 100, calls: 1 }, || now);
         }
 
         fn counted(&self) -> Option<[Counted; 3]> {
@@ -254,6 +272,8 @@ mod tests {
         clock.pass(20);
         let [minute, ..] = clock.counted().unwrap();
         assert_eq!(minute, Counted { sum: 40, rate: 2.0, average: 20.0 });
+        let [bytes, ..] = clock.0.counted("TOPIC_PUT_SIZE", "T", clock.1).unwrap();
+        assert_eq!(bytes, Counted { sum: 4000, rate: 200.0, average: 2000.0 });
         clock.pass(60);
         assert_eq!(clock.sums(), [0, 40, 40]);
         clock.pass(3600);
