@@ -69,7 +69,9 @@ fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
             consumer_offset::store(broker, &header.topic, &header.consumer_group, pull.queue_id, offset);
         }
     }
-    if outcome.code == response::PULL_NOT_FOUND && header.sys_flag & sys_flag::PULL_SUSPEND != 0 {
+    // Who wants no answer waits for none. Nothing would bound how many of these there are.
+    let waits = header.sys_flag & sys_flag::PULL_SUSPEND != 0 && !pull.command.is_oneway();
+    if outcome.code == response::PULL_NOT_FOUND && waits {
         hold(broker, config, pull);
         return;
     }

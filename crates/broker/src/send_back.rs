@@ -77,7 +77,9 @@ fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -
     }
     let (topic, queue_id, properties) = retry_of(broker, &header, &group, &old)?;
     let end = append(broker, &old, &topic, queue_id, &properties)?;
-    let origin = old.property(property::RETRY_TOPIC).unwrap_or_else(|| old.topic());
+    // The property is the producer's word.
+    let origin = old.property(property::RETRY_TOPIC).filter(|name| broker.topics.get(name).is_some());
+    let origin = origin.unwrap_or_else(|| old.topic());
     let one = Amount { messages: 1, bytes: 0, calls: 1 };
     broker.stats.add("SNDBCK_PUT_NUMS", &format!("{origin}@{}", header.group), one);
     Ok(Some(end))

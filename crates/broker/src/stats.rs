@@ -105,6 +105,10 @@ impl NamedCounts {
         Some([0, 1, 2].map(|span| found.over(span, now, of)))
     }
 
+    fn forget(&mut self, gone: impl Fn(&str) -> bool) {
+        self.table.values_mut().for_each(|keys| keys.retain(|key, _| !gone(key)));
+    }
+
     fn sample(&mut self, now: Instant) {
         self.seconds += SAMPLE_SECONDS;
         for (span, (every, _)) in SPANS.iter().enumerate() {
@@ -192,6 +196,18 @@ impl Stats {
     /// Counts under a name that `mqadmin` and exporters know, like `TOPIC_PUT_NUMS`.
     pub fn add(&self, name: &'static str, key: &str, amount: Amount) {
         self.named.lock().add(name, key, amount, Instant::now);
+    }
+
+    /// Forgets what was counted of a topic that is deleted.
+    pub fn forget_topic(&self, topic: &str) {
+        let of_topic = |key: &str| key.strip_prefix(topic).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
+        self.named.lock().forget(of_topic);
+    }
+
+    /// Forgets what was counted of a group that is deleted.
+    pub fn forget_group(&self, group: &str) {
+        let of_group = |key: &str| key.strip_suffix(group).is_some_and(|rest| rest.ends_with('@'));
+        self.named.lock().forget(of_group);
     }
 
     /// A named count over the last minute, the last hour and the last day; `None` when nothing was ever counted.

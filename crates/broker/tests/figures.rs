@@ -50,6 +50,16 @@ async fn sizes_and_messages_sent_back_are_counted() {
         let data: BrokerStatsData = json::decode(&answer.body).unwrap();
         assert_eq!(data.stats_minute.sum, sum, "{name} {key}");
     }
+    let mut delete = Command::request(request::DELETE_SUBSCRIPTIONGROUP);
+    delete.ext.push("groupName", "H");
+    api.call(&addr, delete, LIMIT).await.unwrap();
+    let code = async |name, key| api.ask(&addr, stats_of(name, key), LIMIT).await.unwrap().code;
+    assert_eq!(code("SNDBCK_PUT_NUMS", "T@H").await, response::SYSTEM_ERROR, "H is gone");
+    assert_eq!(code("SNDBCK_PUT_NUMS", "T@G").await, response::SUCCESS);
+    api.delete_topic(&addr, "T").await.unwrap();
+    for (name, key, _) in expected {
+        assert_eq!(code(name, key).await, response::SYSTEM_ERROR, "{name} {key} of a deleted topic");
+    }
     node.stop().await;
 }
 

@@ -152,6 +152,22 @@ async fn a_pull_that_commits_no_readable_offset_leaves_the_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_wants_no_answer_is_not_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    let fields = [("consumerGroup", "G"), ("topic", "T"), ("queueId", "0"), ("queueOffset", "0"), ("maxMsgNums", "1")];
+    let mut pull = of(request::PULL_MESSAGE, &fields);
+    pull.ext.push("sysFlag", "6");
+    pull.ext.push("suspendTimeoutMillis", "600000");
+    api.tell(&addr, pull).await.unwrap();
+    api.max_offset(&addr, "T", 0).await.unwrap();
+    assert!(node.broker().holds.is_empty(), "nobody waits for it, and nothing bounds how many there are");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delay_that_cannot_be_kept_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(&dir, "m", &[]).await;
