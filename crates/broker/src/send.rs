@@ -78,6 +78,8 @@ struct Accepted {
     batch_id: Option<String>,
     recall_handle: Option<String>,
     topic: Arc<TopicConfig>,
+    /// It lies in the delay topic.
+    delayed: bool,
     waits: bool,
 }
 
@@ -159,6 +161,7 @@ impl<'a> Run<'a> {
             queue_id,
             batch_id: inner.map(|()| properties.unique_id.clone()),
             recall_handle: recall_handle(&self.config, command.code, &properties),
+            delayed: properties.delay > 0,
             unique_id: properties.unique_id,
             topic: checked.topic,
             waits,
@@ -301,6 +304,10 @@ impl<'a> Run<'a> {
         for same in waiting.chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic)) {
             let entries = same.iter().flat_map(|one| &self.batch.entries()[one.first..one.first + one.entries]);
             count_stored(self.broker, &same[0].topic.topic_name, entries, same.len() as i64, &self.config);
+        }
+        for delayed in waiting.iter().filter(|one| one.delayed) {
+            let bytes = self.batch.entries()[delayed.first].size as i64;
+            self.broker.stats.add("TOPIC_PUT_NUMS", topic::SCHEDULE, Amount { messages: 1, bytes, calls: 1 });
         }
     }
 

@@ -76,12 +76,15 @@ fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -
         return Err((response::SYSTEM_ERROR, remark));
     }
     let (topic, queue_id, properties) = retry_of(broker, &header, &group, &old)?;
-    let end = append(broker, &old, &topic, queue_id, &properties)?;
+    let (end, bytes) = append(broker, &old, &topic, queue_id, &properties)?;
     // The property is the producer's word.
     let origin = old.property(property::RETRY_TOPIC).filter(|name| broker.topics.get(name).is_some());
     let origin = origin.unwrap_or_else(|| old.topic());
-    let one = Amount { messages: 1, bytes: 0, calls: 1 };
+    let one = Amount { messages: 1, bytes, calls: 1 };
     broker.stats.add("SNDBCK_PUT_NUMS", &format!("{origin}@{}", header.group), one);
+    if topic == topic::SCHEDULE {
+        broker.stats.add("TOPIC_PUT_NUMS", topic::SCHEDULE, one);
+    }
     Ok(Some(end))
 }
 
@@ -154,13 +157,14 @@ fn internal_topic(
     Ok(topic)
 }
 
+/// Answers the end and the size of the record.
 fn append(
     broker: &Arc<Broker>,
     old: &RecordView<'_>,
     topic: &str,
     queue_id: i32,
     properties: &[u8],
-) -> Result<i64, Failure> {
+) -> Result<(i64, i64), Failure> {
     let record = NewRecord {
         reconsume_times: old.reconsume_times() + 1,
         properties,
@@ -170,5 +174,5 @@ fn append(
     batch.push(&record).map_err(|error| (response::SYSTEM_ERROR, error.to_string()))?;
     broker.store.append(&mut batch).map_err(|error| append_failure(broker, &error))?;
     broker.dispatch_soon();
-    Ok(batch.entries().last().map_or(0, |entry| entry.end()))
+    Ok(batch.entries().last().map_or((0, 0), |entry| (entry.end(), entry.size as i64)))
 }

@@ -174,8 +174,8 @@ impl Stats {
         [&self.put, &self.get_found, &self.get_missed, &self.transferred].map(|counter| counter.load(Relaxed))
     }
 
-    /// Takes a sample; call once a second.
-    pub fn sample(&self, now_ms: i64) {
+    /// Takes a sample; call once a second. Days begin at midnight where `local` tells the time, as Java's do.
+    pub fn sample(&self, now_ms: i64, local: store::LocalTime) {
         let now = self.now();
         let mut samples = self.samples.lock();
         samples.push_back(now);
@@ -185,7 +185,7 @@ impl Stats {
         drop(samples);
         self.named.lock().sample(Instant::now());
         let mut days = self.days.lock();
-        let day = now_ms / 86_400_000;
+        let day = local(now_ms).div_euclid(86_400_000);
         if days.day != day {
             let put_yesterday = if days.day == 0 { now[0] } else { days.put_today };
             let get_yesterday = if days.day == 0 { now[3] } else { days.get_today };
@@ -276,6 +276,21 @@ mod tests {
         fn sums(&self) -> [i64; 3] {
             self.counted().unwrap().map(|counted| counted.sum)
         }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_where_the_broker_is() {
+        const HOUR: i64 = 3_600_000;
+        let stats = Stats::default();
+        let at = |hour: i64| stats.sample(20_000 * 24 * HOUR + hour * HOUR, |ms| ms + 8 * HOUR);
+        at(0);
+        count(&stats.put, 5);
+        at(15);
+        assert_eq!(stats.days().put, [0, 0, 5], "eleven in the evening");
+        at(17);
+        count(&stats.put, 2);
+        at(25);
+        assert_eq!(stats.days().put, [0, 5, 7], "nine in the morning of the next day");
     }
 
     #[test]

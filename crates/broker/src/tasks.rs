@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    clock::local_time,
     config::FlushDiskType,
     context::{Broker, now_ms},
     register, schedule, space,
@@ -185,7 +186,7 @@ async fn ticks(broker: Arc<Broker>) {
         let now = tokio::time::Instant::now();
         broker.holds.expire(&broker, now);
         if count.is_multiple_of(5 * SAMPLE_SECONDS) {
-            broker.stats.sample(now_ms());
+            broker.stats.sample(now_ms(), local_time);
         }
         if count.is_multiple_of(50) {
             let limit = Duration::from_millis(broker.config().channel_expired_timeout);

@@ -75,6 +75,14 @@ async fn a_delay_level_is_shown_before_its_first_message_is_delivered() {
     let info = Command::request(request::GET_BROKER_RUNTIME_INFO);
     let table: KvTable = json::decode(&api.ask(&addr, info, LIMIT).await.unwrap().body).unwrap();
     assert_eq!(table.table["scheduleMessageOffset_18"], "0,2");
+    let mut back = Command::request(request::CONSUMER_SEND_MSG_BACK);
+    back.ext.push("offset", "0");
+    back.ext.push("group", "G");
+    back.ext.push("delayLevel", "16");
+    assert_eq!(api.ask(&addr, back, LIMIT).await.unwrap().code, response::SUCCESS);
+    let answer = api.ask(&addr, stats_of("TOPIC_PUT_NUMS", "SCHEDULE_TOPIC_XXXX"), LIMIT).await.unwrap();
+    let data: BrokerStatsData = json::decode(&answer.body).unwrap();
+    assert_eq!(data.stats_day.sum, 3, "exportMetrics shows these as what was scheduled");
     assert!(!table.table.contains_key("scheduleMessageOffset_17"));
     node.stop().await;
 }
