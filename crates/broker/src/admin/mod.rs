@@ -40,6 +40,10 @@ use crate::{
     context::Broker, deletion::DeletionError, needs::Needs, persist::PersistError, service::answer_unless_oneway,
 };
 
+/// Requests of this family that may wait or run at a time; more are answered SYSTEM_BUSY. Changes run one at a time, and one
+/// that wants no answer would else be no bound to whoever sends them. Java's `adminBrokerThreadPoolQueueCapacity`.
+pub(crate) const MAX_WAITING: usize = 10_000;
+
 /// Held while a table or the configuration changes.
 static CHANGES: Mutex<()> = Mutex::const_new(());
 
@@ -195,9 +199,16 @@ where
     F: FnOnce(Arc<Broker>, Command) -> R + Send + 'static,
     R: Future<Output = Answer> + Send + 'static,
 {
+    let Ok(room) = broker.admin_room.clone().try_acquire_owned() else {
+        let remark = format!(
+            "[OVERLOAD]system busy, start flow control for a while: {MAX_WAITING} requests of administration wait"
+        );
+        return finish(conn, &command, Err(Refused::new(response::SYSTEM_BUSY, remark)));
+    };
     let (broker, conn) = (broker.clone(), conn.clone());
     tokio::spawn(async move {
         let answer = run(broker, command.clone()).await;
+        drop(room);
         finish(&conn, &command, answer);
     });
 }
