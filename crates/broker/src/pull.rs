@@ -10,7 +10,7 @@ use store::{GetResult, GetStatus};
 use tokio::time::{Duration, Instant};
 use wire::{
     Command,
-    body::{SubscriptionGroupConfig, TopicConfig},
+    body::{ConsumeType, SubscriptionGroupConfig, TopicConfig},
     code::{request, response},
     header::{PullMessageRequestHeader, PullMessageResponseHeader},
     sys_flag, topic,
@@ -21,6 +21,7 @@ use crate::{
     consumer_offset,
     context::{Broker, FAQ, now_ms},
     filter::{TAG, TagFilter},
+    groups::reads_unregistered,
     hold::Held,
     stats::{Amount, count},
 };
@@ -116,6 +117,7 @@ fn check(broker: &Broker, config: &BrokerConfig, conn: &Arc<Connection>, command
         return Err(Refused(response::INVALID_PARAMETER, None, remark));
     }
     let filter = Arc::new(filter_of(broker, &group, &header)?);
+    not_rejected(broker, config, conn, &header.consumer_group)?;
     let command = Command { body: Bytes::new(), ..command.clone() };
     Ok(Pull { conn: conn.clone(), command, header, queue_id, offset, filter, group, topic })
 }
@@ -176,6 +178,25 @@ fn topic_of(broker: &Broker, header: &PullMessageRequestHeader) -> Result<Arc<To
         false => {
             let remark = format!("the topic[{}] pulling message is forbidden", header.topic);
             Err(Refused(response::NO_PERMISSION, Some(3), remark))
+        }
+    }
+}
+
+/// With `rejectPullConsumerEnable` only consumers that are pushed to may read: those that are here on this connection, or
+/// whose group is known as such.
+fn not_rejected(broker: &Broker, config: &BrokerConfig, conn: &Connection, group: &str) -> Result<(), Refused> {
+    if !config.reject_pull_consumer_enable || reads_unregistered(group) {
+        return Ok(());
+    }
+    let known = broker.clients.with_group(group, |online| {
+        online.consume_type != ConsumeType::Actively || online.members.contains_key(&conn.id())
+    });
+    match known {
+        Some(true) => Ok(()),
+        _ => {
+            let remark =
+                format!("the consumer's group info not exist, or the pull consumer is rejected by server.{FAQ}");
+            Err(Refused(response::SUBSCRIPTION_NOT_EXIST, None, remark))
         }
     }
 }

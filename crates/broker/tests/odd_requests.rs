@@ -192,3 +192,32 @@ async fn a_delay_that_cannot_be_kept_is_refused() {
     assert_eq!(node.broker().store.max_phys(), end);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_that_pull_are_rejected_where_the_configuration_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[("rejectPullConsumerEnable", "true")]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"x").await;
+    let pull = async |group: &str| {
+        let queue = [("topic", "T"), ("queueId", "0"), ("queueOffset", "0"), ("maxMsgNums", "1"), ("sysFlag", "4")];
+        let mut pull = of(request::PULL_MESSAGE, &queue);
+        pull.ext.push("consumerGroup", group);
+        api.ask(&addr, pull, LIMIT).await.unwrap().code
+    };
+    let beat = async |group: &str, kind: &str| {
+        let consumer = format!(
+            r#"{{"groupName":"{group}","consumeType":"{kind}","subscriptionDataSet":[{{"topic":"T","subString":"*"}}]}}"#
+        );
+        let body = format!(r#"{{"clientID":"c","consumerDataSet":[{consumer}],"producerDataSet":[]}}"#);
+        api.call(&addr, Command::request(request::HEART_BEAT).with_body(body), LIMIT).await.unwrap();
+    };
+    assert_eq!(pull("nobody").await, response::SUBSCRIPTION_NOT_EXIST, "no consumer at all");
+    beat("puller", "CONSUME_ACTIVELY").await;
+    assert_eq!(pull("puller").await, response::SUBSCRIPTION_NOT_EXIST, "a consumer that pulls");
+    beat("listener", "CONSUME_PASSIVELY").await;
+    assert_eq!(pull("listener").await, response::SUCCESS);
+    assert_eq!(pull("TOOLS_CONSUMER").await, response::SUCCESS, "mqadmin reads messages");
+    node.stop().await;
+}
