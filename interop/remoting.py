@@ -24,7 +24,15 @@ class Refused(Exception):
 
 def call(address, code, fields=None, body=b"", timeout=15.0):
     """Sends one request, returns (fields of the answer, body)."""
-    header = json.dumps({"code": code, "extFields": {k: str(v) for k, v in (fields or {}).items()}, "flag": 0, "language": "JAVA",
+    answer, body = answer_of(address, code, fields, body, timeout)
+    if answer["code"] != 0:
+        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}", answer["code"], answer.get("extFields"))
+    return answer.get("extFields") or {}, body
+
+
+def answer_of(address, code, fields=None, body=b"", timeout=15.0, flag=0):
+    """Sends one request, returns (header of the answer, body), whatever its code."""
+    header = json.dumps({"code": code, "extFields": {k: str(v) for k, v in (fields or {}).items()}, "flag": flag, "language": "JAVA",
                          "opaque": next(_numbers), "serializeTypeCurrentRPC": "JSON", "version": 479}).encode()
     host, port = address.split(":")
     with _connection(host, int(port), timeout) as s:
@@ -32,10 +40,7 @@ def call(address, code, fields=None, body=b"", timeout=15.0):
         length, = struct.unpack(">i", _exactly(s, 4))
         frame = _exactly(s, length)
     header_length = struct.unpack(">i", frame[:4])[0] & 0xFFFFFF
-    answer = parse_json(frame[4:4 + header_length])
-    if answer["code"] != 0:
-        raise Refused(f"{address} answers request {code} with {answer['code']}: {answer.get('remark')}", answer["code"], answer.get("extFields"))
-    return answer.get("extFields") or {}, frame[4 + header_length:]
+    return parse_json(frame[4:4 + header_length]), frame[4 + header_length:]
 
 
 TLS = set()         # addresses that serve nothing else

@@ -18,6 +18,7 @@ import rig
 import handover                                         # noqa: F401: registers its tests
 import formats                                          # noqa: F401: registers its tests
 import golden                                           # noqa: F401: registers its tests
+import answers                                          # noqa: F401: registers its tests
 import paths                                            # noqa: F401: registers its test
 import timers                                           # noqa: F401: registers its test
 from tests import TESTS

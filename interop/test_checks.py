@@ -6,6 +6,7 @@ import struct
 import tempfile
 import unittest
 
+import answers
 import verify
 from compare import UNIT, Log, compare, parse_json
 from mqadmin import same_output
@@ -200,6 +201,34 @@ class MqadminOutputs(unittest.TestCase):
 
     def test_a_command_that_fails_on_both_sides_shows_nothing(self):
         self.assertIn("failed against Java", same_output("haStatus -b x", "haStatus command failed", "haStatus command failed")[0])
+
+
+class Answers(unittest.TestCase):
+    def of(self, code, remark="", fields=(), members=(), body=False):
+        return {"code": code, "remark": remark, "fields": set(fields), "members": set(members), "body": body}
+
+    def found(self, java, ours, how="whole", field="", code=30):
+        return answers.differences((code, how, field), java, ours)
+
+    def test_what_is_the_same(self):
+        self.assertEqual(self.found(self.of(0, "", ["offset"]), self.of(0, "", ["offset", "more"])), [])
+        self.assertEqual(self.found(self.of(17, "no topic"), self.of(17, "there is none")), [])
+        self.assertEqual(self.found(self.of("timeout"), self.of("timeout")), [])
+        self.assertEqual(self.found(self.of(1, "java.lang.NullPointerException"), self.of(29, "x"), "without", "queueId"), [])
+        self.assertEqual(self.found(self.of(0), self.of(1, "the custom field <queueId> is null"), "without", "queueId"), [])
+
+    def test_what_is_not(self):
+        self.assertTrue(self.found(self.of(0, "", ["offset"]), self.of(0)))
+        self.assertTrue(self.found(self.of(0, body=True), self.of(0)))
+        self.assertTrue(self.found(self.of(0, "", (), ["table"], True), self.of(0, "", (), [], True)))
+        self.assertTrue(self.found(self.of(1, "java.lang.NullPointerException"), self.of(0), "without", "queueId"))
+        self.assertTrue(self.found(self.of(17, "no topic"), self.of(26, "no group"), "unknown", "topic"))
+        self.assertTrue(self.found(self.of(0), self.of(1, "no"), "whole"))
+        self.assertTrue(self.found(self.of(0), self.of("timeout")))
+
+    def test_members_of_bodies_with_objects_for_keys(self):
+        self.assertEqual(answers.members(b'{"offsetTable":{{"brokerName":"b","queueId":0}:{"maxOffset":1}},"topicPutTps":0.0}'), {"offsetTable", "topicPutTps"})
+        self.assertEqual(answers.members(b"key=value"), set())
 
 
 if __name__ == "__main__":

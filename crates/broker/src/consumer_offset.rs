@@ -13,7 +13,21 @@ use wire::{
     },
 };
 
-use crate::context::{Broker, now_ms};
+use crate::{
+    context::{Broker, now_ms},
+    needs::Needs,
+};
+
+/// A queue of a topic.
+const QUEUE: Needs = Needs { fields: &["topic", "queueId"], ints: &["queueId"], longs: &[] };
+/// And the time that is looked for in it.
+const QUEUE_AND_TIME: Needs =
+    Needs { fields: &["topic", "queueId", "timestamp"], ints: &["queueId"], longs: &["timestamp"] };
+/// Or the group that reads it.
+const QUEUE_AND_GROUP: Needs = Needs { fields: &["consumerGroup", "topic", "queueId"], ints: &["queueId"], longs: &[] };
+
+/// An answer, or what is wrong with the header.
+type Answer = Result<Command, String>;
 
 /// UPDATE_CONSUMER_OFFSET.
 pub fn update(broker: &Broker, command: &Command) -> Command {
@@ -54,23 +68,23 @@ pub fn store(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i
 }
 
 /// QUERY_CONSUMER_OFFSET.
-pub fn query(broker: &Broker, command: &Command) -> Command {
-    let header: QueryConsumerOffsetRequestHeader = command.header();
+pub fn query(broker: &Broker, command: &Command) -> Answer {
+    let header: QueryConsumerOffsetRequestHeader = QUEUE_AND_GROUP.read(command)?;
     let (topic, group) = (&header.topic, &header.consumer_group);
     let queue_id = header.queue_id;
     let stored =
         broker.offsets.pending_reset(topic, group, queue_id).or_else(|| broker.offsets.get(topic, group, queue_id));
     if let Some(offset) = stored.filter(|offset| *offset >= 0) {
-        return command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset });
+        return Ok(command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset }));
     }
     if header.set_zero_if_not_found == Some(false) {
         let remark = "Not found, do not set to zero, maybe this group boot first";
-        return command.error(response::QUERY_NOT_FOUND, remark);
+        return Ok(command.error(response::QUERY_NOT_FOUND, remark));
     }
     if broker.store.min_offset(topic, queue_id) <= 0 && in_memory(broker, topic, queue_id) {
-        return command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset: 0 });
+        return Ok(command.ok().with_header(&QueryConsumerOffsetResponseHeader { offset: 0 }));
     }
-    command.error(response::QUERY_NOT_FOUND, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
+    Ok(command.error(response::QUERY_NOT_FOUND, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first"))
 }
 
 /// True while the first message of a queue counts as in memory: a young group starts there then.
@@ -82,33 +96,33 @@ fn in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
 }
 
 /// GET_MAX_OFFSET.
-pub fn max(broker: &Broker, command: &Command) -> Command {
-    let header: GetMaxOffsetRequestHeader = command.header();
+pub fn max(broker: &Broker, command: &Command) -> Answer {
+    let header: GetMaxOffsetRequestHeader = QUEUE.read(command)?;
     let offset = broker.store.max_offset(&header.topic, header.queue_id);
-    command.ok().with_header(&GetMaxOffsetResponseHeader { offset })
+    Ok(command.ok().with_header(&GetMaxOffsetResponseHeader { offset }))
 }
 
 /// GET_MIN_OFFSET.
-pub fn min(broker: &Broker, command: &Command) -> Command {
-    let header: GetMinOffsetRequestHeader = command.header();
+pub fn min(broker: &Broker, command: &Command) -> Answer {
+    let header: GetMinOffsetRequestHeader = QUEUE.read(command)?;
     let offset = broker.store.min_offset(&header.topic, header.queue_id);
-    command.ok().with_header(&GetMinOffsetResponseHeader { offset })
+    Ok(command.ok().with_header(&GetMinOffsetResponseHeader { offset }))
 }
 
 /// SEARCH_OFFSET_BY_TIMESTAMP.
-pub fn search(broker: &Broker, command: &Command) -> Command {
-    let header: SearchOffsetRequestHeader = command.header();
+pub fn search(broker: &Broker, command: &Command) -> Answer {
+    let header: SearchOffsetRequestHeader = QUEUE_AND_TIME.read(command)?;
     let boundary = match header.boundary_type.as_deref() {
         Some(text) if text.eq_ignore_ascii_case("upper") => Boundary::Upper,
         _ => Boundary::Lower,
     };
     let offset = broker.store.offset_by_time(&header.topic, header.queue_id, header.timestamp, boundary);
-    command.ok().with_header(&SearchOffsetResponseHeader { offset })
+    Ok(command.ok().with_header(&SearchOffsetResponseHeader { offset }))
 }
 
 /// GET_EARLIEST_MSG_STORETIME.
-pub fn earliest_time(broker: &Broker, command: &Command) -> Command {
-    let header: GetEarliestMsgStoretimeRequestHeader = command.header();
+pub fn earliest_time(broker: &Broker, command: &Command) -> Answer {
+    let header: GetEarliestMsgStoretimeRequestHeader = QUEUE.read(command)?;
     let timestamp = broker.store.earliest_time(&header.topic, header.queue_id);
-    command.ok().with_header(&GetEarliestMsgStoretimeResponseHeader { timestamp })
+    Ok(command.ok().with_header(&GetEarliestMsgStoretimeResponseHeader { timestamp }))
 }

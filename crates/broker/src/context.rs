@@ -13,7 +13,10 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use store::Store;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Duration, Instant, timeout},
+};
 use wire::{Command, address, code::request, header::NotifyConsumerIdsChangedRequestHeader, message_id};
 
 use crate::{
@@ -74,6 +77,8 @@ pub struct Broker {
     pub stats: Stats,
     /// Batches that the next sends are put into.
     pub spare: crate::send::Spare,
+    /// Room for requests of administration that wait their turn or for somebody.
+    pub admin_room: Arc<Semaphore>,
     /// Slaves of this broker and their acknowledgements.
     pub replicas: Replicas,
     /// The master of this broker, when it is a slave.
@@ -161,6 +166,7 @@ impl Broker {
             holds: Holds::default(),
             stats: Stats::default(),
             spare: crate::send::Spare::default(),
+            admin_room: Arc::new(Semaphore::new(crate::admin::MAX_WAITING)),
             replicas: Replicas::default(),
             sync: SyncState::default(),
             forecast: Mutex::default(),

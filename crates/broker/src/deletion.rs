@@ -172,6 +172,7 @@ fn begin<'a>(broker: &'a Broker, topic: &'a str) -> Result<TopicDeletion<'a>, De
     let deletion = broker.store.begin_deletion(topic).map_err(|source| failed(topic, source))?;
     broker.offsets.remove_topic(topic, now_ms());
     broker.timers.remove_topic(topic);
+    broker.stats.forget_topic(topic);
     Ok(deletion)
 }
 

@@ -26,6 +26,15 @@ const PREDEFINED: [&str; 8] = [
     "CID_RMQ_SYS_TRANS",
 ];
 
+/// Further names that tools and brokers read under, without a heartbeat.
+const READERS: [&str; 3] = ["DEFAULT_CONSUMER", "SCHEDULE_CONSUMER", "__MONITOR_CONSUMER"];
+
+/// True for a group of tools, proxies and brokers, which need not be here as consumers to read.
+/// Source: `MixAll.java` (isSysConsumerGroupPullMessage).
+pub fn reads_unregistered(group: &str) -> bool {
+    PREDEFINED.contains(&group) || READERS.contains(&group) || group.starts_with(topic::SYSTEM_GROUP_PREFIX)
+}
+
 /// Bit of the forbidden table that forbids reading.
 const FORBIDDEN_READ: i32 = 1 << 2;
 

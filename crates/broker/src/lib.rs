@@ -22,6 +22,7 @@ pub mod leaving;
 pub mod lock;
 pub mod locks;
 pub mod memory;
+pub mod needs;
 pub mod offsets;
 pub mod persist;
 pub mod pull;

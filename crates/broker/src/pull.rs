@@ -10,7 +10,7 @@ use store::{GetResult, GetStatus};
 use tokio::time::{Duration, Instant};
 use wire::{
     Command,
-    body::{SubscriptionGroupConfig, TopicConfig},
+    body::{ConsumeType, SubscriptionGroupConfig, TopicConfig},
     code::{request, response},
     header::{PullMessageRequestHeader, PullMessageResponseHeader},
     sys_flag, topic,
@@ -21,8 +21,9 @@ use crate::{
     consumer_offset,
     context::{Broker, FAQ, now_ms},
     filter::{TAG, TagFilter},
+    groups::reads_unregistered,
     hold::Held,
-    stats::count,
+    stats::{Amount, count},
 };
 
 /// A pull that passed its checks.
@@ -61,14 +62,17 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: &Command) {
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     let outcome = read(broker, config, &pull);
     let header = &pull.header;
-    if header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0 {
+    if let Some(offset) = header.commit_offset
+        && header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0
+    {
         let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
-        let offset = header.commit_offset;
         if reset.is_none() {
             consumer_offset::store(broker, &header.topic, &header.consumer_group, pull.queue_id, offset);
         }
     }
-    if outcome.code == response::PULL_NOT_FOUND && header.sys_flag & sys_flag::PULL_SUSPEND != 0 {
+    // Who wants no answer waits for none. Nothing would bound how many of these there are.
+    let waits = header.sys_flag & sys_flag::PULL_SUSPEND != 0 && !pull.command.is_oneway();
+    if outcome.code == response::PULL_NOT_FOUND && waits {
         hold(broker, config, pull);
         return;
     }
@@ -113,6 +117,7 @@ fn check(broker: &Broker, config: &BrokerConfig, conn: &Arc<Connection>, command
         return Err(Refused(response::INVALID_PARAMETER, None, remark));
     }
     let filter = Arc::new(filter_of(broker, &group, &header)?);
+    not_rejected(broker, config, conn, &header.consumer_group)?;
     let command = Command { body: Bytes::new(), ..command.clone() };
     Ok(Pull { conn: conn.clone(), command, header, queue_id, offset, filter, group, topic })
 }
@@ -173,6 +178,25 @@ fn topic_of(broker: &Broker, header: &PullMessageRequestHeader) -> Result<Arc<To
         false => {
             let remark = format!("the topic[{}] pulling message is forbidden", header.topic);
             Err(Refused(response::NO_PERMISSION, Some(3), remark))
+        }
+    }
+}
+
+/// With `rejectPullConsumerEnable` only consumers that are pushed to may read: those that are here on this connection, or
+/// whose group is known as such.
+fn not_rejected(broker: &Broker, config: &BrokerConfig, conn: &Connection, group: &str) -> Result<(), Refused> {
+    if !config.reject_pull_consumer_enable || reads_unregistered(group) {
+        return Ok(());
+    }
+    let known = broker.clients.with_group(group, |online| {
+        online.consume_type != ConsumeType::Actively || online.members.contains_key(&conn.id())
+    });
+    match known {
+        Some(true) => Ok(()),
+        _ => {
+            let remark =
+                format!("the consumer's group info not exist, or the pull consumer is rejected by server.{FAQ}");
+            Err(Refused(response::SUBSCRIPTION_NOT_EXIST, None, remark))
         }
     }
 }
@@ -280,8 +304,9 @@ fn count_read(broker: &Broker, config: &BrokerConfig, pull: &Pull, got: &GetResu
     count(&broker.stats.get_found, 1);
     count(&broker.stats.transferred, found);
     let key = format!("{}@{}", pull.topic.topic_name, pull.group.group_name);
-    broker.stats.add("GROUP_GET_NUMS", &key, found, 1);
-    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, found, 1);
+    let amount = Amount { messages: found, bytes: got.messages.len() as i64, calls: 1 };
+    broker.stats.add("GROUP_GET_NUMS", &key, amount);
+    broker.stats.add("BROKER_GET_NUMS", &config.broker_cluster_name, amount);
 }
 
 fn code_of(status: GetStatus, offset: i64) -> i32 {

@@ -7,15 +7,22 @@ use wire::{
     header::{QueryMessageRequestHeader, QueryMessageResponseHeader, ViewMessageRequestHeader},
 };
 
-use crate::context::Broker;
+use crate::{context::Broker, needs::Needs};
 
 /// `indexType` of a query by tags; K and U are looked up alike, as keys.
 const TAG: &str = "T";
 
+const KEY_AND_TIMES: Needs = Needs {
+    fields: &["topic", "key", "maxNum", "beginTimestamp", "endTimestamp"],
+    ints: &["maxNum"],
+    longs: &["beginTimestamp", "endTimestamp"],
+};
+const OFFSET: Needs = Needs { fields: &["offset"], ints: &[], longs: &["offset"] };
+
 /// QUERY_MESSAGE: by key, by tags or by the client's message id. `lastKey` goes on in an index of
 /// RocksDB; as in Java, index files answer with the newest.
-pub fn by_key(broker: &Broker, command: &Command) -> Command {
-    let header: QueryMessageRequestHeader = command.header();
+pub fn by_key(broker: &Broker, command: &Command) -> Result<Command, String> {
+    let header: QueryMessageRequestHeader = KEY_AND_TIMES.read(command)?;
     let config = broker.config();
     let unique = command.ext.get("_UNIQUE_KEY_QUERY").is_some_and(|text| text.eq_ignore_ascii_case("true"));
     let wanted = if unique { config.default_query_max_num } else { header.max_num };
@@ -31,19 +38,19 @@ pub fn by_key(broker: &Broker, command: &Command) -> Command {
     };
     if found.messages.is_empty() {
         let remark = "can not find message, maybe time range not correct";
-        return command.error(response::QUERY_NOT_FOUND, remark).with_header(&answer_header);
+        return Ok(command.error(response::QUERY_NOT_FOUND, remark).with_header(&answer_header));
     }
-    command.ok_body(found.messages).with_header(&answer_header)
+    Ok(command.ok_body(found.messages).with_header(&answer_header))
 }
 
 /// VIEW_MESSAGE_BY_ID: by physical offset.
-pub fn by_offset(broker: &Broker, command: &Command) -> Command {
-    let header: ViewMessageRequestHeader = command.header();
+pub fn by_offset(broker: &Broker, command: &Command) -> Result<Command, String> {
+    let header: ViewMessageRequestHeader = OFFSET.read(command)?;
     match broker.store.read_record(header.offset) {
-        Some(record) => command.ok_body(record),
+        Some(record) => Ok(command.ok_body(record)),
         None => {
             let remark = format!("can not find message by the offset, {}", header.offset);
-            command.error(response::SYSTEM_ERROR, remark)
+            Ok(command.error(response::SYSTEM_ERROR, remark))
         }
     }
 }

@@ -22,16 +22,18 @@ use crate::{
     config::{BrokerConfig, BrokerRole},
     context::{Broker, FAQ, Stored, now_ms},
     service::answer_unless_oneway,
-    stats::count,
+    stats::{Amount, count},
     timer,
     topics::{has_batch_queues, is_compacted},
 };
 
 mod batch;
 mod inner;
+mod numbers;
 mod properties;
 mod spare;
 
+pub use numbers::Numbers;
 use properties::Properties;
 pub use spare::Spare;
 
@@ -76,6 +78,8 @@ struct Accepted {
     batch_id: Option<String>,
     recall_handle: Option<String>,
     topic: Arc<TopicConfig>,
+    /// It lies in the delay topic.
+    delayed: bool,
     waits: bool,
 }
 
@@ -87,6 +91,8 @@ pub struct Checked<'a> {
     pub topic: Arc<TopicConfig>,
     /// The queue asked for, or one the broker chose.
     pub queue_id: i32,
+    /// Further numbers of the header.
+    pub numbers: Numbers,
 }
 
 /// Where a message was stored.
@@ -133,6 +139,7 @@ impl<'a> Run<'a> {
         let first = self.batch.entries().len();
         let text = std::mem::take(&mut self.text);
         let mut properties = Properties::prepare(checked.header.properties, text, self.broker, &self.config);
+        properties.can_be_kept(checked.header.batch)?;
         let mut inner = None;
         let (queue_id, waits) = if checked.header.batch {
             let messages = batch::split(&command.body, checked.header.topic.len(), self.config.max_message_size)?;
@@ -154,6 +161,7 @@ impl<'a> Run<'a> {
             queue_id,
             batch_id: inner.map(|()| properties.unique_id.clone()),
             recall_handle: recall_handle(&self.config, command.code, &properties),
+            delayed: properties.delay > 0,
             unique_id: properties.unique_id,
             topic: checked.topic,
             waits,
@@ -201,7 +209,7 @@ impl<'a> Run<'a> {
         body: &[u8],
     ) -> Result<(), Refused> {
         properties.set(property::INNER_NUM, &batch::count_inner(messages)?.to_string());
-        if properties.delay > 0 || properties.text.len() > MAX_PROPERTIES {
+        if properties.text.len() > MAX_PROPERTIES {
             return Err(illegal(&self.config));
         }
         inner::light_queues(&self.config, checked, properties)?;
@@ -223,9 +231,9 @@ impl<'a> Run<'a> {
         NewRecord {
             topic,
             queue_id,
-            flag: header.flag,
-            sys_flag: header.sys_flag & !sys_flag::TRANSACTION_MASK,
-            born_timestamp: header.born_timestamp,
+            flag: checked.numbers.flag,
+            sys_flag: checked.numbers.sys_flag & !sys_flag::TRANSACTION_MASK,
+            born_timestamp: checked.numbers.born_timestamp,
             born_host: self.conn.peer(),
             store_host: self.broker.store_host(),
             reconsume_times: header.reconsume_times.unwrap_or(0),
@@ -296,6 +304,10 @@ impl<'a> Run<'a> {
         for same in waiting.chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic)) {
             let entries = same.iter().flat_map(|one| &self.batch.entries()[one.first..one.first + one.entries]);
             count_stored(self.broker, &same[0].topic.topic_name, entries, same.len() as i64, &self.config);
+        }
+        for delayed in waiting.iter().filter(|one| one.delayed) {
+            let bytes = self.batch.entries()[delayed.first].size as i64;
+            self.broker.stats.add("TOPIC_PUT_NUMS", topic::SCHEDULE, Amount { messages: 1, bytes, calls: 1 });
         }
     }
 
@@ -437,10 +449,11 @@ pub fn check<'a>(
     if command.body.is_empty() {
         return Err(Refused::new(response::MESSAGE_ILLEGAL, "the request has no body"));
     }
+    let (asked, numbers) = Numbers::of(&header)?;
     let topic = topic_of(broker, config, &header)?;
     writable(config, &topic)?;
-    let queue_id = queue_of(&topic, header.queue_id, peer)?;
-    Ok(Checked { header, topic, queue_id })
+    let queue_id = queue_of(&topic, asked, peer)?;
+    Ok(Checked { header, topic, queue_id, numbers })
 }
 
 fn writable(config: &BrokerConfig, topic: &TopicConfig) -> Result<(), Refused> {
@@ -631,6 +644,7 @@ fn count_stored<'e>(
     }
     count(&broker.stats.put, messages);
     count(&broker.stats.put_bytes, bytes);
-    broker.stats.add("TOPIC_PUT_NUMS", topic, messages, sends);
-    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, messages, sends);
+    let amount = Amount { messages, bytes, calls: sends };
+    broker.stats.add("TOPIC_PUT_NUMS", topic, amount);
+    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, amount);
 }

@@ -19,8 +19,10 @@ use wire::{
 use crate::{
     config::BrokerConfig,
     context::{Broker, FAQ, Stored, now_ms},
+    needs::Needs,
     send::{any_queue, append_failure},
     service::answer_unless_oneway,
+    stats::Amount,
 };
 
 /// Stores the message again and answers when it is as safe as a send.
@@ -46,10 +48,18 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
 
 type Failure = (i32, String);
 
+/// Offset 0 is a message like any other: one that nobody named must not come again.
+const NEEDS: Needs = Needs {
+    fields: &["offset", "group", "delayLevel"],
+    ints: &["delayLevel", "maxReconsumeTimes"],
+    longs: &["offset"],
+};
+
 /// Answers the end of the new record, `None` when the group keeps no retries.
 fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -> Result<Option<i64>, Failure> {
     let _in_use = broker.topics.in_use();
-    let header: ConsumerSendMsgBackRequestHeader = command.header();
+    let header: ConsumerSendMsgBackRequestHeader =
+        NEEDS.read(command).map_err(|remark| (response::SYSTEM_ERROR, remark))?;
     let group = check(broker, config, &header)?;
     if group.retry_queue_nums <= 0 {
         return Ok(None);
@@ -66,7 +76,16 @@ fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -
         return Err((response::SYSTEM_ERROR, remark));
     }
     let (topic, queue_id, properties) = retry_of(broker, &header, &group, &old)?;
-    append(broker, &old, &topic, queue_id, &properties).map(Some)
+    let (end, bytes) = append(broker, &old, &topic, queue_id, &properties)?;
+    // The property is the producer's word.
+    let origin = old.property(property::RETRY_TOPIC).filter(|name| broker.topics.get(name).is_some());
+    let origin = origin.unwrap_or_else(|| old.topic());
+    let one = Amount { messages: 1, bytes, calls: 1 };
+    broker.stats.add("SNDBCK_PUT_NUMS", &format!("{origin}@{}", header.group), one);
+    if topic == topic::SCHEDULE {
+        broker.stats.add("TOPIC_PUT_NUMS", topic::SCHEDULE, one);
+    }
+    Ok(Some(end))
 }
 
 fn check(
@@ -138,13 +157,14 @@ fn internal_topic(
     Ok(topic)
 }
 
+/// Answers the end and the size of the record.
 fn append(
     broker: &Arc<Broker>,
     old: &RecordView<'_>,
     topic: &str,
     queue_id: i32,
     properties: &[u8],
-) -> Result<i64, Failure> {
+) -> Result<(i64, i64), Failure> {
     let record = NewRecord {
         reconsume_times: old.reconsume_times() + 1,
         properties,
@@ -154,5 +174,5 @@ fn append(
     batch.push(&record).map_err(|error| (response::SYSTEM_ERROR, error.to_string()))?;
     broker.store.append(&mut batch).map_err(|error| append_failure(broker, &error))?;
     broker.dispatch_soon();
-    Ok(batch.entries().last().map_or(0, |entry| entry.end()))
+    Ok(batch.entries().last().map_or((0, 0), |entry| (entry.end(), entry.size as i64)))
 }

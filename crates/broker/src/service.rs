@@ -4,7 +4,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use remoting::{Connection, Service};
-use wire::{Command, code::request};
+use wire::{
+    Command,
+    code::{request, response},
+};
 
 use crate::{
     admin, assignment, consumer_offset, context::Broker, heartbeat, leaving, lock, pull, query, recall, reply, send,
@@ -58,12 +61,12 @@ impl Front {
             request::UNREGISTER_CLIENT => heartbeat::unregister(broker, conn, &command),
             request::CHECK_CLIENT_CONFIG => heartbeat::check_client(broker, &command),
             request::GET_CONSUMER_LIST_BY_GROUP => heartbeat::consumer_list(broker, &command),
-            request::QUERY_CONSUMER_OFFSET => consumer_offset::query(broker, &command),
+            request::QUERY_CONSUMER_OFFSET => either(&command, consumer_offset::query(broker, &command)),
             request::UPDATE_CONSUMER_OFFSET => consumer_offset::update(broker, &command),
-            request::GET_MAX_OFFSET => consumer_offset::max(broker, &command),
-            request::GET_MIN_OFFSET => consumer_offset::min(broker, &command),
-            request::SEARCH_OFFSET_BY_TIMESTAMP => consumer_offset::search(broker, &command),
-            request::GET_EARLIEST_MSG_STORETIME => consumer_offset::earliest_time(broker, &command),
+            request::GET_MAX_OFFSET => either(&command, consumer_offset::max(broker, &command)),
+            request::GET_MIN_OFFSET => either(&command, consumer_offset::min(broker, &command)),
+            request::SEARCH_OFFSET_BY_TIMESTAMP => either(&command, consumer_offset::search(broker, &command)),
+            request::GET_EARLIEST_MSG_STORETIME => either(&command, consumer_offset::earliest_time(broker, &command)),
             request::LOCK_BATCH_MQ => lock::lock(broker, &command),
             request::UNLOCK_BATCH_MQ => lock::unlock(broker, &command),
             request::CONSUMER_SEND_MSG_BACK => {
@@ -82,8 +85,8 @@ impl Front {
                 recall::handle(broker, conn, command);
                 return;
             }
-            request::QUERY_MESSAGE => query::by_key(broker, &command),
-            request::VIEW_MESSAGE_BY_ID => query::by_offset(broker, &command),
+            request::QUERY_MESSAGE => either(&command, query::by_key(broker, &command)),
+            request::VIEW_MESSAGE_BY_ID => either(&command, query::by_offset(broker, &command)),
             _ => {
                 admin::handle(broker, conn, command);
                 return;
@@ -91,6 +94,11 @@ impl Front {
         };
         answer_unless_oneway(conn, &command, answer);
     }
+}
+
+/// The answer, or one that says what is wrong with the header.
+fn either(command: &Command, answer: Result<Command, String>) -> Command {
+    answer.unwrap_or_else(|remark| command.error(response::SYSTEM_ERROR, remark))
 }
 
 /// Sends an answer where one is wanted.

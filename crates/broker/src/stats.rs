@@ -17,28 +17,41 @@ const KEPT: usize = 601;
 /// is never older than the span, so that a day's count holds nothing of the day before.
 const SPANS: [(u64, usize); 3] = [(10, 6), (600, 6), (3600, 24)];
 
+/// Names whose counts are the bytes of what is counted under another name.
+const SIZES: [(&str, &str); 2] = [("TOPIC_PUT_SIZE", "TOPIC_PUT_NUMS"), ("GROUP_GET_SIZE", "GROUP_GET_NUMS")];
+
+/// What some calls came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Amount {
+    /// Messages.
+    pub messages: i64,
+    /// Their records, bytes.
+    pub bytes: i64,
+    /// Calls.
+    pub calls: i64,
+}
+
 /// What was counted under a name up to a moment.
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
-    sum: i64,
-    times: i64,
+    amount: Amount,
 }
 
 /// One named count.
 struct Named {
-    now: [i64; 2],
+    now: Amount,
     spans: [VecDeque<Sample>; 3],
 }
 
 impl Named {
     fn new(at: Instant) -> Self {
-        Self { now: [0; 2], spans: std::array::from_fn(|_| VecDeque::from([Sample { at, sum: 0, times: 0 }])) }
+        let first = Sample { at, amount: Amount::default() };
+        Self { now: first.amount, spans: std::array::from_fn(|_| VecDeque::from([first])) }
     }
 
     fn sample(&mut self, span: usize, at: Instant) {
-        let [sum, times] = self.now;
-        self.spans[span].push_back(Sample { at, sum, times });
+        self.spans[span].push_back(Sample { at, amount: self.now });
         if self.spans[span].len() > SPANS[span].1 {
             self.spans[span].pop_front();
         }
@@ -48,26 +61,26 @@ impl Named {
     fn is_idle(&self) -> bool {
         let [.., (_, kept)] = SPANS;
         let [.., day] = &self.spans;
-        day.len() == kept && day.front().is_some_and(|first| first.times == self.now[1])
+        day.len() == kept && day.front().is_some_and(|first| first.amount.calls == self.now.calls)
     }
 
-    fn over(&self, span: usize, now: Instant) -> Counted {
+    fn over(&self, span: usize, now: Instant, of: fn(&Amount) -> i64) -> Counted {
         let Some(first) = self.spans[span].front() else { return Counted::default() };
         let seconds = now.duration_since(first.at).max(Duration::from_secs(1)).as_secs_f64();
-        let (sum, times) = (self.now[0] - first.sum, self.now[1] - first.times);
-        let average = if times == 0 { 0.0 } else { sum as f64 / times as f64 };
+        let (sum, calls) = (of(&self.now) - of(&first.amount), self.now.calls - first.amount.calls);
+        let average = if calls == 0 { 0.0 } else { sum as f64 / calls as f64 };
         Counted { sum, rate: sum as f64 / seconds, average }
     }
 }
 
-/// A named count over a span.
+/// A named count over a span: messages, or bytes where the name says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counted {
-    /// Messages.
+    /// In all.
     pub sum: i64,
-    /// Messages a second.
+    /// A second.
     pub rate: f64,
-    /// Messages a call.
+    /// A call.
     pub average: f64,
 }
 
@@ -79,19 +92,28 @@ struct NamedCounts {
 }
 
 impl NamedCounts {
-    fn add(&mut self, name: &'static str, key: &str, [count, times]: [i64; 2], now: impl Fn() -> Instant) {
+    fn add(&mut self, name: &'static str, key: &str, amount: Amount, now: impl Fn() -> Instant) {
         let keys = self.table.entry(name).or_default();
         let named = match keys.get_mut(key) {
             Some(named) => named,
             None => keys.entry(key.to_owned()).or_insert_with(|| Named::new(now())),
         };
-        named.now[0] += count;
-        named.now[1] += times;
+        named.now.messages += amount.messages;
+        named.now.bytes += amount.bytes;
+        named.now.calls += amount.calls;
     }
 
     fn counted(&self, name: &str, key: &str, now: Instant) -> Option<[Counted; 3]> {
+        let (name, of): (_, fn(&Amount) -> i64) = match SIZES.iter().find(|(size, _)| *size == name) {
+            Some((_, counted)) => (*counted, |amount| amount.bytes),
+            None => (name, |amount| amount.messages),
+        };
         let found = self.table.get(name)?.get(key)?;
-        Some([found.over(0, now), found.over(1, now), found.over(2, now)])
+        Some([0, 1, 2].map(|span| found.over(span, now, of)))
+    }
+
+    fn forget(&mut self, gone: impl Fn(&str) -> bool) {
+        self.table.values_mut().for_each(|keys| keys.retain(|key, _| !gone(key)));
     }
 
     fn sample(&mut self, now: Instant) {
@@ -163,8 +185,8 @@ impl Stats {
         [&self.put, &self.get_found, &self.get_missed, &self.transferred].map(|counter| counter.load(Relaxed))
     }
 
-    /// Takes a sample; call once a second.
-    pub fn sample(&self, now_ms: i64) {
+    /// Takes a sample; call once a second. Days begin at midnight where `local` tells the time, as Java's do.
+    pub fn sample(&self, now_ms: i64, local: store::LocalTime) {
         let now = self.now();
         let mut samples = self.samples.lock();
         samples.push_back(now);
@@ -174,7 +196,7 @@ impl Stats {
         drop(samples);
         self.named.lock().sample(Instant::now());
         let mut days = self.days.lock();
-        let day = now_ms / 86_400_000;
+        let day = local(now_ms).div_euclid(86_400_000);
         if days.day != day {
             let put_yesterday = if days.day == 0 { now[0] } else { days.put_today };
             let get_yesterday = if days.day == 0 { now[3] } else { days.get_today };
@@ -182,9 +204,21 @@ impl Stats {
         }
     }
 
-    /// Counts `count` messages of `times` calls under a name that `mqadmin` knows, like `TOPIC_PUT_NUMS`.
-    pub fn add(&self, name: &'static str, key: &str, count: i64, times: i64) {
-        self.named.lock().add(name, key, [count, times], Instant::now);
+    /// Counts under a name that `mqadmin` and exporters know, like `TOPIC_PUT_NUMS`.
+    pub fn add(&self, name: &'static str, key: &str, amount: Amount) {
+        self.named.lock().add(name, key, amount, Instant::now);
+    }
+
+    /// Forgets what was counted of a topic that is deleted.
+    pub fn forget_topic(&self, topic: &str) {
+        let of_topic = |key: &str| key.strip_prefix(topic).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
+        self.named.lock().forget(of_topic);
+    }
+
+    /// Forgets what was counted of a group that is deleted.
+    pub fn forget_group(&self, group: &str) {
+        let of_group = |key: &str| key.strip_suffix(group).is_some_and(|rest| rest.ends_with('@'));
+        self.named.lock().forget(of_group);
     }
 
     /// A named count over the last minute, the last hour and the last day; `None` when nothing was ever counted.
@@ -243,7 +277,7 @@ mod tests {
 
         fn add(&mut self, count: i64) {
             let now = self.1;
-            self.0.add("TOPIC_PUT_NUMS", "T", [count, 1], || now);
+            self.0.add("TOPIC_PUT_NUMS", "T", Amount { messages: count, bytes: count * 100, calls: 1 }, || now);
         }
 
         fn counted(&self) -> Option<[Counted; 3]> {
@@ -256,6 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn a_day_begins_at_midnight_where_the_broker_is() {
+        const HOUR: i64 = 3_600_000;
+        let stats = Stats::default();
+        let at = |hour: i64| stats.sample(20_000 * 24 * HOUR + hour * HOUR, |ms| ms + 8 * HOUR);
+        at(0);
+        count(&stats.put, 5);
+        at(15);
+        assert_eq!(stats.days().put, [0, 0, 5], "eleven in the evening");
+        at(17);
+        count(&stats.put, 2);
+        at(25);
+        assert_eq!(stats.days().put, [0, 5, 7], "nine in the morning of the next day");
+    }
+
+    #[test]
     fn named_counts_are_shown_by_minute_hour_and_day() {
         let mut clock = Clock(NamedCounts::default(), Instant::now());
         assert_eq!(clock.counted(), None);
@@ -265,6 +314,8 @@ mod tests {
         clock.pass(20);
         let [minute, ..] = clock.counted().unwrap();
         assert_eq!(minute, Counted { sum: 40, rate: 2.0, average: 20.0 });
+        let [bytes, ..] = clock.0.counted("TOPIC_PUT_SIZE", "T", clock.1).unwrap();
+        assert_eq!(bytes, Counted { sum: 4000, rate: 200.0, average: 2000.0 });
         clock.pass(60);
         assert_eq!(clock.sums(), [0, 40, 40]);
         clock.pass(3600);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    clock::local_time,
     config::FlushDiskType,
     context::{Broker, now_ms},
     schedule, space,
@@ -187,7 +188,7 @@ async fn ticks(broker: Arc<Broker>) {
         let now = tokio::time::Instant::now();
         broker.holds.expire(&broker, now);
         if count.is_multiple_of(5 * SAMPLE_SECONDS) {
-            broker.stats.sample(now_ms());
+            broker.stats.sample(now_ms(), local_time);
         }
         if count.is_multiple_of(50) {
             broker.locks.expire(now);

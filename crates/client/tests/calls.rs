@@ -149,8 +149,9 @@ async fn a_producer_takes_the_queues_in_turn() {
     let (_broker, broker) = serve(move |request| {
         let header = SendRequest::of(request);
         assert_eq!((header.producer_group, header.topic), ("P", "T"));
-        *seen.lock().unwrap().entry(header.queue_id).or_default() += 1;
-        let sent = SendMessageResponseHeader { queue_id: header.queue_id, queue_offset: 9, ..Default::default() };
+        let queue_id = header.queue_id.unwrap();
+        *seen.lock().unwrap().entry(queue_id).or_default() += 1;
+        let sent = SendMessageResponseHeader { queue_id, queue_offset: 9, ..Default::default() };
         let code = if request.code == request::SEND_BATCH_MESSAGE { response::FLUSH_SLAVE_TIMEOUT } else { 0 };
         Some(request.response(code).with_header(&sent))
     })

@@ -103,10 +103,10 @@ fn the_code_decides_how_a_send_is_spelled() {
         topic: "T",
         default_topic: "D",
         default_topic_queue_nums: 1,
-        queue_id: -1,
-        sys_flag: 2,
-        born_timestamp: 3,
-        flag: 4,
+        queue_id: Some(-1),
+        sys_flag: Some(2),
+        born_timestamp: Some(3),
+        flag: Some(4),
         properties: "p",
         reconsume_times: Some(5),
         unit_mode: true,
@@ -129,7 +129,7 @@ fn the_code_decides_how_a_send_is_spelled() {
     mixed.ext.push("batch", "0");
     mixed.ext.push("bornTimestamp", "+8");
     let read = SendRequest::of(&mixed);
-    assert_eq!((read.queue_id, read.batch, read.born_timestamp, read.reconsume_times), (0, false, 8, None));
+    assert_eq!((read.queue_id, read.batch, read.born_timestamp, read.reconsume_times), (None, false, Some(8), None));
 }
 
 #[test]

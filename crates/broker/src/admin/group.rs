@@ -71,6 +71,7 @@ pub fn delete(broker: &Arc<Broker>, command: &Command) -> Answer {
     let header: DeleteSubscriptionGroupRequestHeader = parse(command, &Needs::fields(&["groupName"]))?;
     master_only(broker)?;
     let group = &header.group_name;
+    broker.stats.forget_group(group);
     if broker.groups.remove(group, now_ms())? {
         tracing::info!("group {group} is deleted{}", if header.clean_offset { " with its progress" } else { "" });
     }

@@ -36,7 +36,13 @@ use wire::{
     json::{self, FromJson},
 };
 
-use crate::{context::Broker, deletion::DeletionError, persist::PersistError, service::answer_unless_oneway};
+use crate::{
+    context::Broker, deletion::DeletionError, needs::Needs, persist::PersistError, service::answer_unless_oneway,
+};
+
+/// Requests of this family that may wait or run at a time; more are answered SYSTEM_BUSY. Changes run one at a time, and one
+/// that wants no answer would else be no bound to whoever sends them. Java's `adminBrokerThreadPoolQueueCapacity`.
+pub(crate) const MAX_WAITING: usize = 10_000;
 
 /// Held while a table or the configuration changes.
 static CHANGES: Mutex<()> = Mutex::const_new(());
@@ -193,9 +199,16 @@ where
     F: FnOnce(Arc<Broker>, Command) -> R + Send + 'static,
     R: Future<Output = Answer> + Send + 'static,
 {
+    let Ok(room) = broker.admin_room.clone().try_acquire_owned() else {
+        let remark = format!(
+            "[OVERLOAD]system busy, start flow control for a while: {MAX_WAITING} requests of administration wait"
+        );
+        return finish(conn, &command, Err(Refused::new(response::SYSTEM_BUSY, remark)));
+    };
     let (broker, conn) = (broker.clone(), conn.clone());
     tokio::spawn(async move {
         let answer = run(broker, command.clone()).await;
+        drop(room);
         finish(&conn, &command, answer);
     });
 }
@@ -225,38 +238,9 @@ fn finish(conn: &Arc<Connection>, command: &Command, answer: Answer) {
     answer_unless_oneway(conn, command, answer);
 }
 
-/// What a request's header must have.
-#[derive(Default)]
-struct Needs {
-    /// Fields that must be there.
-    fields: &'static [&'static str],
-    /// Fields that are 32 bit numbers where they are there.
-    ints: &'static [&'static str],
-    /// Fields that are 64 bit numbers where they are there.
-    longs: &'static [&'static str],
-}
-
-impl Needs {
-    const fn fields(fields: &'static [&'static str]) -> Self {
-        Self { fields, ints: &[], longs: &[] }
-    }
-}
-
 /// Reads the header; a missing or unreadable field is named.
 fn parse<H: ExtHeader>(command: &Command, needs: &Needs) -> Result<H, Refused> {
-    for name in needs.fields {
-        if command.ext.get(name).is_none() {
-            return Err(Refused::error(format!("the custom field <{name}> is null")));
-        }
-    }
-    let bad = |name: &&&str, fits: fn(&str) -> bool| command.ext.get(name).is_some_and(|text| !fits(text));
-    let int = needs.ints.iter().find(|name| bad(name, |text| text.parse::<i32>().is_ok()));
-    let long = needs.longs.iter().find(|name| bad(name, |text| text.parse::<i64>().is_ok()));
-    if let Some(name) = int.or(long) {
-        let text = command.ext.get(name).unwrap_or_default();
-        return Err(Refused::error(format!("the custom field <{name}> is '{text}', expected a whole number")));
-    }
-    Ok(command.header())
+    needs.read(command).map_err(Refused::error)
 }
 
 /// Reads the JSON body, which must be there.

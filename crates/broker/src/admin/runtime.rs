@@ -192,10 +192,15 @@ fn space(table: &mut Table, broker: &Broker) {
     }
 }
 
+/// Next message and end of each level that has had any, also before the first is delivered.
 fn delays(table: &mut Table, broker: &Broker) {
-    for (level, offset) in broker.delays.snapshot().offset_table {
+    let known = broker.delays.snapshot().offset_table;
+    for level in 1..=broker.delays.levels() as i32 {
         let end = broker.store.max_offset(topic::SCHEDULE, level - 1);
-        put(table, &format!("scheduleMessageOffset_{level}"), format!("{offset},{end}"));
+        if end > 0 || known.contains_key(&level) {
+            let offset = known.get(&level).copied().unwrap_or(0);
+            put(table, &format!("scheduleMessageOffset_{level}"), format!("{offset},{end}"));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use wire::{
     record_encode::NewRecord,
 };
 
-use super::{Answer, Needs, Refused, Work, body, config, not_supported, parse, work};
+use super::{Answer, MAX_WAITING, Needs, Refused, Work, body, config, not_supported, parse, work};
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
@@ -439,6 +439,10 @@ async fn a_consumer_is_asked_through_its_broker() {
         tool.invoke(&addr, command, limit).await.unwrap()
     };
     assert_eq!(call(request::GET_CONSUMER_RUNNING_INFO).await.body, r#"{"properties":{}}"#);
+    let all = broker.admin_room.clone().acquire_many_owned(MAX_WAITING as u32).await.unwrap();
+    let busy = call(request::GET_CONSUMER_RUNNING_INFO).await;
+    assert!(busy.code == response::SYSTEM_BUSY && busy.remark.unwrap().starts_with("[OVERLOAD]"), "no room is left");
+    drop(all);
     let direct = call(request::CONSUME_MESSAGE_DIRECTLY).await;
     assert_eq!(direct.body, format!("b:{}", broker.store.read_record(0).unwrap().len()));
     let status: GetConsumerStatusBody =

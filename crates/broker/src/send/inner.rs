@@ -15,7 +15,7 @@ pub fn allowed(
     properties: &Properties,
 ) -> Result<(), Refused> {
     let count = properties.inner.then(|| properties.get(property::INNER_NUM)).flatten();
-    if checked.header.sys_flag & sys_flag::INNER_BATCH == 0 {
+    if checked.numbers.sys_flag & sys_flag::INNER_BATCH == 0 {
         return if count.is_some() { Err(super::illegal(config)) } else { Ok(()) };
     }
     let counted = count.and_then(|count| count.parse::<i16>().ok()).is_some_and(|count| count >= 1);

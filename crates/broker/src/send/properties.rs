@@ -1,8 +1,9 @@
 //! The properties of a message that is being sent: what the broker adds, and what decides where it goes.
 //! Reference broker 2.3 "Property handling before storing".
 
-use wire::{property, topic};
+use wire::{code::response, property, topic};
 
+use super::Refused;
 use crate::{config::BrokerConfig, context::Broker};
 
 /// Property text ready to store, and what a look at it told.
@@ -11,7 +12,7 @@ pub struct Properties {
     pub text: Vec<u8>,
     /// The client's message id, or ours where it has none.
     pub unique_id: String,
-    /// Delay level, 0 without one.
+    /// Delay level, 0 without one that can be read.
     pub delay: i32,
     /// Asks for delivery at an arbitrary time.
     pub timer: bool,
@@ -21,6 +22,7 @@ pub struct Properties {
     pub named: bool,
     /// Says something of inner batches or of light queues.
     pub inner: bool,
+    broken_delay: bool,
     waits: bool,
 }
 
@@ -38,6 +40,7 @@ impl Properties {
             transaction: false,
             named: false,
             inner: false,
+            broken_delay: false,
             waits: true,
         };
         for (name, value) in property::iter(received) {
@@ -63,13 +66,32 @@ impl Properties {
                 self.named = true;
             }
             property::INNER_NUM | property::INNER_MULTI_DISPATCH => self.inner = true,
-            property::DELAY => self.delay = value.parse().unwrap_or(0),
+            property::DELAY => {
+                self.delay = value.parse().unwrap_or(0);
+                self.broken_delay = value.parse::<i32>().is_err();
+            }
             property::WAIT => self.waits = !value.eq_ignore_ascii_case("false"),
             property::TRANSACTION_PREPARED => self.transaction = value.eq_ignore_ascii_case("true"),
             property::TIMER_DELAY_MS | property::TIMER_DELAY_SEC | property::TIMER_DELIVER_MS => self.timer = true,
             _ => {}
         }
         property::push(&mut self.text, name, value);
+    }
+
+    /// Refuses a delay that nobody can read, and that of a batch: it would be delivered at once. Java does both.
+    pub fn can_be_kept(&self, batch: bool) -> Result<(), Refused> {
+        let name = property::DELAY;
+        if self.broken_delay {
+            let value = self.get(name).unwrap_or_default();
+            let remark = format!("the message is illegal, its property {name} is '{value}', expected a delay level");
+            return Err(Refused::new(response::MESSAGE_ILLEGAL, remark));
+        }
+        if batch && self.delay > 0 {
+            let level = self.delay;
+            let remark = format!("the message is illegal, a batch is not delayed but has the property {name} {level}");
+            return Err(Refused::new(response::MESSAGE_ILLEGAL, remark));
+        }
+        Ok(())
     }
 
     /// False when the producer does not wait for flush and replicas.

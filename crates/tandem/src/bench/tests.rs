@@ -95,7 +95,7 @@ impl SmallBroker {
         if sent == 1000 {
             std::thread::sleep(self.stall);
         }
-        *self.sends.lock().unwrap().entry(header.queue_id).or_default() += 1;
+        *self.sends.lock().unwrap().entry(header.queue_id.unwrap()).or_default() += 1;
         request.ok().with_header(&SendMessageResponseHeader::default())
     }
 }

@@ -11,7 +11,7 @@ crate::ext_header! {
         /// Bit 0: commit; 1: wait; 2: subscription is given; 3: class filter; 4: lite pull.
         "sysFlag" sys_flag: i32,
         /// Counts when bit 0 of `sys_flag` is set.
-        "commitOffset" commit_offset: i64,
+        "commitOffset" commit_offset: Option<i64>,
         "suspendTimeoutMillis" suspend_timeout_millis: i64,
         "subscription" subscription: Option<String>,
         "subVersion" sub_version: i64,

@@ -138,10 +138,10 @@ send_request! {
     "defaultTopic" "c" default_topic: &'a str, Some;
     "defaultTopicQueueNums" "d" default_topic_queue_nums: i32, ExtValue::read;
     /// Negative: the broker picks a queue.
-    "queueId" "e" queue_id: i32, ExtValue::read;
-    "sysFlag" "f" sys_flag: i32, ExtValue::read;
-    "bornTimestamp" "g" born_timestamp: i64, ExtValue::read;
-    "flag" "h" flag: i32, ExtValue::read;
+    "queueId" "e" queue_id: Option<i32>, ExtValue::read;
+    "sysFlag" "f" sys_flag: Option<i32>, ExtValue::read;
+    "bornTimestamp" "g" born_timestamp: Option<i64>, ExtValue::read;
+    "flag" "h" flag: Option<i32>, ExtValue::read;
     "properties" "i" properties: &'a str, Some;
     "reconsumeTimes" "j" reconsume_times: Option<i32>, ExtValue::read;
     "unitMode" "k" unit_mode: bool, ExtValue::read;
@@ -152,7 +152,7 @@ send_request! {
 
 impl<'a> SendRequest<'a> {
     /// Reads the spelling that belongs to the code; there is no mixed form. Absent or unreadable fields have their
-    /// default.
+    /// default; those without which nothing can be stored are options, so that a broken send is not one to queue 0.
     pub fn of(command: &'a Command) -> Self {
         use request::{SEND_BATCH_MESSAGE, SEND_MESSAGE_V2, SEND_REPLY_MESSAGE_V2};
         let take = match command.code {
