@@ -209,8 +209,10 @@ impl Groups {
 
     /// Writes `subscriptionGroup.json`.
     pub fn save(&self) -> Result<(), PersistError> {
-        let _one = self.saving.lock();
-        persist::save(&self.file, &self.snapshot())
+        persist::apart(|| {
+            let _one = self.saving.lock();
+            persist::save(&self.file, &self.snapshot())
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use wire::json::{self, FromJson, ToJson};
 
 /// Why a configuration file cannot be used.
@@ -109,6 +110,15 @@ fn set_aside(path: &Path, cause: &str, used: &Path) -> Result<(), PersistError> 
         aside.display()
     );
     Ok(())
+}
+
+/// Runs what waits for the disk, or for another that does. Where that is a task's thread, its other tasks go on elsewhere
+/// meanwhile: a few clients that make groups and topics would else hold up all others.
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// Replaces `path` by `value`: written aside, fsynced, the former content kept as `.bak`, renamed, directory fsynced.

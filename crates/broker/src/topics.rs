@@ -292,15 +292,17 @@ impl Topics {
 
     /// Writes `topics.json`.
     pub fn save(&self) -> Result<(), PersistError> {
-        let _one = self.saving.lock();
-        let snapshot = self.snapshot();
-        persist::save(
-            &self.file,
-            &wire::body::TopicConfigSerializeWrapper {
-                data_version: snapshot.data_version,
-                topic_config_table: snapshot.topic_config_table,
-            },
-        )
+        persist::apart(|| {
+            let _one = self.saving.lock();
+            let snapshot = self.snapshot();
+            persist::save(
+                &self.file,
+                &wire::body::TopicConfigSerializeWrapper {
+                    data_version: snapshot.data_version,
+                    topic_config_table: snapshot.topic_config_table,
+                },
+            )
+        })
     }
 }
 

@@ -3,8 +3,15 @@
 
 mod common;
 
+use std::{
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    process,
+    sync::mpsc::{self, Sender},
+};
+
 use client::BrokerApi;
-use common::{LIMIT, Node, api, drain, header, send, topic};
+use common::{LIMIT, Node, api, drain, header, send, topic, until};
 use wire::{
     Command,
     code::{request, response},
@@ -219,5 +226,55 @@ async fn consumers_that_pull_are_rejected_where_the_configuration_says_so() {
     beat("listener", "CONSUME_PASSIVELY").await;
     assert_eq!(pull("listener").await, response::SUCCESS);
     assert_eq!(pull("TOOLS_CONSUMER").await, response::SUCCESS, "mqadmin reads messages");
+    node.stop().await;
+}
+
+/// A file that is written when somebody reads it; in vain after a while, or when the test ends before.
+struct SlowFile {
+    path: PathBuf,
+    read: Sender<()>,
+}
+
+impl SlowFile {
+    fn make(path: PathBuf) -> Self {
+        assert!(process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (read, is_read) = mpsc::channel();
+        let again = path.clone();
+        std::thread::spawn(move || {
+            const O_NONBLOCK: i32 = 0o4000;
+            if is_read.recv_timeout(LIMIT).is_err() {
+                let _ = std::fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(again);
+            }
+        });
+        Self { path, read }
+    }
+
+    fn read(self) {
+        std::fs::read(&self.path).unwrap();
+        self.read.send(()).unwrap();
+    }
+}
+
+/// The only worker would wait for the disk with whoever makes a group or a topic, and nobody would be served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_makes_a_group_or_a_topic_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    let (api, other, addr) = (api(), api(), node.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    let config = node.root.join("config");
+    let topics = SlowFile::make(config.join("topics.json.tmp"));
+    let new = Command::request_with(request::SEND_MESSAGE_V2, &header("new", 0, &[])).with_body("x".as_bytes());
+    other.tell(&addr, new).await.unwrap();
+    until("the topic waits for the disk", || async { node.broker().topics.get("new").is_some() }).await;
+    assert_eq!(api.max_offset(&addr, "T", 0).await.unwrap(), 0);
+    topics.read();
+    let groups = SlowFile::make(config.join("subscriptionGroup.json.tmp"));
+    let beat =
+        r#"{"clientID":"c","consumerDataSet":[{"groupName":"new","subscriptionDataSet":[]}],"producerDataSet":[]}"#;
+    other.tell(&addr, Command::request(request::HEART_BEAT).with_body(beat)).await.unwrap();
+    until("the group waits for the disk", || async { node.broker().groups.get("new").is_some() }).await;
+    assert_eq!(api.max_offset(&addr, "T", 0).await.unwrap(), 0);
+    groups.read();
     node.stop().await;
 }
