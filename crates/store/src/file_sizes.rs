@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{
     disk::{Disk, File, list_sorted},
     error::{IoContext, StoreError},
-    index_file::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
     segments,
     units::Shape,

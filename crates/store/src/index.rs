@@ -12,7 +12,8 @@ use crate::{
     error::{IoContext, StoreError},
     file_sizes,
     index_chain::Chain,
-    index_file::{Geometry, Header, IndexFile, Unsynced},
+    index_file::{IndexFile, Unsynced},
+    index_format::{Geometry, Header},
 };
 
 /// Stands before tags, which have entries since Java 5.4.
@@ -126,7 +127,7 @@ impl Index {
             let mut from = 0;
             while sound < state.files.len() {
                 let file = &mut state.files[sound];
-                if !file.is_full() {
+                if !file.is_proven() {
                     let before = *file.header();
                     let reaches_limit = file.rebuild(from, limit, store_time, has_key)?;
                     let found = file.header().next_entry;

@@ -18,7 +18,7 @@ use crate::{
     dispatch::{ArrivalListener, Dispatcher},
     error::{IoContext, StoreError},
     index::Index,
-    index_file::Geometry,
+    index_format::Geometry,
     log::Log,
     mark::Marks,
     other_log,

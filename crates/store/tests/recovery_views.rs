@@ -242,6 +242,79 @@ fn an_index_that_is_older_cut_short_or_damaged_finds_every_key() {
     }
 }
 
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+/// Headers of the index files, oldest first: store times, places, used slots and next entry.
+fn index_heads(root: &Path) -> Vec<([i64; 2], [i64; 2], i32, i32)> {
+    let files = std::fs::read_dir(root.join("index")).unwrap();
+    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let head = |path| {
+        let bytes = std::fs::read(path).unwrap();
+        let [times, places] = [0, 16].map(|at| [i64_at(&bytes, at), i64_at(&bytes, at + 8)]);
+        (times, places, i32_at(&bytes, 32), i32_at(&bytes, 36))
+    };
+    files.into_iter().map(head).collect()
+}
+
+/// A second goes by before each of 100 messages with a key, of which 39 fill an index file; the first 10 are flushed.
+/// Returns their places.
+fn killed_with_two_index_files_filled(root: &Path) -> Vec<i64> {
+    let clock = clock_at(1_000_000);
+    let store = Store::open(small(root), Arc::new(RealDisk), clock.clone()).unwrap();
+    let put_one = |number: i64| {
+        clock.0.store(1_000_000 + number * 1000, std::sync::atomic::Ordering::SeqCst);
+        let place = put(&store, "T", 0, format!("UNIQ_KEY\x01T-{number}\x02").as_bytes(), b"body").1;
+        if number == 9 {
+            store.flush_queues().unwrap();
+            store.persist_checkpoint().unwrap();
+        }
+        place
+    };
+    (0..100).map(put_one).collect()
+}
+
+/// A Java broker that goes on reads headers alone: one of zeros would end its look-ups in a range of times.
+#[test]
+fn index_files_that_were_filled_since_the_last_flush_have_their_headers_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = killed_with_two_index_files_filled(dir.path());
+    let heads = index_heads(dir.path());
+    let time = |number: i64| 1_000_000 + number * 1000;
+    for (head, (first, last)) in heads.iter().zip([(0, 38), (39, 77)]) {
+        assert_eq!(head.0, [time(first), time(last)]);
+        assert_eq!(head.1, [places[first as usize], places[last as usize]]);
+        assert_eq!(head.3, 40);
+    }
+    assert_eq!(heads[2..], [([time(77); 2], [places[77]; 2], 0, 1)], "where the one before it ends");
+    let store = open(&small(dir.path()));
+    assert!((0..100).all(|number| has_key(&store, "T", number)));
+    store.flush_queues().unwrap();
+    assert!(index_heads(dir.path()).iter().all(|head| head.2 > 0), "all of it is durable");
+}
+
+/// The header came to the disk, what it tells of did not.
+#[test]
+fn a_header_that_says_full_before_the_rest_is_durable_is_not_trusted_after_a_power_cut() {
+    for lost in [0..1, 38..39, 15..20, 0..39] {
+        let dir = tempfile::tempdir().unwrap();
+        killed_with_two_index_files_filled(dir.path());
+        let files = std::fs::read_dir(dir.path().join("index")).unwrap();
+        let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let (at, length) = (40 + 64 * 4 + 20 * (1 + lost.start), 20 * (lost.end - lost.start));
+        write(&files[1], at as u64, &vec![0; length]);
+        let store = open(&small(dir.path()));
+        assert!((0..100).all(|number| has_key(&store, "T", number)), "{lost:?}");
+    }
+}
+
 /// As a write leaves it that failed: the lowest byte of the place has not arrived, and it leads to another record.
 #[test]
 fn a_part_of_an_index_entry_is_not_taken_for_one_of_another_record() {

@@ -15,7 +15,7 @@ use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     handles::Handles,
-    index_file::Geometry,
+    index_format::Geometry,
     inspect::{log::LogFiles, queues::QueueFiles, read_only::ReadOnlyDisk},
     multi_path::LogDirs,
     queue::Kind,

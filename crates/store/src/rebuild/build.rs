@@ -19,7 +19,7 @@ use crate::{
     error::{IoContext, StoreError},
     ext,
     index::Index,
-    index_file::Geometry,
+    index_format::Geometry,
     inspect::{
         Watch,
         log::{Halt, Scanner},
