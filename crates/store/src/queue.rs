@@ -409,15 +409,39 @@ impl Queue {
         }
         let seen = self.last_unit()?.map_or(-1, |unit| unit.physical_offset);
         for unit in bytes.chunks_exact(BATCH_UNIT).filter(|unit| get_i64(unit, 0) > seen) {
-            if self.units.end() == self.units.start() {
-                self.min.store(get_i64(unit, 28), SeqCst);
+            let bytes = unit;
+            let unit = decode(Kind::Batch, 0, bytes);
+            // Before a message that is the log's first there was none.
+            if self.units.end() == self.units.start() && unit.physical_offset > 0 {
+                self.begin_batch_at(unit.queue_offset)?;
             }
-            self.units.append(unit)?;
+            self.units.append(bytes)?;
             // Each by itself: the next one may find no space.
-            let unit = decode(Kind::Batch, 0, unit);
             self.max.store(unit.next(), SeqCst);
             self.max_physical.fetch_max(unit.end(), SeqCst);
         }
+        Ok(())
+    }
+
+    /// Lets an empty batch queue go on at a message that is not its first. Only a unit tells where a batch row goes on, so one
+    /// stands for what has left the log: the counter stays when all messages behind it are cut away.
+    pub(crate) fn begin_batch_at(&self, offset: i64) -> Result<(), StoreError> {
+        if offset > 0 {
+            let gone = Unit {
+                queue_offset: offset - 1,
+                count: 1,
+                physical_offset: 0,
+                size: FILLER_SIZE,
+                tags_code: 0,
+                store_timestamp: 0,
+            };
+            let mut bytes = Vec::with_capacity(BATCH_UNIT);
+            encode(Kind::Batch, &gone, &mut bytes);
+            self.units.append(&bytes)?;
+            self.max.store(offset, SeqCst);
+            self.next_offset.fetch_max(offset, SeqCst);
+        }
+        self.min.store(offset, SeqCst);
         Ok(())
     }
 
