@@ -41,20 +41,22 @@ fn told(dir: &Path, size: u64, shape: &Shape) -> u64 {
     size
 }
 
-/// Sizes of the index file at `path`, `len` bytes long. One that is shorter and does not tell is taken for cut short.
+/// Sizes of the index file at `path`, `len` bytes long: one of those that are known, those of the file before it first, or what
+/// it tells. One that is shorter and does not tell is taken for cut short.
 pub(crate) fn of_index_at(
     disk: &dyn Disk,
     path: &Path,
     len: u64,
-    configured: Geometry,
+    known: [Geometry; 2],
 ) -> Result<Geometry, StoreError> {
-    if len == configured.file_size() {
-        return Ok(configured);
+    let [likely, configured] = known;
+    if let Some(known) = known.into_iter().find(|known| len == known.file_size()) {
+        return Ok(known);
     }
     let file = disk.open_read(path).at("open", path)?;
     let mut head = [0; HEADER as usize];
     if len < HEADER || file.read_exact_at(0, &mut head).is_err() {
-        return Ok(configured);
+        return Ok(likely);
     }
     let header = Header::decode(&head);
     match of_index(&*file, path, len, &header)? {
@@ -63,9 +65,9 @@ pub(crate) fn of_index_at(
                 "the index file has other sizes than maxHashSlotNum and maxIndexNum: its own are used; set the keys to them");
             Ok(found)
         }
-        None if len < configured.file_size() || header.next_entry <= 1 => Ok(configured),
+        None if len < likely.file_size() || header.next_entry <= 1 => Ok(likely),
         None => {
-            let (path, expected) = (path.to_path_buf(), configured.file_size());
+            let (path, expected) = (path.to_path_buf(), likely.file_size());
             Err(StoreError::SegmentSize { path, found: len, expected, key: "maxHashSlotNum and maxIndexNum" })
         }
     }

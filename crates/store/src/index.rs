@@ -91,7 +91,7 @@ impl Index {
                 continue;
             }
             let path = dir.join(&entry.name);
-            geometry = file_sizes::of_index_at(&*disk, &path, entry.len, configured)?;
+            geometry = file_sizes::of_index_at(&*disk, &path, entry.len, [geometry, configured])?;
             files.push(IndexFile::open(&*disk, &path, geometry)?);
         }
         let last_physical = files.iter().rfind(|file| !file.is_empty()).map(|file| file.header().end_physical);

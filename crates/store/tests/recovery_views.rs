@@ -391,6 +391,28 @@ fn another_size_of_queue_and_index_files_is_taken_from_them() {
     }
 }
 
+/// As a kill within a flush leaves it: slots were written, the header, which counts them, was not. And as a power cut leaves
+/// one that was just made.
+#[test]
+fn an_index_file_that_does_not_tell_its_sizes_has_those_of_the_one_before_it() {
+    type Edit = fn(&Path);
+    let edits: [(&str, Edit); 2] = [
+        ("slots", |file| write(file, 40, &[0, 0, 0, 1].repeat(64))),
+        ("short", |file| std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(300).unwrap()),
+    ];
+    for (what, edit) in edits {
+        for (max_hash_slots, max_index) in [(128, 90), (10, 20)] {
+            let dir = tempfile::tempdir().unwrap();
+            let want = killed(dir.path());
+            let files = std::fs::read_dir(dir.path().join("index")).unwrap();
+            let newest = files.map(|entry| entry.unwrap().path()).max().unwrap();
+            edit(&newest);
+            is_whole(&StoreConfig { max_hash_slots, max_index, ..small(dir.path()) }, &want, what);
+            assert_eq!(std::fs::metadata(&newest).unwrap().len(), 40 + 64 * 4 + 40 * 20, "{what} {max_index}");
+        }
+    }
+}
+
 #[test]
 fn the_only_file_of_a_row_tells_its_size() {
     for (clean, size) in [(true, 400), (true, 100), (false, 100)] {
