@@ -3,6 +3,7 @@
 //! A queue never reads the log itself: what it must know of it is handed in.
 
 use std::{
+    cell::Cell,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -446,12 +447,17 @@ impl Queue {
     }
 
     /// After an unclean stop the log is dispatched again from `proven` on. A batch unit cannot be told by its place in
-    /// the row, so those of that part go; they are put again. True when there were any.
+    /// the row, so those of that part go; they are put again. So do those behind one that leads back in the log, of which a
+    /// power loss took the beginning. True when there were any.
     pub(crate) fn cut_unproven(&self, proven: i64) -> Result<bool, StoreError> {
         if self.kind == Kind::Simple {
             return Ok(false);
         }
-        let keep = self.units.first(|unit| !batch_is_valid(unit) || get_i64(unit, 0) >= proven)?;
+        let previous = Cell::new(-1);
+        let keep = self.units.first(|unit| {
+            let physical = get_i64(unit, 0);
+            !batch_is_valid(unit) || physical >= proven || physical <= previous.replace(physical)
+        })?;
         let cuts = keep < self.units.end();
         self.cut_units(keep)?;
         Ok(cuts)
@@ -534,7 +540,7 @@ impl Queue {
 
 /// A unit without a message; `physical_offset` keeps the row in order: 0 before the first message, as in Java, else
 /// the place of the next one.
-fn filler(physical_offset: i64) -> [u8; SIMPLE_UNIT] {
+pub(crate) fn filler(physical_offset: i64) -> [u8; SIMPLE_UNIT] {
     let mut unit = [0; SIMPLE_UNIT];
     unit[..8].copy_from_slice(&physical_offset.to_be_bytes());
     unit[8..12].copy_from_slice(&FILLER_SIZE.to_be_bytes());

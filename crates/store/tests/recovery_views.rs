@@ -151,6 +151,41 @@ fn a_batch_queue_unit_torn_at_every_byte() {
     }
 }
 
+/// Its place is that of another record then, or of none, or of one that has left the log; units behind it are whole.
+#[test]
+fn a_batch_queue_unit_whose_beginning_is_lost_at_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    for late in [false, true] {
+        let whole = dir.path().join(format!("whole {late}"));
+        let config = StoreConfig { batch_queue_segment_size: 920, ..with_batches(&whole) };
+        let store = open(&config);
+        let fill = |count: usize| (0..count).for_each(|_| assert!(put(&store, "T", 0, b"", &[b'x'; 1000]).1 >= 0));
+        let batches = |count: usize| (0..count).for_each(|number| put_inner_batch(&store, 2 + number % 3, &[1; 30]));
+        batches(2);
+        fill(60);
+        batches(3);
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        if late {
+            let all = store::Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 14 };
+            store.delete_expired(all).unwrap();
+        }
+        fill(10);
+        batches(3);
+        let ends = |store: &Store| (store.min_offset("B", 0), store.max_offset("B", 0), bodies(store, "B", 0));
+        let want = ends(&store);
+        drop(store);
+        for (unit, lost) in [5, 6, 7].into_iter().flat_map(|unit| (1..46).map(move |lost| (unit, lost))) {
+            let torn = dir.path().join("torn");
+            let _ = std::fs::remove_dir_all(&torn);
+            copy(&whole, &torn);
+            write(&torn.join("batchconsumequeue/B/0/00000000000000000000"), unit * 46, &vec![0; lost]);
+            let store = open(&StoreConfig { root: torn, ..config.clone() });
+            assert!(ends(&store) == want, "unit {unit}, {lost} bytes, late {late}: {:?}", ends(&store));
+        }
+    }
+}
+
 #[test]
 fn queues_that_are_older_than_the_log_catch_up() {
     for clean in [false, true] {
@@ -410,6 +445,66 @@ fn an_index_file_that_does_not_tell_its_sizes_has_those_of_the_one_before_it() {
             is_whole(&StoreConfig { max_hash_slots, max_index, ..small(dir.path()) }, &want, what);
             assert_eq!(std::fs::metadata(&newest).unwrap().len(), 40 + 64 * 4 + 40 * 20, "{what} {max_index}");
         }
+    }
+}
+
+/// Of the only index file a power cut took slots, and the configuration is another one: where its entries lie cannot be told.
+#[test]
+fn an_index_file_that_does_not_tell_its_sizes_is_made_again_from_the_log() {
+    for (max_hash_slots, max_index) in [(128, 90), (10, 20), (14, 90)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&small(dir.path()));
+        fill(&store, "T", 30);
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        let file = std::fs::read_dir(dir.path().join("index")).unwrap().next().unwrap().unwrap().path();
+        drop(store);
+        write(&file, 40, &[0; 64 * 4]);
+        let config = StoreConfig { max_hash_slots, max_index, ..small(dir.path()) };
+        let store = open(&config);
+        assert!((0..30).all(|number| has_key(&store, "T", number)), "{max_hash_slots} {max_index}");
+        let store = open_again(store, &config);
+        assert!((0..30).all(|number| has_key(&store, "T", number)), "again {max_hash_slots} {max_index}");
+    }
+}
+
+/// A kill came between slots and header of the only index file.
+#[test]
+fn an_index_file_whose_header_is_older_than_its_slots_tells_its_sizes() {
+    for (max_hash_slots, max_index) in [(128, 90), (10, 20), (14, 90)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&small(dir.path()));
+        fill(&store, "T", 20);
+        store.flush_queues().unwrap();
+        let file = std::fs::read_dir(dir.path().join("index")).unwrap().next().unwrap().unwrap().path();
+        let header = std::fs::read(&file).unwrap()[..40].to_vec();
+        (20..30).for_each(|number: i32| {
+            put(&store, "T", number % 2, format!("UNIQ_KEY\x01T-{number}\x02").as_bytes(), b"");
+        });
+        store.flush_queues().unwrap();
+        drop(store);
+        write(&file, 0, &header);
+        let store = open(&StoreConfig { max_hash_slots, max_index, ..small(dir.path()) });
+        assert!((0..30).all(|number| has_key(&store, "T", number)), "{max_hash_slots} {max_index}");
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 40 + 64 * 4 + 40 * 20);
+    }
+}
+
+/// A power cut took the length of a file: what is left is no size, where other files are longer.
+#[test]
+fn a_short_file_is_not_taken_for_one_of_another_size() {
+    for units in [11, 13, 19] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { queue_segment_size: 400, ..small(dir.path()) };
+        let store = open(&config);
+        (0..2 * units).for_each(|number| assert!(put(&store, "T", number % 2, b"", &[7]).0 >= 0));
+        drop(store);
+        let path = |queue_id: i32| dir.path().join(format!("consumequeue/T/{queue_id}/00000000000000000000"));
+        let file = std::fs::OpenOptions::new().write(true).open(path(0)).unwrap();
+        file.set_len(units as u64 * 20).unwrap();
+        let store = open(&StoreConfig { queue_segment_size: 200, ..config });
+        assert_eq!([0, 1].map(|queue_id| bodies(&store, "T", queue_id).len()), [units as usize; 2]);
+        assert_eq!([0, 1].map(|queue_id| std::fs::metadata(path(queue_id)).unwrap().len()), [400; 2]);
     }
 }
 
