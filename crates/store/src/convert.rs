@@ -31,6 +31,10 @@ pub(crate) fn to_batch(queues: &Queues, log: &Log, old: &Arc<Queue>) -> Result<A
         put_units(&new, log, place, &bytes)?;
         place += read as i64;
     }
+    if new.units().is_unused() {
+        // All its messages have left the log.
+        new.begin_batch_at(old.max())?;
+    }
     if !new.units().is_unused() {
         new.units().write()?;
         new.units().sync()?;

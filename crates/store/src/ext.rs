@@ -121,8 +121,9 @@ impl Ext {
     pub(crate) fn load(context: &Arc<UnitContext>, id: u64, dir: PathBuf) -> Result<Self, StoreError> {
         let found = segments::find(&*context.disk, &dir)?;
         // What a power loss left of a file may be too short for any unit, and then tells nothing.
-        let told = segments::size_of_row(&found, context.ext.segment, 1, context.clean) as i64;
-        let segment = if told < UNIT as i64 + FREE { context.ext.segment as i64 } else { told };
+        let configured = context.ext.segment;
+        let told = segments::size_of_row(&found, configured, 1, context.clean).unwrap_or(configured) as i64;
+        let segment = if told < UNIT as i64 + FREE { configured as i64 } else { told };
         let bases = found.iter().map(|file| file.base).collect();
         let state = State { bases, end: None, unsynced: i64::MAX, names_changed: false };
         Ok(Self { context: context.clone(), id, dir, segment, state: Mutex::new(state) })

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{
     disk::{Disk, File, list_sorted},
     error::{IoContext, StoreError},
-    index_file::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
     segments,
     units::Shape,
@@ -15,64 +15,72 @@ use crate::{
 /// Sizes of Java's default index file.
 const DEFAULT: Geometry = Geometry { slots: 5_000_000, max_index: 20_000_000 };
 
+/// Only files with the configured size after which that is believed.
+const MOST_ROWS: usize = 64;
+
 /// Bytes of a file of the queues below `dir`, which have units of `shape`. Looks at queues until one tells; usually that is
-/// the first.
+/// the first. After an unclean stop an only file may be short, so that the longest of them counts.
 pub(crate) fn of_queues(disk: &dyn Disk, dir: &Path, shape: &Shape, clean: bool) -> Result<u64, StoreError> {
     let configured = shape.segment;
+    let (mut longest, mut as_configured) = (None, 0);
     for topic in list_sorted(disk, dir).at("list", dir)?.into_iter().filter(|entry| entry.is_dir) {
         let topic_dir = dir.join(&topic.name);
         for queue in list_sorted(disk, &topic_dir).at("list", &topic_dir)?.into_iter().filter(|entry| entry.is_dir) {
             let found = segments::find(disk, &topic_dir.join(&queue.name))?;
-            if found.iter().any(|file| file.len == configured) {
-                return Ok(configured);
-            }
-            let size = segments::size_of_row(&found, configured, shape.unit as u64, clean);
-            if size != configured {
+            let Some(size) = segments::size_of_row(&found, configured, shape.unit as u64, clean) else { continue };
+            as_configured += usize::from(size == configured);
+            if clean || found.len() > 1 || as_configured > MOST_ROWS {
                 return Ok(told(dir, size, shape));
             }
+            longest = longest.max(Some(size));
         }
     }
     // What a power loss left of them tells nothing: they are extended.
-    Ok(configured)
+    Ok(longest.map_or(configured, |size| told(dir, size, shape)))
 }
 
 fn told(dir: &Path, size: u64, shape: &Shape) -> u64 {
-    tracing::warn!(dir = %dir.display(), found = size, configured = shape.segment, "queue files have another size than {}: theirs is used; set the key to it", shape.key);
+    if size != shape.segment {
+        tracing::warn!(dir = %dir.display(), found = size, configured = shape.segment, "queue files have another size than {}: theirs is used; set the key to it", shape.key);
+    }
     size
 }
 
-/// Sizes of the index file at `path`, `len` bytes long. One that is shorter and does not tell is taken for cut short.
+/// Sizes of the index file at `path`, `len` bytes long: one of those that are known, those of the file before it first, or what
+/// it tells. One without entries has what is likely; `None` for another that does not tell.
 pub(crate) fn of_index_at(
     disk: &dyn Disk,
     path: &Path,
     len: u64,
-    configured: Geometry,
-) -> Result<Geometry, StoreError> {
-    if len == configured.file_size() {
-        return Ok(configured);
+    known: [Geometry; 2],
+) -> Result<Option<Geometry>, StoreError> {
+    let [likely, configured] = known;
+    if let Some(known) = known.into_iter().find(|known| len == known.file_size()) {
+        return Ok(Some(known));
     }
     let file = disk.open_read(path).at("open", path)?;
     let mut head = [0; HEADER as usize];
     if len < HEADER || file.read_exact_at(0, &mut head).is_err() {
-        return Ok(configured);
+        return Ok(Some(likely));
     }
     let header = Header::decode(&head);
-    match of_index(&*file, path, len, &header)? {
-        Some(found) => {
-            tracing::warn!(file = %path.display(), found_slots = found.slots, found_entries = found.max_index, slots = configured.slots, entries = configured.max_index,
-                "the index file has other sizes than maxHashSlotNum and maxIndexNum: its own are used; set the keys to them");
-            Ok(found)
-        }
-        None if len < configured.file_size() || header.next_entry <= 1 => Ok(configured),
-        None => {
-            let (path, expected) = (path.to_path_buf(), configured.file_size());
-            Err(StoreError::SegmentSize { path, found: len, expected, key: "maxHashSlotNum and maxIndexNum" })
-        }
+    let found = of_index(&*file, path, len, &header)?;
+    if let Some(found) = found {
+        tracing::warn!(file = %path.display(), found_slots = found.slots, found_entries = found.max_index, slots = configured.slots, entries = configured.max_index,
+            "the index file has other sizes than maxHashSlotNum and maxIndexNum: its own are used; set the keys to them");
     }
+    Ok(found.or((header.next_entry <= 1).then_some(likely)))
+}
+
+/// What is said of an index file that does not tell its sizes.
+pub(crate) fn untold(path: &Path, len: u64, expected: Geometry) -> StoreError {
+    let (path, expected) = (path.to_path_buf(), expected.file_size());
+    StoreError::SegmentSize { path, found: len, expected, key: "maxHashSlotNum and maxIndexNum" }
 }
 
 /// Slots and entries of an index file of this length, such that the first and the last entry and the count of used slots fit;
-/// `None` when none do, as in a file without entries.
+/// `None` when none do, as in a file without entries. A kill may have come between slots and header: where the count fits
+/// nowhere, there may be more used slots than it says.
 pub(crate) fn of_index(
     file: &dyn File,
     path: &Path,
@@ -82,7 +90,14 @@ pub(crate) fn of_index(
     if len == DEFAULT.file_size() {
         return Ok(Some(DEFAULT));
     }
-    let index = IndexHead { file, path, header };
+    match of_index_with(&IndexHead { file, path, header, is_behind: false }, len)? {
+        Some(found) => Ok(Some(found)),
+        None => of_index_with(&IndexHead { file, path, header, is_behind: true }, len),
+    }
+}
+
+fn of_index_with(index: &IndexHead<'_>, len: u64) -> Result<Option<Geometry>, StoreError> {
+    let IndexHead { file, path, header, is_behind } = *index;
     let room = len.saturating_sub(HEADER);
     let (mut used, mut slot) = (0, 0u64);
     let mut bytes = vec![0; SLOT * 4096];
@@ -99,7 +114,7 @@ pub(crate) fn of_index(
                 return Ok(Some(geometry));
             }
         }
-        if used > header.used_slots {
+        if used > header.used_slots && !is_behind {
             break;
         }
     }
@@ -110,19 +125,30 @@ struct IndexHead<'a> {
     file: &'a dyn File,
     path: &'a Path,
     header: &'a Header,
+    /// The header is older than the slots.
+    is_behind: bool,
 }
 
 impl IndexHead<'_> {
     fn fits(&self, used: i32, geometry: Geometry) -> Result<bool, StoreError> {
         let count = self.header.next_entry;
         let sizes = geometry.max_index >= 2 && (2..=geometry.max_index as i32).contains(&count);
-        if !sizes || used != self.header.used_slots {
+        let counted = used == self.header.used_slots || self.is_behind && used > self.header.used_slots;
+        if !sizes || !counted {
             return Ok(false);
         }
-        let (first, last) = (self.entry(geometry, 1)?, self.entry(geometry, count - 1)?);
-        let first_fits = first.physical == self.header.begin_physical && first.previous == 0 && first.hash >= 0;
+        let first = self.entry(geometry, 1)?;
+        if first.physical != self.header.begin_physical {
+            return Ok(false);
+        }
+        let last = self.entry(geometry, count - 1)?;
+        let first_fits = first.previous == 0 && first.hash >= 0;
         let last_fits = last.physical == self.header.end_physical && last.hash >= 0;
-        Ok(first_fits && last_fits && self.slot(geometry, last.hash)? == count - 1)
+        if !(first_fits && last_fits) {
+            return Ok(false);
+        }
+        let newest = self.slot(geometry, last.hash)?;
+        Ok(newest == count - 1 || self.is_behind && (count..=geometry.max_index as i32).contains(&newest))
     }
 
     fn entry(&self, geometry: Geometry, number: i32) -> Result<IndexEntry, StoreError> {

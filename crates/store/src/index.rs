@@ -1,7 +1,10 @@
 //! The index: finds messages by key and time. A row of [`IndexFile`]s, oldest first; the last one is being filled.
 //! Source: `IndexService.java`; reference store 17. A hit only says that a hash is equal: callers compare the key.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use wire::hash::{java_hash, java_hash_on};
@@ -12,7 +15,8 @@ use crate::{
     error::{IoContext, StoreError},
     file_sizes,
     index_chain::Chain,
-    index_file::{Geometry, Header, IndexFile, Unsynced},
+    index_file::{IndexFile, Unsynced},
+    index_format::{Geometry, Header},
 };
 
 /// Stands before tags, which have entries since Java 5.4.
@@ -60,6 +64,8 @@ pub(crate) struct Index {
 #[derive(Default)]
 struct State {
     files: Vec<IndexFile>,
+    /// Files behind those that cannot be read: the first one does not tell its sizes.
+    untold: Vec<PathBuf>,
     names_changed: bool,
     /// Files that were written since the last flush.
     unsynced: Vec<Unsynced>,
@@ -77,12 +83,18 @@ pub(crate) struct Hits {
 }
 
 impl Index {
-    /// Opens the files in `dir`. Each keeps the sizes it was made with; new ones have those of the newest.
-    pub(crate) fn load(disk: Arc<dyn Disk>, dir: PathBuf, configured: Geometry) -> Result<Self, StoreError> {
+    /// Opens the files in `dir`. Each keeps the sizes it was made with; new ones have those of the newest. One that does not
+    /// tell them is made again after an unclean stop ([`Index::recover`]); after a clean one it is refused, or was cut short.
+    pub(crate) fn load(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        configured: Geometry,
+        clean: bool,
+    ) -> Result<Self, StoreError> {
         let mut geometry = configured;
         let fresh = !disk.exists(&dir);
         disk.create_dir_all(&dir).at("create", &dir)?;
-        let mut files = Vec::new();
+        let (mut files, mut untold) = (Vec::new(), Vec::new());
         let entries = list_sorted(&*disk, &dir).at("list", &dir)?;
         for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
             if entry.name.parse::<u64>().is_err() {
@@ -90,11 +102,25 @@ impl Index {
                 continue;
             }
             let path = dir.join(&entry.name);
-            geometry = file_sizes::of_index_at(&*disk, &path, entry.len, configured)?;
+            if !untold.is_empty() {
+                untold.push(path);
+                continue;
+            }
+            match file_sizes::of_index_at(&*disk, &path, entry.len, [geometry, configured])? {
+                Some(found) => geometry = found,
+                None if !clean => {
+                    untold.push(path);
+                    continue;
+                }
+                None if entry.len > geometry.file_size() => {
+                    return Err(file_sizes::untold(&path, entry.len, geometry));
+                }
+                None => {}
+            }
             files.push(IndexFile::open(&*disk, &path, geometry)?);
         }
         let last_physical = files.iter().rfind(|file| !file.is_empty()).map(|file| file.header().end_physical);
-        let state = State { files, last_physical, ..State::default() };
+        let state = State { files, untold, last_physical, ..State::default() };
         Ok(Self { disk, dir, geometry, local_time: std::convert::identity, fresh, state: Mutex::new(state) })
     }
 
@@ -126,7 +152,7 @@ impl Index {
             let mut from = 0;
             while sound < state.files.len() {
                 let file = &mut state.files[sound];
-                if !file.is_full() {
+                if !file.is_proven() {
                     let before = *file.header();
                     let reaches_limit = file.rebuild(from, limit, store_time, has_key)?;
                     let found = file.header().next_entry;
@@ -147,7 +173,13 @@ impl Index {
             while state.files.len() > sound + 1 {
                 self.remove_last(&mut state)?;
             }
-            (state.files.iter().rfind(|file| !file.is_empty()).map_or(0, |file| file.header().end_physical), lost)
+            let last = state.files.iter().rfind(|file| !file.is_empty()).map_or(0, |file| file.header().end_physical);
+            if let Some(file) = state.untold.first() {
+                tracing::warn!(file = %file.display(), "the index file has other sizes than maxHashSlotNum and maxIndexNum and does not tell them since the broker was stopped: it is made again from the log");
+                on_loss(last)?;
+                lost = true;
+            }
+            (last, lost)
         };
         // The last record may lack keys, unless it was durable as a whole.
         self.truncate(if lost || last >= limit { last } else { limit }, store_time)?;
@@ -156,7 +188,11 @@ impl Index {
 
     fn remove_last(&self, state: &mut State) -> Result<(), StoreError> {
         let Some(file) = state.files.pop() else { return Ok(()) };
-        self.disk.remove(file.path()).at("delete", file.path())?;
+        self.remove(file.path())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        self.disk.remove(path).at("delete", path)?;
         // At once: a full file that came back would pass for complete.
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)
     }
@@ -266,6 +302,9 @@ impl Index {
         let mut state = self.state.lock();
         // A full file gets its header now, not when it is no longer full.
         std::mem::take(&mut state.unsynced).iter().try_for_each(Unsynced::sync)?;
+        while let Some(path) = state.untold.pop() {
+            self.remove(&path)?;
+        }
         while let Some(file) = state.files.last_mut() {
             if !file.is_empty() && file.header().end_physical < physical {
                 break;
@@ -374,7 +413,7 @@ mod tests {
     fn many_files_truncation_expiry() {
         let dir = tempfile::tempdir().unwrap();
         let geometry = Geometry { slots: 5, max_index: 8 };
-        let load = || Index::load(Arc::new(RealDisk), dir.path().to_path_buf(), geometry).unwrap();
+        let load = || Index::load(Arc::new(RealDisk), dir.path().to_path_buf(), geometry, false).unwrap();
         let index = load();
         (0..20).for_each(|number| put(&index, number));
         (15..20).for_each(|number| put(&index, number));
@@ -398,7 +437,7 @@ mod tests {
     fn an_unclean_stop_loses_no_old_key() {
         let dir = tempfile::tempdir().unwrap();
         let geometry = Geometry { slots: 5, max_index: 100 };
-        let load = || Index::load(Arc::new(RealDisk), dir.path().to_path_buf(), geometry).unwrap();
+        let load = || Index::load(Arc::new(RealDisk), dir.path().to_path_buf(), geometry, false).unwrap();
         let index = load();
         (0..20).for_each(|number| put(&index, number));
         index.write_pending().unwrap();

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     disk::File,
     error::{IoContext, StoreError},
-    index_file::{ENTRY, Geometry, Header, IndexEntry},
+    index_format::{ENTRY, Geometry, Header, IndexEntry},
 };
 
 /// Where a look-up begins, and what it needs to go on.

@@ -1,6 +1,7 @@
 //! One index file: a hash table of message keys. Slots and header of the file being filled live in memory and reach the
-//! disk at a flush; entries are written as they come. The header of a full file is written after all else is durable:
-//! a header that says "full" can be trusted after a power loss. Source: `IndexFile.java`, `IndexHeader.java`; reference store 17.
+//! disk at a flush and when it is full; entries are written as they come. The header of a full file is written twice: with
+//! the rest, so that a kill leaves what a Java broker reads right, and after all else is durable: the second one, which
+//! says so, can be trusted after a power loss. Source: `IndexFile.java`, `IndexHeader.java`; reference store 17.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,101 +12,16 @@ use crate::{
     disk::{Disk, File},
     error::{IoContext, StoreError},
     index_chain::Chain,
-    queue::{get_i32, get_i64},
+    index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    queue::get_i32,
 };
 
-pub(crate) const HEADER: u64 = 40;
-pub(crate) const ENTRY: usize = 20;
-pub(crate) const SLOT: usize = 4;
 /// What a disk loses at least.
 const SECTOR: u64 = 512;
 /// Slots are written back in pieces of this many bytes.
 const PAGE: usize = 4096;
 /// So many of them at once.
 const MOST_PAGES: usize = 256;
-
-/// Head of an index file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) begin_timestamp: i64,
-    pub(crate) end_timestamp: i64,
-    pub(crate) begin_physical: i64,
-    pub(crate) end_physical: i64,
-    pub(crate) used_slots: i32,
-    /// Number of the next entry; the first is 1.
-    pub(crate) next_entry: i32,
-}
-
-impl Header {
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        Self {
-            begin_timestamp: get_i64(bytes, 0),
-            end_timestamp: get_i64(bytes, 8),
-            begin_physical: get_i64(bytes, 16),
-            end_physical: get_i64(bytes, 24),
-            used_slots: get_i32(bytes, 32),
-            next_entry: get_i32(bytes, 36).max(1),
-        }
-    }
-
-    fn encode(&self) -> [u8; HEADER as usize] {
-        let mut bytes = [0; HEADER as usize];
-        let words = [self.begin_timestamp, self.end_timestamp, self.begin_physical, self.end_physical];
-        for (number, word) in words.into_iter().enumerate() {
-            bytes[number * 8..number * 8 + 8].copy_from_slice(&word.to_be_bytes());
-        }
-        bytes[32..36].copy_from_slice(&self.used_slots.to_be_bytes());
-        bytes[36..].copy_from_slice(&self.next_entry.to_be_bytes());
-        bytes
-    }
-}
-
-/// One entry: a key of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IndexEntry {
-    pub(crate) hash: i32,
-    pub(crate) physical: i64,
-    pub(crate) seconds: i32,
-    pub(crate) previous: i32,
-}
-
-impl IndexEntry {
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        Self {
-            hash: get_i32(bytes, 0),
-            physical: get_i64(bytes, 4),
-            seconds: get_i32(bytes, 12),
-            previous: get_i32(bytes, 16),
-        }
-    }
-
-    fn encode(&self) -> [u8; ENTRY] {
-        let mut bytes = [0; ENTRY];
-        bytes[..4].copy_from_slice(&self.hash.to_be_bytes());
-        bytes[4..12].copy_from_slice(&self.physical.to_be_bytes());
-        bytes[12..16].copy_from_slice(&self.seconds.to_be_bytes());
-        bytes[16..].copy_from_slice(&self.previous.to_be_bytes());
-        bytes
-    }
-}
-
-/// Sizes that all files of a store share.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Geometry {
-    pub(crate) slots: u32,
-    pub(crate) max_index: u32,
-}
-
-impl Geometry {
-    pub(crate) fn entry_at(self, number: i32) -> u64 {
-        HEADER + u64::from(self.slots) * SLOT as u64 + number as u64 * ENTRY as u64
-    }
-
-    /// Bytes of a file.
-    pub(crate) fn file_size(self) -> u64 {
-        HEADER + u64::from(self.slots) * SLOT as u64 + u64::from(self.max_index) * ENTRY as u64
-    }
-}
 
 /// An index file. The caller serialises writers.
 pub(crate) struct IndexFile {
@@ -120,24 +36,18 @@ pub(crate) struct IndexFile {
     pending: Vec<u8>,
     written: i32,
     dirty: bool,
+    /// As it was found: what the header tells of may not be there.
+    unproven: bool,
 }
 
 impl IndexFile {
-    /// Makes a file that goes on where `before` ended.
+    /// Makes a file that goes on where `before` ended, and says so: a header of zeros would end a Java broker's look-ups.
     pub(crate) fn create(
         disk: &dyn Disk,
         path: &Path,
         geometry: Geometry,
         before: Option<&Header>,
     ) -> Result<Self, StoreError> {
-        let make = || {
-            let file = disk.open(path, true).at("create", path)?;
-            file.set_len(0).at("size", path)?;
-            file.set_len(geometry.file_size()).at("size", path)?;
-            Ok(file)
-        };
-        // A file without content would end each look-up that comes to it.
-        let file = make().inspect_err(|_: &StoreError| drop(disk.remove(path)))?;
         let (end_timestamp, end_physical) = before.map_or((0, 0), |header| (header.end_timestamp, header.end_physical));
         let header = Header {
             begin_timestamp: end_timestamp,
@@ -147,6 +57,17 @@ impl IndexFile {
             used_slots: 0,
             next_entry: 1,
         };
+        let make = || {
+            let file = disk.open(path, true).at("create", path)?;
+            file.set_len(0).at("size", path)?;
+            file.set_len(geometry.file_size()).at("size", path)?;
+            if before.is_some() {
+                file.write_all_at(0, &header.encode()).at("write", path)?;
+            }
+            Ok(file)
+        };
+        // A file without content would end each look-up that comes to it.
+        let file = make().inspect_err(|_: &StoreError| drop(disk.remove(path)))?;
         let mut index = Self::over(path, file, geometry, header);
         index.slots = vec![0; geometry.slots as usize];
         index.dirty_pages = vec![false; (geometry.slots as usize * SLOT).div_ceil(PAGE)];
@@ -169,7 +90,7 @@ impl IndexFile {
         file.read_exact_at(0, &mut head).at("read", path)?;
         let mut header = Header::decode(&head);
         header.next_entry = header.next_entry.min(geometry.max_index as i32);
-        Ok(Self::over(path, file, geometry, header))
+        Ok(Self { unproven: !Header::vouches(&head), ..Self::over(path, file, geometry, header) })
     }
 
     fn over(path: &Path, file: Arc<dyn File>, geometry: Geometry, header: Header) -> Self {
@@ -183,6 +104,7 @@ impl IndexFile {
             pending: Vec::new(),
             written: header.next_entry,
             dirty: false,
+            unproven: false,
         }
     }
 
@@ -196,6 +118,11 @@ impl IndexFile {
 
     pub(crate) fn is_full(&self) -> bool {
         self.header.next_entry >= self.geometry.max_index as i32
+    }
+
+    /// Full, and all of it was durable before its header said so.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_full() && !self.unproven
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -254,7 +181,7 @@ impl IndexFile {
         }
         self.header = rebuilt;
         self.written = rebuilt.next_entry;
-        self.dirty = true;
+        (self.dirty, self.unproven) = (true, false);
         if !self.is_empty() {
             let kept = old.begin_physical == rebuilt.begin_physical && old.begin_timestamp > 0;
             self.header.end_timestamp = store_time(rebuilt.end_physical);
@@ -395,9 +322,8 @@ impl IndexFile {
         }
         self.write_pending()?;
         self.write_slots()?;
-        if !self.is_full() {
-            self.file.write_all_at(0, &self.header.encode()).at("write", &self.path)?;
-        }
+        let head = if self.is_full() { self.header.encode_unproven() } else { self.header.encode() };
+        self.file.write_all_at(0, &head).at("write", &self.path)?;
         self.dirty = false;
         let full = self.is_full().then_some(self.header);
         Ok(Some(Unsynced { path: self.path.clone(), file: self.file.clone(), full }))
@@ -468,7 +394,7 @@ impl IndexFile {
 pub(crate) struct Unsynced {
     path: PathBuf,
     file: Arc<dyn File>,
-    /// Header of a full file, still to be written.
+    /// Header of a full file, to be written once the rest is durable.
     full: Option<Header>,
 }
 

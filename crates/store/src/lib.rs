@@ -23,6 +23,7 @@ mod handles;
 mod index;
 mod index_chain;
 mod index_file;
+mod index_format;
 pub mod inspect;
 mod late;
 mod lmq;

@@ -351,7 +351,7 @@ const LEAST_SEGMENT: u64 = 1024;
 
 /// The size that the files have; else what is configured.
 fn effective_size(dir: &Path, found: &[segments::Found], configured: u64, clean: bool, key: &str) -> u64 {
-    let size = segments::size_of_row(found, configured, 1, clean);
+    let size = segments::size_of_row(found, configured, 1, clean).unwrap_or(configured);
     if size == configured || size < LEAST_SEGMENT {
         return configured;
     }

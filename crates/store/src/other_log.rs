@@ -20,12 +20,15 @@ pub(crate) fn refuse(disk: &dyn Disk, config: &StoreConfig) -> Result<(), StoreE
         }
     }
     let dirs = config.log_dirs();
-    let is_elsewhere = !dirs.all().iter().any(|dir| disk.exists(dir))
-        && (has_queue(disk, root, Kind::Simple)? || has_queue(disk, root, Kind::Batch)?);
+    let is_elsewhere = !dirs.all().iter().any(|dir| disk.exists(dir)) && has_queues(disk, root)?;
     if is_elsewhere { Err(StoreError::NoLog { dir: dirs.first().to_path_buf() }) } else { Ok(()) }
 }
 
-/// True when any queue of this kind has a file with something in it.
+/// True when any queue has a file with something in it.
+pub(crate) fn has_queues(disk: &dyn Disk, root: &Path) -> Result<bool, StoreError> {
+    Ok(has_queue(disk, root, Kind::Simple)? || has_queue(disk, root, Kind::Batch)?)
+}
+
 fn has_queue(disk: &dyn Disk, root: &Path, kind: Kind) -> Result<bool, StoreError> {
     let all = root.join(kind.directory());
     for topic in list_sorted(disk, &all).at("list", &all)?.into_iter().filter(|topic| topic.is_dir) {

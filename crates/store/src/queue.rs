@@ -3,6 +3,7 @@
 //! A queue never reads the log itself: what it must know of it is handed in.
 
 use std::{
+    cell::Cell,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -409,25 +410,54 @@ impl Queue {
         }
         let seen = self.last_unit()?.map_or(-1, |unit| unit.physical_offset);
         for unit in bytes.chunks_exact(BATCH_UNIT).filter(|unit| get_i64(unit, 0) > seen) {
-            if self.units.end() == self.units.start() {
-                self.min.store(get_i64(unit, 28), SeqCst);
+            let bytes = unit;
+            let unit = decode(Kind::Batch, 0, bytes);
+            // Before a message that is the log's first there was none.
+            if self.units.end() == self.units.start() && unit.physical_offset > 0 {
+                self.begin_batch_at(unit.queue_offset)?;
             }
-            self.units.append(unit)?;
+            self.units.append(bytes)?;
             // Each by itself: the next one may find no space.
-            let unit = decode(Kind::Batch, 0, unit);
             self.max.store(unit.next(), SeqCst);
             self.max_physical.fetch_max(unit.end(), SeqCst);
         }
         Ok(())
     }
 
+    /// Lets an empty batch queue go on at a message that is not its first. Only a unit tells where a batch row goes on, so one
+    /// stands for what has left the log: the counter stays when all messages behind it are cut away.
+    pub(crate) fn begin_batch_at(&self, offset: i64) -> Result<(), StoreError> {
+        if offset > 0 {
+            let gone = Unit {
+                queue_offset: offset - 1,
+                count: 1,
+                physical_offset: 0,
+                size: FILLER_SIZE,
+                tags_code: 0,
+                store_timestamp: 0,
+            };
+            let mut bytes = Vec::with_capacity(BATCH_UNIT);
+            encode(Kind::Batch, &gone, &mut bytes);
+            self.units.append(&bytes)?;
+            self.max.store(offset, SeqCst);
+            self.next_offset.fetch_max(offset, SeqCst);
+        }
+        self.min.store(offset, SeqCst);
+        Ok(())
+    }
+
     /// After an unclean stop the log is dispatched again from `proven` on. A batch unit cannot be told by its place in
-    /// the row, so those of that part go; they are put again. True when there were any.
+    /// the row, so those of that part go; they are put again. So do those behind one that leads back in the log, of which a
+    /// power loss took the beginning. True when there were any.
     pub(crate) fn cut_unproven(&self, proven: i64) -> Result<bool, StoreError> {
         if self.kind == Kind::Simple {
             return Ok(false);
         }
-        let keep = self.units.first(|unit| !batch_is_valid(unit) || get_i64(unit, 0) >= proven)?;
+        let previous = Cell::new(-1);
+        let keep = self.units.first(|unit| {
+            let physical = get_i64(unit, 0);
+            !batch_is_valid(unit) || physical >= proven || physical <= previous.replace(physical)
+        })?;
         let cuts = keep < self.units.end();
         self.cut_units(keep)?;
         Ok(cuts)
@@ -510,7 +540,7 @@ impl Queue {
 
 /// A unit without a message; `physical_offset` keeps the row in order: 0 before the first message, as in Java, else
 /// the place of the next one.
-fn filler(physical_offset: i64) -> [u8; SIMPLE_UNIT] {
+pub(crate) fn filler(physical_offset: i64) -> [u8; SIMPLE_UNIT] {
     let mut unit = [0; SIMPLE_UNIT];
     unit[..8].copy_from_slice(&physical_offset.to_be_bytes());
     unit[8..12].copy_from_slice(&FILLER_SIZE.to_be_bytes());

@@ -124,6 +124,11 @@ impl Queues {
         }
     }
 
+    /// Bytes of a file of such queues.
+    pub(crate) fn file_size(&self, kind: Kind) -> u64 {
+        self.shape(kind).segment
+    }
+
     fn shape(&self, kind: Kind) -> crate::units::Shape {
         kind.shape(self.size_of(kind).get().copied().unwrap_or_default())
     }

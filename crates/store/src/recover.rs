@@ -69,6 +69,8 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
     if !clean {
         for queue in store.queues.all() {
             if queue.cut_unproven(plan.dispatch_from)? {
+                // The last one that is left may lead to a place where none of the queue's records is.
+                cut_unfounded_units(store, &queue, beyond)?;
                 store.queues.mark_dirty(&queue);
             }
         }

@@ -25,6 +25,12 @@ const QUEUES: &str = "serve it with the broker that made it, or let a broker wit
 const SETTINGS: &str = "topics, groups and progress are in it: export them with mqadmin exportMetadataInRocksDB, put the JSON files into config/ and move the database away";
 const MIXED: &str = "start the broker that made it without these keys until its timers and transactions are through; then, or if it was only the index, move the database away";
 
+/// What tells that a store has its queues in RocksDB, alone or beside the files.
+pub(crate) fn of_queues(disk: &dyn Disk, root: &Path) -> Option<PathBuf> {
+    let of_queues = DATABASES.into_iter().filter(|(_, _, advice)| *advice == QUEUES);
+    of_queues.map(|(name, ..)| root.join(name).join(CURRENT)).find(|found| disk.exists(found))
+}
+
 /// Refuses a directory with data in RocksDB. `queues_doubled`: `rocksdbCQDoubleWriteEnable`, the files are whole.
 pub(crate) fn refuse(disk: &dyn Disk, root: &Path, queues_doubled: bool) -> Result<(), StoreError> {
     for (name, key, advice) in DATABASES {

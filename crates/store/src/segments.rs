@@ -38,17 +38,16 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, StoreError
 }
 
 /// The size of a row's segments as its files have it, where they tell: one is as long as it is to the next name, and none
-/// longer, or the only one is larger than `configured` or was left as it is by a clean stop. Sizes are multiples of `unit`.
-pub(crate) fn size_of_row(found: &[Found], configured: u64, unit: u64, clean: bool) -> u64 {
-    let Some(first) = found.first() else { return configured };
+/// longer, or the only one is not shorter than `configured`, or was left as it is by a clean stop. Sizes are multiples of `unit`.
+pub(crate) fn size_of_row(found: &[Found], configured: u64, unit: u64, clean: bool) -> Option<u64> {
+    let first = found.first()?;
     let longest = found.iter().map(|found| found.len).max().unwrap_or(0);
     let (size, told) = match found.windows(2).map(|pair| (pair[1].base - pair[0].base) as u64).min() {
         // A file that a power loss left short tells nothing; where one is missing the step is a multiple.
         Some(step) => (step, longest == step),
-        None => (longest, longest > configured || clean || first.base % configured as i64 != 0),
+        None => (longest, longest >= configured || clean || first.base % configured as i64 != 0),
     };
-    let fits = size > 0 && size.is_multiple_of(unit) && first.base % size as i64 == 0;
-    if told && fits { size } else { configured }
+    (told && size > 0 && size.is_multiple_of(unit) && first.base % size as i64 == 0).then_some(size)
 }
 
 /// Deletes empty files and short ones without content at the end of the row; extends a short one that holds data.

@@ -18,7 +18,7 @@ use crate::{
     dispatch::{ArrivalListener, Dispatcher},
     error::{IoContext, StoreError},
     index::Index,
-    index_file::Geometry,
+    index_format::Geometry,
     log::Log,
     mark::Marks,
     other_log,
@@ -127,7 +127,9 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let geometry = Geometry { slots: config.max_hash_slots, max_index: config.max_index };
         let index = match config.index_enabled {
-            true => Some(Index::load(disk.clone(), config.root.join("index"), geometry)?.named_in(config.local_time)),
+            true => {
+                Some(Index::load(disk.clone(), config.root.join("index"), geometry, clean)?.named_in(config.local_time))
+            }
             false => None,
         };
         Ok(Self {

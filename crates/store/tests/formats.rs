@@ -230,6 +230,32 @@ fn a_conversion_that_was_cut_short_is_done_again() {
     }
 }
 
+/// Its messages have all left the log; where it goes on stays known.
+#[test]
+fn an_expired_plain_queue_becomes_a_batch_queue_with_its_counter() {
+    let dir = tempfile::tempdir().unwrap();
+    let (known, change) = table("T");
+    let mut config = small(&dir.path().join("store"));
+    change(&mut config);
+    let store = open(&config);
+    for number in 0..87 {
+        put(&store, if number < 7 { "T" } else { "U" }, 0, b"", &[b'x'; 100]);
+    }
+    let all = store::Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1 };
+    store.flush_queues().unwrap();
+    assert_eq!(store.delete_expired(all).unwrap(), 1);
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (7, 7));
+    known.store(true, SeqCst);
+    store.align_queue_types().unwrap();
+    assert!(config.root.join("batchconsumequeue/T/0").exists());
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (7, 7));
+    store.close().unwrap();
+    drop(store);
+    let store = open(&config);
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (7, 7));
+    assert_eq!(put(&store, "T", 0, b"", b"next").0, 7);
+}
+
 fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut left = vec![root.to_path_buf()];

@@ -172,6 +172,83 @@ fn expired_queues_keep_their_offsets() {
     store.close().unwrap();
 }
 
+/// The files that keep their counters have the same size as all others then.
+#[test]
+fn expired_queues_keep_their_offsets_in_files_of_another_size() {
+    for (queue_segment_size, batch_queue_segment_size) in [(400, 920), (100, 230), (60, 138), (1000, 4600)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "B")), ..small(dir.path()) };
+        let store = open(&config);
+        for (topic, count) in [("full", 20), ("begun", 13), ("B", 17)] {
+            put_some(&store, topic, count);
+        }
+        for number in 0..80 {
+            put(&store, "T", number % 2, b"KEYS\x01k\x02", &[b'x'; 100]);
+        }
+        let all = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 3 };
+        store.delete_expired(all).unwrap();
+        store.close().unwrap();
+        drop(store);
+        let config = StoreConfig { queue_segment_size, batch_queue_segment_size, ..config };
+        let options = RebuildOptions { config: Some(config.clone()), ..RebuildOptions::default() };
+        let made = rebuild(Arc::new(RealDisk), dir.path(), &options, &mut Still).unwrap();
+        assert_eq!(made.kept, ["B", "begun", "full"].map(|topic| (topic.to_owned(), 0)));
+        is_sound(dir.path(), &config);
+        let again = rebuild(Arc::new(RealDisk), dir.path(), &options, &mut Still).unwrap();
+        assert_eq!((again.kept, again.units), (made.kept, made.units), "a second one does the same");
+        let store = open(&config);
+        let range = |topic| (store.min_offset(topic, 0), store.max_offset(topic, 0));
+        assert_eq!(["full", "begun", "B"].map(range), [(20, 20), (13, 13), (17, 17)], "{queue_segment_size}");
+        assert_eq!(["full", "begun", "B"].map(|topic| put(&store, topic, 0, b"", b"next").0), [20, 13, 17]);
+    }
+}
+
+/// Of a plain queue the place of a unit tells its number, of a batch queue only the unit itself.
+#[test]
+fn queues_of_a_log_that_begins_later_keep_their_offsets_when_all_their_messages_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "B")), ..small(dir.path()) };
+    let store = open(&config);
+    let mut first = BTreeMap::new();
+    let pass = |store: &Store, first: &mut BTreeMap<(&'static str, i64), i64>| {
+        for topic in ["B", "T"] {
+            let (offset, physical, _) = put(store, topic, 0, b"KEYS\x01k\x02", &[b'x'; 100]);
+            first.insert((topic, offset), physical);
+        }
+    };
+    (0..40).for_each(|_| pass(&store, &mut first));
+    let all = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1 };
+    store.delete_expired(all).unwrap();
+    let [in_batch, plain] = ["B", "T"].map(|topic| store.min_offset(topic, 0));
+    assert!(in_batch > 0 && plain > 0);
+    store.close().unwrap();
+    for without_views in [false, true] {
+        if without_views {
+            for name in ["consumequeue", "batchconsumequeue"] {
+                fs::remove_dir_all(dir.path().join(name)).unwrap();
+            }
+            open(&config).close().unwrap();
+        } else {
+            run(dir.path());
+        }
+        is_sound(dir.path(), &config);
+        let store = open(&config);
+        let ends = |store: &Store| ["B", "T"].map(|topic| (store.min_offset(topic, 0), store.max_offset(topic, 0)));
+        assert_eq!(ends(&store), [(in_batch, 40), (plain, 40)]);
+        store.truncate(first[&("B", in_batch)].min(first[&("T", plain)])).unwrap();
+        assert_eq!(ends(&store), [(in_batch, in_batch), (plain, plain)]);
+        store.close().unwrap();
+        let store = open(&config);
+        assert_eq!(ends(&store), [(in_batch, in_batch), (plain, plain)], "after another start");
+        (in_batch.max(plain)..40).for_each(|_| pass(&store, &mut first));
+        ["B", "T"].into_iter().filter(|topic| store.max_offset(topic, 0) < 40).for_each(|topic| {
+            put_some(&store, topic, 1);
+        });
+        assert_eq!(ends(&store), [(in_batch, 40), (plain, 40)]);
+        store.close().unwrap();
+    }
+}
+
 #[test]
 fn a_running_broker_is_refused_and_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();

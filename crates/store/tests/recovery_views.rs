@@ -151,6 +151,41 @@ fn a_batch_queue_unit_torn_at_every_byte() {
     }
 }
 
+/// Its place is that of another record then, or of none, or of one that has left the log; units behind it are whole.
+#[test]
+fn a_batch_queue_unit_whose_beginning_is_lost_at_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    for late in [false, true] {
+        let whole = dir.path().join(format!("whole {late}"));
+        let config = StoreConfig { batch_queue_segment_size: 920, ..with_batches(&whole) };
+        let store = open(&config);
+        let fill = |count: usize| (0..count).for_each(|_| assert!(put(&store, "T", 0, b"", &[b'x'; 1000]).1 >= 0));
+        let batches = |count: usize| (0..count).for_each(|number| put_inner_batch(&store, 2 + number % 3, &[1; 30]));
+        batches(2);
+        fill(60);
+        batches(3);
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        if late {
+            let all = store::Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 14 };
+            store.delete_expired(all).unwrap();
+        }
+        fill(10);
+        batches(3);
+        let ends = |store: &Store| (store.min_offset("B", 0), store.max_offset("B", 0), bodies(store, "B", 0));
+        let want = ends(&store);
+        drop(store);
+        for (unit, lost) in [5, 6, 7].into_iter().flat_map(|unit| (1..46).map(move |lost| (unit, lost))) {
+            let torn = dir.path().join("torn");
+            let _ = std::fs::remove_dir_all(&torn);
+            copy(&whole, &torn);
+            write(&torn.join("batchconsumequeue/B/0/00000000000000000000"), unit * 46, &vec![0; lost]);
+            let store = open(&StoreConfig { root: torn, ..config.clone() });
+            assert!(ends(&store) == want, "unit {unit}, {lost} bytes, late {late}: {:?}", ends(&store));
+        }
+    }
+}
+
 #[test]
 fn queues_that_are_older_than_the_log_catch_up() {
     for clean in [false, true] {
@@ -242,6 +277,79 @@ fn an_index_that_is_older_cut_short_or_damaged_finds_every_key() {
     }
 }
 
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+/// Headers of the index files, oldest first: store times, places, used slots and next entry.
+fn index_heads(root: &Path) -> Vec<([i64; 2], [i64; 2], i32, i32)> {
+    let files = std::fs::read_dir(root.join("index")).unwrap();
+    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let head = |path| {
+        let bytes = std::fs::read(path).unwrap();
+        let [times, places] = [0, 16].map(|at| [i64_at(&bytes, at), i64_at(&bytes, at + 8)]);
+        (times, places, i32_at(&bytes, 32), i32_at(&bytes, 36))
+    };
+    files.into_iter().map(head).collect()
+}
+
+/// A second goes by before each of 100 messages with a key, of which 39 fill an index file; the first 10 are flushed.
+/// Returns their places.
+fn killed_with_two_index_files_filled(root: &Path) -> Vec<i64> {
+    let clock = clock_at(1_000_000);
+    let store = Store::open(small(root), Arc::new(RealDisk), clock.clone()).unwrap();
+    let put_one = |number: i64| {
+        clock.0.store(1_000_000 + number * 1000, std::sync::atomic::Ordering::SeqCst);
+        let place = put(&store, "T", 0, format!("UNIQ_KEY\x01T-{number}\x02").as_bytes(), b"body").1;
+        if number == 9 {
+            store.flush_queues().unwrap();
+            store.persist_checkpoint().unwrap();
+        }
+        place
+    };
+    (0..100).map(put_one).collect()
+}
+
+/// A Java broker that goes on reads headers alone: one of zeros would end its look-ups in a range of times.
+#[test]
+fn index_files_that_were_filled_since_the_last_flush_have_their_headers_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = killed_with_two_index_files_filled(dir.path());
+    let heads = index_heads(dir.path());
+    let time = |number: i64| 1_000_000 + number * 1000;
+    for (head, (first, last)) in heads.iter().zip([(0, 38), (39, 77)]) {
+        assert_eq!(head.0, [time(first), time(last)]);
+        assert_eq!(head.1, [places[first as usize], places[last as usize]]);
+        assert_eq!(head.3, 40);
+    }
+    assert_eq!(heads[2..], [([time(77); 2], [places[77]; 2], 0, 1)], "where the one before it ends");
+    let store = open(&small(dir.path()));
+    assert!((0..100).all(|number| has_key(&store, "T", number)));
+    store.flush_queues().unwrap();
+    assert!(index_heads(dir.path()).iter().all(|head| head.2 > 0), "all of it is durable");
+}
+
+/// The header came to the disk, what it tells of did not.
+#[test]
+fn a_header_that_says_full_before_the_rest_is_durable_is_not_trusted_after_a_power_cut() {
+    for lost in [0..1, 38..39, 15..20, 0..39] {
+        let dir = tempfile::tempdir().unwrap();
+        killed_with_two_index_files_filled(dir.path());
+        let files = std::fs::read_dir(dir.path().join("index")).unwrap();
+        let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let (at, length) = (40 + 64 * 4 + 20 * (1 + lost.start), 20 * (lost.end - lost.start));
+        write(&files[1], at as u64, &vec![0; length]);
+        let store = open(&small(dir.path()));
+        assert!((0..100).all(|number| has_key(&store, "T", number)), "{lost:?}");
+    }
+}
+
 /// As a write leaves it that failed: the lowest byte of the place has not arrived, and it leads to another record.
 #[test]
 fn a_part_of_an_index_entry_is_not_taken_for_one_of_another_record() {
@@ -315,6 +423,88 @@ fn another_size_of_queue_and_index_files_is_taken_from_them() {
         drop(store);
         assert_eq!(sizes(dir.path()), made_with, "{clean} {queue_segment_size}");
         assert_eq!(bodies(&open(&config), "T", 1), want[1], "{clean} {queue_segment_size}");
+    }
+}
+
+/// As a kill within a flush leaves it: slots were written, the header, which counts them, was not. And as a power cut leaves
+/// one that was just made.
+#[test]
+fn an_index_file_that_does_not_tell_its_sizes_has_those_of_the_one_before_it() {
+    type Edit = fn(&Path);
+    let edits: [(&str, Edit); 2] = [
+        ("slots", |file| write(file, 40, &[0, 0, 0, 1].repeat(64))),
+        ("short", |file| std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(300).unwrap()),
+    ];
+    for (what, edit) in edits {
+        for (max_hash_slots, max_index) in [(128, 90), (10, 20)] {
+            let dir = tempfile::tempdir().unwrap();
+            let want = killed(dir.path());
+            let files = std::fs::read_dir(dir.path().join("index")).unwrap();
+            let newest = files.map(|entry| entry.unwrap().path()).max().unwrap();
+            edit(&newest);
+            is_whole(&StoreConfig { max_hash_slots, max_index, ..small(dir.path()) }, &want, what);
+            assert_eq!(std::fs::metadata(&newest).unwrap().len(), 40 + 64 * 4 + 40 * 20, "{what} {max_index}");
+        }
+    }
+}
+
+/// Of the only index file a power cut took slots, and the configuration is another one: where its entries lie cannot be told.
+#[test]
+fn an_index_file_that_does_not_tell_its_sizes_is_made_again_from_the_log() {
+    for (max_hash_slots, max_index) in [(128, 90), (10, 20), (14, 90)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&small(dir.path()));
+        fill(&store, "T", 30);
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        let file = std::fs::read_dir(dir.path().join("index")).unwrap().next().unwrap().unwrap().path();
+        drop(store);
+        write(&file, 40, &[0; 64 * 4]);
+        let config = StoreConfig { max_hash_slots, max_index, ..small(dir.path()) };
+        let store = open(&config);
+        assert!((0..30).all(|number| has_key(&store, "T", number)), "{max_hash_slots} {max_index}");
+        let store = open_again(store, &config);
+        assert!((0..30).all(|number| has_key(&store, "T", number)), "again {max_hash_slots} {max_index}");
+    }
+}
+
+/// A kill came between slots and header of the only index file.
+#[test]
+fn an_index_file_whose_header_is_older_than_its_slots_tells_its_sizes() {
+    for (max_hash_slots, max_index) in [(128, 90), (10, 20), (14, 90)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&small(dir.path()));
+        fill(&store, "T", 20);
+        store.flush_queues().unwrap();
+        let file = std::fs::read_dir(dir.path().join("index")).unwrap().next().unwrap().unwrap().path();
+        let header = std::fs::read(&file).unwrap()[..40].to_vec();
+        (20..30).for_each(|number: i32| {
+            put(&store, "T", number % 2, format!("UNIQ_KEY\x01T-{number}\x02").as_bytes(), b"");
+        });
+        store.flush_queues().unwrap();
+        drop(store);
+        write(&file, 0, &header);
+        let store = open(&StoreConfig { max_hash_slots, max_index, ..small(dir.path()) });
+        assert!((0..30).all(|number| has_key(&store, "T", number)), "{max_hash_slots} {max_index}");
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 40 + 64 * 4 + 40 * 20);
+    }
+}
+
+/// A power cut took the length of a file: what is left is no size, where other files are longer.
+#[test]
+fn a_short_file_is_not_taken_for_one_of_another_size() {
+    for units in [11, 13, 19] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { queue_segment_size: 400, ..small(dir.path()) };
+        let store = open(&config);
+        (0..2 * units).for_each(|number| assert!(put(&store, "T", number % 2, b"", &[7]).0 >= 0));
+        drop(store);
+        let path = |queue_id: i32| dir.path().join(format!("consumequeue/T/{queue_id}/00000000000000000000"));
+        let file = std::fs::OpenOptions::new().write(true).open(path(0)).unwrap();
+        file.set_len(units as u64 * 20).unwrap();
+        let store = open(&StoreConfig { queue_segment_size: 200, ..config });
+        assert_eq!([0, 1].map(|queue_id| bodies(&store, "T", queue_id).len()), [units as usize; 2]);
+        assert_eq!([0, 1].map(|queue_id| std::fs::metadata(path(queue_id)).unwrap().len()), [400; 2]);
     }
 }
 

@@ -101,6 +101,33 @@ fn what_cannot_be_looked_at_is_one_line_and_exit_code_2() {
     refused(&namesrv, "there is no commitlog in it");
 }
 
+/// `rocksdbCQDoubleWriteEnable`: a database lies among the queue files, which are whole.
+#[test]
+fn a_copy_of_the_queues_in_rocksdb_is_named_and_not_looked_at() {
+    for place in ["consumequeue", "consumequeue_rocksdb"] {
+        let dir = tempfile::tempdir().unwrap();
+        sound(dir.path());
+        std::fs::create_dir_all(dir.path().join(place)).unwrap();
+        for (name, bytes) in [("CURRENT", "MANIFEST-000001\n"), ("000004.sst", "data"), ("LOG", "")] {
+            std::fs::write(dir.path().join(place).join(name), bytes).unwrap();
+        }
+        let before = content(dir.path());
+        for (command, well) in [("verify", "result   sound"), ("inspect", "the log goes from 0 to")] {
+            let out = tandem(&[command], dir.path());
+            let told = text(&out.stdout);
+            assert_eq!(out.status.code(), Some(0), "{told}{}", text(&out.stderr));
+            let notes: Vec<_> = told.lines().filter(|line| line.contains("rocksdbCQDoubleWriteEnable")).collect();
+            assert!(notes.len() == 1 && notes[0].starts_with("note") && told.contains(well), "{told}");
+            let json = Json::parse(&tandem(&[command, "--json"], dir.path()).stdout).unwrap();
+            assert!(format!("{:?}", json.get("notes")).contains("rocksdbCQDoubleWriteEnable"), "{json:?}");
+        }
+        let out = tandem(&["rebuild"], dir.path());
+        let line = text(&out.stderr);
+        assert!(out.status.code() == Some(2) && line.contains("move the database away"), "{line}");
+        assert_eq!(content(dir.path()), before, "the directory is as it was");
+    }
+}
+
 /// A segment that opens and fails at each read.
 #[test]
 fn what_cannot_be_read_is_one_line_and_exit_code_2() {

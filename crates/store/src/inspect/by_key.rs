@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::{
     error::StoreError,
     index::key_hash,
-    index_file::IndexEntry,
+    index_format::IndexEntry,
     inspect::{
         index::{self, IndexView},
         view::StoreView,

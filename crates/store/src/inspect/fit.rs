@@ -18,6 +18,7 @@ pub(crate) fn config(view: &StoreView) -> Result<StoreConfig, StoreError> {
         // The disk of the view shows all of the log there.
         commit_log_dirs: Some(LogDirs::one(view.log.dir())),
         index_enabled: !view.options.without_index,
+        queues_doubled_in_rocksdb: view.rocksdb.is_some(),
         ..view.unit_config()
     };
     if !view.log.segments().is_empty() {

@@ -10,7 +10,7 @@ use crate::{
     disk::{Disk, File, list_sorted},
     error::{IoContext, StoreError},
     file_sizes,
-    index_file::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
 };
 

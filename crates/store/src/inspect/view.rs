@@ -15,10 +15,12 @@ use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
     handles::Handles,
-    index_file::Geometry,
+    index_format::Geometry,
     inspect::{log::LogFiles, queues::QueueFiles, read_only::ReadOnlyDisk},
     multi_path::LogDirs,
+    other_log,
     queue::Kind,
+    rocksdb,
 };
 
 /// Files that the commands keep open at a time.
@@ -35,9 +37,17 @@ pub enum ViewError {
         /// What is missing.
         why: &'static str,
     },
-    /// Its queues are in a RocksDB.
+    /// Its queues are in a RocksDB alone.
     #[error("{} is a store of storeType=defaultRocksDB ({} is there): only file stores can be read", .dir.display(), .found.display())]
     RocksDb {
+        /// The store.
+        dir: PathBuf,
+        /// What tells.
+        found: PathBuf,
+    },
+    /// It has a copy of its queues in a RocksDB, which would not be made anew with the files.
+    #[error("{} has its queues in RocksDB as well (rocksdbCQDoubleWriteEnable; {} is there), and only the files would be rebuilt: start the broker without the key and move the database away first", .dir.display(), .found.display())]
+    RocksDbBeside {
         /// The store.
         dir: PathBuf,
         /// What tells.
@@ -78,6 +88,8 @@ pub struct StoreView {
     pub(crate) options: ViewOptions,
     pub(crate) log: LogFiles,
     pub(crate) handles: Arc<Handles>,
+    /// What tells of a copy of the queues in RocksDB.
+    pub(crate) rocksdb: Option<PathBuf>,
 }
 
 impl StoreView {
@@ -87,8 +99,18 @@ impl StoreView {
         // Nothing is placed here: no size is needed.
         let disk: Arc<dyn Disk> = Arc::new(ReadOnlyDisk(dirs.over(disk, 0)));
         refuse_foreign(&*disk, root, dirs.first())?;
+        let rocksdb = rocksdb::of_queues(&*disk, root);
         let log = LogFiles::load(disk.clone(), dirs.first().to_path_buf(), options.segment_size)?;
-        Ok(Self { disk, root: root.to_path_buf(), options, log, handles: Arc::new(Handles::new(OPEN_FILES)) })
+        Ok(Self { disk, root: root.to_path_buf(), options, log, handles: Arc::new(Handles::new(OPEN_FILES)), rocksdb })
+    }
+
+    /// Says, in a line, that there is a copy of the queues that is not looked at (`rocksdbCQDoubleWriteEnable`).
+    pub fn not_looked_at(&self) -> Option<String> {
+        let found = self.rocksdb.as_ref()?;
+        Some(format!(
+            "the queue files were looked at; the copy of them in RocksDB ({}, rocksdbCQDoubleWriteEnable) was not",
+            found.display()
+        ))
     }
 
     pub(crate) fn log_dirs(&self) -> LogDirs {
@@ -205,11 +227,10 @@ fn refuse_foreign(disk: &dyn Disk, root: &Path, log: &Path) -> Result<(), ViewEr
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return no_store("it is a file"),
         other => other.map(drop).at("list", root)?,
     }
-    for name in ["consumequeue", "consumequeue_rocksdb"] {
-        let found = root.join(name).join("CURRENT");
-        if disk.exists(&found) {
-            return Err(ViewError::RocksDb { dir: root.to_path_buf(), found });
-        }
+    if let Some(found) = rocksdb::of_queues(disk, root)
+        && !other_log::has_queues(disk, root)?
+    {
+        return Err(ViewError::RocksDb { dir: root.to_path_buf(), found });
     }
     if !disk.exists(log) {
         return no_store("there is no commitlog in it");

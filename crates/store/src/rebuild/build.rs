@@ -19,7 +19,7 @@ use crate::{
     error::{IoContext, StoreError},
     ext,
     index::Index,
-    index_file::Geometry,
+    index_format::Geometry,
     inspect::{
         Watch,
         log::{Halt, Scanner},
@@ -73,7 +73,7 @@ impl<'a> Build<'a> {
         // What a start would mend in the files of the log is mended in memory.
         let over_log: Arc<dyn Disk> = Arc::new(Overlay::new(view.disk.clone(), 1 << 20));
         let index = match index_enabled {
-            true => Some(Index::load(disk.clone(), aside.join("index"), geometry)?.named_in(config.local_time)),
+            true => Some(Index::load(disk.clone(), aside.join("index"), geometry, true)?.named_in(config.local_time)),
             false => None,
         };
         let config = StoreConfig { root: aside.clone(), ..config };

@@ -11,6 +11,7 @@ use crate::{
         queues::QueueFiles,
         view::StoreView,
     },
+    queue::{Kind, filler},
     rebuild::build::Build,
     segments,
 };
@@ -33,18 +34,14 @@ pub(super) fn counters(build: &Build<'_>) -> Result<Vec<(String, i32)>, StoreErr
 }
 
 fn keep(build: &Build<'_>, old: &QueueFiles) -> Result<bool, StoreError> {
-    let (start, all, size) = (old.start(), old.end()?, old.file_size());
+    let (start, all) = (old.start(), old.end()?);
     // Units beyond the log's begin have no record either: it was lost, and its number goes with it.
     let end = old.first_at(build.min(), all)?;
-    if size == 0 || (end == start && (all > start || start == 0)) {
+    if old.file_size() == 0 || (end == start && (all > start || start == 0)) {
         return Ok(false);
     }
-    // An empty file keeps the counter by its name.
-    let holder = if end > start { end - 1 } else { start };
-    let per_file = (size as i64 / old.unit()).max(1);
-    let first = holder - (holder - start) % per_file;
-    let mut bytes = Vec::new();
-    old.read(first, (end - first) as usize, &mut bytes)?;
+    let size = build.queues().file_size(old.kind);
+    let (first, bytes) = last_file(old, end, size as i64 / old.unit())?;
     let disk = build.disk();
     let dir = build.aside().join(old.kind.directory()).join(&*old.topic).join(old.queue_id.to_string());
     disk.create_dir_all(&dir).at("create", &dir)?;
@@ -57,6 +54,31 @@ fn keep(build: &Build<'_>, old: &QueueFiles) -> Result<bool, StoreError> {
         disk.sync_dir(dir).at("sync", dir)?;
     }
     Ok(true)
+}
+
+/// Place and units of the last file of a row that ends at `end`, of `per_file` units, whatever the old files have. Of a plain
+/// queue an empty one keeps the counter by its name.
+fn last_file(old: &QueueFiles, end: i64, per_file: i64) -> Result<(i64, Vec<u8>), StoreError> {
+    let start = old.start();
+    let holder = if end > start { end - 1 } else { start };
+    let first = holder - holder % per_file.max(1);
+    let fillers = usize::try_from(start - first).unwrap_or(0);
+    let (first, mut at, mut bytes) = match old.kind {
+        Kind::Simple => (first, first.max(start), filler(0).repeat(fillers)),
+        // Only the last unit tells where the queue goes on.
+        Kind::Batch if fillers > 0 => (0, holder, Vec::new()),
+        Kind::Batch => (first, first, Vec::new()),
+    };
+    let mut units = Vec::new();
+    while at < end {
+        let read = old.read(at, (end - at) as usize, &mut units)?;
+        if read == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&units);
+        at += read as i64;
+    }
+    Ok((first, bytes))
 }
 
 /// Index files that begin with the same record as an old one get its name, so that a rebuild of a whole index changes

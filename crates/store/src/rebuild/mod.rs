@@ -95,6 +95,9 @@ pub fn rebuild(
     watch: &mut dyn Watch,
 ) -> Result<Rebuilt, RebuildError> {
     let view = StoreView::open(disk.clone(), root, options.view.clone())?;
+    if let Some(found) = view.rocksdb.clone() {
+        return Err(ViewError::RocksDbBeside { dir: root.to_path_buf(), found }.into());
+    }
     let disk = view.log_dirs().over(disk, 0);
     let lock_config = StoreConfig {
         root: root.to_path_buf(),

@@ -1,18 +1,76 @@
-//! What an operator does between a stop and a start: another configuration, and queues and index made anew.
+//! What an operator does between a stop and a start: another configuration, sizes of files set right where a start asks for
+//! it, and queues and index made anew.
 
 use std::{path::Path, sync::Arc};
 
-use store::{RebuildOptions, StoreConfig, inspect::ViewOptions, rebuild};
+use store::{RebuildOptions, StoreConfig, StoreError, rebuild};
 
 use super::{disk::Fault, life::Life, model::Verdict};
 use crate::common::Still;
 
+/// Sizes of one kind of files.
+struct Size {
+    dir: &'static str,
+    set: fn(&mut StoreConfig, u64),
+    get: fn(&StoreConfig) -> u64,
+    /// Bytes of a file.
+    bytes: fn(u64) -> u64,
+    choices: [u64; 3],
+}
+
+/// Those that a store begins with come first.
+const SIZES: [Size; KINDS] = [
+    Size {
+        dir: "/sim/commitlog",
+        set: |config, size| config.segment_size = size,
+        get: |config| config.segment_size,
+        bytes: |size| size,
+        choices: [4096, 8192, 6144],
+    },
+    Size {
+        dir: "/sim/consumequeue",
+        set: |config, size| config.queue_segment_size = size,
+        get: |config| config.queue_segment_size,
+        bytes: |size| size,
+        choices: [200, 400, 100],
+    },
+    Size {
+        dir: "/sim/batchconsumequeue",
+        set: |config, size| config.batch_queue_segment_size = size,
+        get: |config| config.batch_queue_segment_size,
+        bytes: |size| size,
+        choices: [460, 230, 920],
+    },
+    Size {
+        dir: "/sim/index",
+        set: |config, max| (config.max_hash_slots, config.max_index) = (slots(max) as u32, max as u32),
+        get: |config| config.max_index.into(),
+        bytes: |max| 40 + 4 * slots(max) + 20 * max,
+        choices: [40, 90, 20],
+    },
+];
+
+/// Kinds of files that have a size.
+pub const KINDS: usize = 4;
+
+const fn slots(max_index: u64) -> u64 {
+    104 - max_index
+}
+
+impl Size {
+    fn choose(&self, config: &mut StoreConfig, choice: usize) {
+        (self.set)(config, self.choices[choice]);
+    }
+}
+
 impl Life {
-    /// Now and then: what may be set otherwise. Sizes of files stay: where a power cut left a short one and the configuration
-    /// is another, a start may be refused.
+    /// Now and then: what may be set otherwise, sizes of files among it, which count for new files alone.
     pub fn change_config(&mut self) {
         if self.random.below(4) > 0 {
             return;
+        }
+        if self.random.below(2) == 0 {
+            SIZES.iter().for_each(|size| size.choose(&mut self.config, self.random.below(3) as usize));
         }
         let random = &mut self.random;
         let mut one_of = |choices: &[u64]| choices[random.below(choices.len() as u64) as usize];
@@ -26,30 +84,51 @@ impl Life {
         };
         let config = &self.config;
         self.tell(format!(
-            "configured: flush {}, extensions {}, gathers {} {}, synced singly {}",
+            "configured: flush {}, extensions {}, gathers {} {}, synced singly {}, sizes {} {} {} {}",
             config.sync_flush,
             config.queue_ext,
             config.queue_gathers,
             config.queues_gather,
-            config.queues_synced_singly
+            config.queues_synced_singly,
+            config.segment_size,
+            config.queue_segment_size,
+            config.batch_queue_segment_size,
+            config.max_index
         ));
     }
 
-    /// Now and then, also cut short. Only of a log that begins at 0: a rebuilt batch queue knows nothing of messages that have
-    /// left the log, so that a cut of all its messages takes its counter back.
+    /// What the files of each kind are made with, before a power cut takes some of their sizes.
+    pub fn note_sizes(&mut self) {
+        for (size, made_with) in SIZES.iter().zip(&mut self.made_with) {
+            let lengths = self.disk.lengths_under(Path::new(size.dir));
+            let is_one = |choice: &usize| lengths.contains(&(size.bytes)(size.choices[*choice]));
+            *made_with = (0..size.choices.len()).rfind(is_one).or(*made_with);
+        }
+    }
+
+    /// A power cut left a short file, which does not tell the size of its row where another one is configured: the start is
+    /// refused, and the key is set back. False where that is no excuse.
+    pub fn set_size_back(&mut self, error: &StoreError) -> bool {
+        let (StoreError::SegmentSize { path, .. } | StoreError::MissingSegment { path }) = error else { return false };
+        let Some(kind) = SIZES.iter().position(|size| path.starts_with(size.dir)) else { return false };
+        let Some(choice) = self.made_with[kind] else { return false };
+        let before = format!("{:?}", SIZES.map(|size| (size.get)(&self.config)));
+        SIZES[kind].choose(&mut self.config, choice);
+        let differs = before != format!("{:?}", SIZES.map(|size| (size.get)(&self.config)));
+        self.tell(format!("refused: {error}"));
+        self.power_cut && differs
+    }
+
+    /// Now and then, also cut short.
     pub fn rebuild(&mut self) -> Verdict {
-        let segments = self.disk.names_in(Path::new("/sim/commitlog"));
-        let begins_at_0 = segments.first().is_some_and(|first| first.ends_with("00000000000000000000"));
-        if self.random.below(8) > 0 || !begins_at_0 {
+        let has_log = !self.disk.names_in(Path::new("/sim/commitlog")).is_empty();
+        if self.random.below(8) > 0 || !has_log {
             return Ok(());
         }
         if self.random.below(2) == 0 {
             self.disk.plan(self.random.below(1500), Fault::Crash);
         }
-        let (max_hash_slots, max_index) = (Some(self.config.max_hash_slots), Some(self.config.max_index));
-        let view = ViewOptions { max_hash_slots, max_index, ..ViewOptions::default() };
-        let options =
-            RebuildOptions { config: Some(self.config.clone()), view, all_topics: false, ..RebuildOptions::default() };
+        let options = RebuildOptions { config: Some(self.config.clone()), ..RebuildOptions::default() };
         let made = rebuild(Arc::new(self.disk.clone()), &self.config.root, &options, &mut Still);
         let fired = self.disk.take_fired();
         self.tell(format!("rebuild: {:?}", made.as_ref().map(|made| (made.min, made.end, made.records))));

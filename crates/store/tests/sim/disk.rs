@@ -213,6 +213,21 @@ impl SimDisk {
         state.names.dir(dir).map(names).unwrap_or_default()
     }
 
+    /// Lengths of all files below a directory, without a call.
+    pub fn lengths_under(&self, dir: &Path) -> Vec<u64> {
+        let state = self.state();
+        let (mut lengths, mut dirs) = (Vec::new(), Vec::from_iter(state.names.dir(dir)));
+        while let Some(number) = dirs.pop() {
+            for node in state.names.entries(number).values() {
+                match *node {
+                    Node::Dir(number) => dirs.push(number),
+                    Node::File(inode) => lengths.push(state.inodes[inode].len()),
+                }
+            }
+        }
+        lengths
+    }
+
     /// Calls so far.
     pub fn steps(&self) -> u64 {
         self.state().steps

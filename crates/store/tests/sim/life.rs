@@ -10,6 +10,7 @@ use store::{AppendError, Batch, ColdReads, Retention, SpaceLimits, Store, StoreC
 use wire::sys_flag;
 
 use super::{
+    between::KINDS,
     disk::{Fault, SimDisk},
     model::{BATCH_TOPIC, LIGHT, Model, QUEUES, Sent, TIMER, TOPICS, Verdict},
     raw::Stream,
@@ -37,6 +38,8 @@ pub struct Life {
     /// The power went since the store was last open.
     pub power_cut: bool,
     pub full: bool,
+    /// Number of the size of each kind of files.
+    pub made_with: [Option<usize>; KINDS],
     pub story: Vec<String>,
 }
 
@@ -69,6 +72,7 @@ impl Life {
             number: 0,
             power_cut: false,
             full: false,
+            made_with: [None; KINDS],
             story: Vec::new(),
         }
     }
@@ -109,6 +113,7 @@ impl Life {
 
     pub fn restart(&mut self, power_cut: bool) {
         self.tell(format!("restart, power cut: {power_cut}"));
+        self.note_sizes();
         self.disk.restart(power_cut);
         self.tell_store_files();
         self.power_cut |= power_cut;
@@ -164,6 +169,7 @@ impl Life {
             let fired = self.disk.take_fired();
             match opened {
                 Ok(store) if !self.disk.is_dead() => return Ok(store),
+                Err(error) if !fired && self.set_size_back(&error) => {}
                 Err(error) if !(fired || fault == 7 && error.is_disk_full()) => {
                     return Err(format!("it does not start: {error}"));
                 }
@@ -233,6 +239,7 @@ impl Life {
             && store.marks().flushed.get() == flushed;
         // What a failed sync should have written is nowhere but in the page cache.
         self.power_cut = true;
+        self.note_sizes();
         self.disk.restart(true);
         if stopped { Ok(()) } else { Err(format!("it goes on after: {why}")) }
     }

@@ -39,6 +39,9 @@ impl Life {
             "  checkpoint: {place}, proof {proof}, of the log {log_proof}; abort {abort}; log {}",
             segments.join(" ")
         ));
+        let index = self.disk.names_in(Path::new("/sim/index"));
+        let index: Vec<_> = index.iter().map(|path| self.tell_index(path)).collect();
+        self.tell(format!("  index (name: bytes, log places, used slots, next entry): {}", index.join(" ")));
         for (kind, unit) in [("consumequeue", 20), ("batchconsumequeue", 46)] {
             for topic in self.disk.names_in(&Path::new("/sim").join(kind)) {
                 for queue in self.disk.names_in(&topic) {
@@ -46,6 +49,13 @@ impl Life {
                 }
             }
         }
+    }
+
+    fn tell_index(&self, path: &Path) -> String {
+        let bytes = self.disk.peek(path).unwrap_or_default();
+        let [from, to] = [16, 24].map(|at| i64_at(&bytes, at));
+        let [used, next] = [32, 36].map(|at| i32_at(&bytes, at));
+        format!("{}: {}, {from} to {to}, {used}, {next};", number(path), bytes.len())
     }
 
     fn tell_queue(&mut self, dir: &Path, unit: usize) {

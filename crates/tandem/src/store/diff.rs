@@ -79,6 +79,9 @@ fn print(views: [&StoreView; 2], found: &Compared) {
         let (min, end, segment) = (side.min, side.end, bytes(side.segment_size as u64));
         say(format_args!("{name}        {} ({state})", view.root().display()));
         say(format_args!("         log {min} to {end}, segments of {segment}"));
+        if let Some(note) = view.not_looked_at() {
+            say(format_args!("         {note}"));
+        }
     }
     for (from, to) in &found.common {
         say(format_args!("both     {from} to {to}"));

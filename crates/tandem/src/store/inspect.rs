@@ -88,6 +88,9 @@ fn print(view: &StoreView, facts: &Facts) {
         say(format_args!("{topic:<48} {queue_id:>6} {min:>12} {max:>12} {units:>12} {end:>14}"));
     }
     say("");
+    if let Some(note) = view.not_looked_at() {
+        say(format_args!("note         {note}"));
+    }
     print_recovery(&facts.recovery);
 }
 
@@ -230,6 +233,7 @@ fn json(view: &StoreView, facts: &Facts) -> Json {
         ("index", Json::Arr(index.collect())),
         ("queues", Json::Arr(queues.collect())),
         ("nextStart", next_start(&facts.recovery)),
+        ("notes", Json::Arr(view.not_looked_at().iter().map(|note| note.as_str().into()).collect())),
     ])
 }
 

@@ -10,7 +10,7 @@ use crate::{
     disk::Disk,
     error::StoreError,
     index::TAGS_MARK,
-    index_file::{Geometry, Header, IndexEntry},
+    index_format::{Geometry, Header, IndexEntry},
     inspect::{
         index::IndexView,
         verify::{

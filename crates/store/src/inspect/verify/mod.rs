@@ -118,6 +118,7 @@ impl<'a> Walk<'a> {
         let end = if queues.built > 0 { queues.built } else { view.log.files_end() };
         let mut out = Verified { min, running, clean, queues: queues.count(), ..Verified::default() };
         out.notes.extend(swap::unfinished(&*view.disk, &view.root));
+        out.notes.extend(view.not_looked_at());
         Ok(Self {
             view,
             watch,
