@@ -59,12 +59,12 @@ impl Size {
 }
 
 impl Life {
-    /// Now and then: what may be set otherwise, sizes of files among it, which count for new files alone.
+    /// Now and then: what may be set otherwise; with `TANDEM_SIZES=1` sizes of files among it.
     pub fn change_config(&mut self) {
         if self.random.below(4) > 0 {
             return;
         }
-        if self.random.below(2) == 0 {
+        if std::env::var_os("TANDEM_SIZES").is_some() && self.random.below(2) == 0 {
             SIZES.iter().for_each(|size| size.choose(&mut self.config, self.random.below(3) as usize));
         }
         let random = &mut self.random;
@@ -103,8 +103,8 @@ impl Life {
 
     /// After a kill or a power cut an only file that is shorter than configured may be a short one, and is taken for one: other
     /// sizes are tried after a clean stop alone, else the keys are set to those that the files have.
-    pub fn set_sizes_back(&mut self) {
-        let is_clean = self.disk.peek(Path::new("/sim/abort")).is_none() && !self.power_cut;
+    pub fn set_sizes_back(&mut self, may_differ: bool) {
+        let is_clean = may_differ && self.disk.peek(Path::new("/sim/abort")).is_none() && !self.power_cut;
         for (size, made_with) in SIZES.iter().zip(self.made_with) {
             if let Some(choice) = made_with.filter(|_| !is_clean) {
                 size.choose(&mut self.config, choice);
@@ -114,7 +114,7 @@ impl Life {
 
     /// Now and then, also cut short.
     pub fn rebuild(&mut self) -> Verdict {
-        self.set_sizes_back();
+        self.set_sizes_back(false);
         let has_log = !self.disk.names_in(Path::new("/sim/commitlog")).is_empty();
         if self.random.below(8) > 0 || !has_log {
             return Ok(());

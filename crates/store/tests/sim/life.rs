@@ -154,7 +154,7 @@ impl Life {
         self.rebuild()?;
         self.change_config();
         loop {
-            self.set_sizes_back();
+            self.set_sizes_back(true);
             let fault = self.random.below(12);
             match fault {
                 0..4 => self.disk.plan(self.random.below(500), Fault::Crash),
