@@ -328,6 +328,27 @@ fn what_is_behind_the_end_is_not_queued() {
     assert_eq!((made.end, made.records), (places[13], 13), "{made:?}");
 }
 
+/// Its messages before that one have left the log, and so has their file: the name of the next one tells how many they were.
+#[test]
+fn a_queue_whose_only_record_is_lost_keeps_the_number_of_those_that_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    put_some(&store, "T", 10);
+    (0..80).for_each(|_| assert!(put(&store, "U", 0, b"", &[b'x'; 100]).0 >= 0));
+    let (_, physical, end) = put_some(&store, "T", 1)[0];
+    store.flush_queues().unwrap();
+    let all = Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1 };
+    assert_eq!(store.delete_expired(all).unwrap(), 1);
+    drop(store);
+    let segment = physical - physical % 4096;
+    let lost = vec![0; (end - physical) as usize];
+    common::files::write(&common::files::segment(dir.path(), segment), (physical - segment) as u64, &lost);
+    assert_eq!(run(dir.path()).kept, [("T".to_owned(), 0)]);
+    let store = open(&config);
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (10, 10));
+}
+
 #[test]
 fn a_queue_whose_records_are_lost_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();

@@ -161,9 +161,11 @@ fn a_batch_queue_unit_whose_beginning_is_lost_at_every_byte() {
         let store = open(&config);
         let fill = |count: usize| (0..count).for_each(|_| assert!(put(&store, "T", 0, b"", &[b'x'; 1000]).1 >= 0));
         let batches = |count: usize| (0..count).for_each(|number| put_inner_batch(&store, 2 + number % 3, &[1; 30]));
-        batches(2);
+        batches(4);
         fill(60);
-        batches(3);
+        batches(1);
+        fill(1);
+        store.flush().unwrap();
         store.flush_queues().unwrap();
         store.persist_checkpoint().unwrap();
         if late {
@@ -171,7 +173,7 @@ fn a_batch_queue_unit_whose_beginning_is_lost_at_every_byte() {
             store.delete_expired(all).unwrap();
         }
         fill(10);
-        batches(3);
+        batches(5);
         let ends = |store: &Store| (store.min_offset("B", 0), store.max_offset("B", 0), bodies(store, "B", 0));
         let want = ends(&store);
         drop(store);

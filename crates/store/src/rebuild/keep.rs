@@ -35,9 +35,10 @@ pub(super) fn counters(build: &Build<'_>) -> Result<Vec<(String, i32)>, StoreErr
 
 fn keep(build: &Build<'_>, old: &QueueFiles) -> Result<bool, StoreError> {
     let (start, all) = (old.start(), old.end()?);
-    // Units beyond the log's begin have no record either: it was lost, and its number goes with it.
+    // Units beyond the log's begin have no record either: it was lost, and its number goes with it. What is before them a plain
+    // queue tells by the name of its first file.
     let end = old.first_at(build.min(), all)?;
-    if old.file_size() == 0 || (end == start && (all > start || start == 0)) {
+    if old.file_size() == 0 || end == start && (start == 0 || old.kind == Kind::Batch) {
         return Ok(false);
     }
     let size = build.queues().file_size(old.kind);

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use store::{RebuildOptions, StoreConfig, StoreError, rebuild};
+use store::{RebuildOptions, StoreConfig, rebuild};
 
 use super::{disk::Fault, life::Life, model::Verdict};
 use crate::common::Still;
@@ -12,7 +12,6 @@ use crate::common::Still;
 struct Size {
     dir: &'static str,
     set: fn(&mut StoreConfig, u64),
-    get: fn(&StoreConfig) -> u64,
     /// Bytes of a file.
     bytes: fn(u64) -> u64,
     choices: [u64; 3],
@@ -23,28 +22,24 @@ const SIZES: [Size; KINDS] = [
     Size {
         dir: "/sim/commitlog",
         set: |config, size| config.segment_size = size,
-        get: |config| config.segment_size,
         bytes: |size| size,
         choices: [4096, 8192, 6144],
     },
     Size {
         dir: "/sim/consumequeue",
         set: |config, size| config.queue_segment_size = size,
-        get: |config| config.queue_segment_size,
         bytes: |size| size,
         choices: [200, 400, 100],
     },
     Size {
         dir: "/sim/batchconsumequeue",
         set: |config, size| config.batch_queue_segment_size = size,
-        get: |config| config.batch_queue_segment_size,
         bytes: |size| size,
         choices: [460, 230, 920],
     },
     Size {
         dir: "/sim/index",
         set: |config, max| (config.max_hash_slots, config.max_index) = (slots(max) as u32, max as u32),
-        get: |config| config.max_index.into(),
         bytes: |max| 40 + 4 * slots(max) + 20 * max,
         choices: [40, 90, 20],
     },
@@ -64,12 +59,12 @@ impl Size {
 }
 
 impl Life {
-    /// Now and then: what may be set otherwise, sizes of files among it, which count for new files alone.
+    /// Now and then: what may be set otherwise; with `TANDEM_SIZES=1` sizes of files among it.
     pub fn change_config(&mut self) {
         if self.random.below(4) > 0 {
             return;
         }
-        if self.random.below(2) == 0 {
+        if std::env::var_os("TANDEM_SIZES").is_some() && self.random.below(2) == 0 {
             SIZES.iter().for_each(|size| size.choose(&mut self.config, self.random.below(3) as usize));
         }
         let random = &mut self.random;
@@ -106,21 +101,20 @@ impl Life {
         }
     }
 
-    /// A power cut left a short file, which does not tell the size of its row where another one is configured: the start is
-    /// refused, and the key is set back. False where that is no excuse.
-    pub fn set_size_back(&mut self, error: &StoreError) -> bool {
-        let (StoreError::SegmentSize { path, .. } | StoreError::MissingSegment { path }) = error else { return false };
-        let Some(kind) = SIZES.iter().position(|size| path.starts_with(size.dir)) else { return false };
-        let Some(choice) = self.made_with[kind] else { return false };
-        let before = format!("{:?}", SIZES.map(|size| (size.get)(&self.config)));
-        SIZES[kind].choose(&mut self.config, choice);
-        let differs = before != format!("{:?}", SIZES.map(|size| (size.get)(&self.config)));
-        self.tell(format!("refused: {error}"));
-        self.power_cut && differs
+    /// After a kill or a power cut an only file that is shorter than configured may be a short one, and is taken for one: other
+    /// sizes are tried after a clean stop alone, else the keys are set to those that the files have.
+    pub fn set_sizes_back(&mut self, may_differ: bool) {
+        let is_clean = may_differ && self.disk.peek(Path::new("/sim/abort")).is_none() && !self.power_cut;
+        for (size, made_with) in SIZES.iter().zip(self.made_with) {
+            if let Some(choice) = made_with.filter(|_| !is_clean) {
+                size.choose(&mut self.config, choice);
+            }
+        }
     }
 
     /// Now and then, also cut short.
     pub fn rebuild(&mut self) -> Verdict {
+        self.set_sizes_back(false);
         let has_log = !self.disk.names_in(Path::new("/sim/commitlog")).is_empty();
         if self.random.below(8) > 0 || !has_log {
             return Ok(());

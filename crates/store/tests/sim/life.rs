@@ -154,6 +154,7 @@ impl Life {
         self.rebuild()?;
         self.change_config();
         loop {
+            self.set_sizes_back(true);
             let fault = self.random.below(12);
             match fault {
                 0..4 => self.disk.plan(self.random.below(500), Fault::Crash),
@@ -169,7 +170,6 @@ impl Life {
             let fired = self.disk.take_fired();
             match opened {
                 Ok(store) if !self.disk.is_dead() => return Ok(store),
-                Err(error) if !fired && self.set_size_back(&error) => {}
                 Err(error) if !(fired || fault == 7 && error.is_disk_full()) => {
                     return Err(format!("it does not start: {error}"));
                 }
@@ -492,9 +492,9 @@ impl Life {
     }
 
     pub fn delete_topic(&mut self, store: &Store) -> Verdict {
-        // With the topic of a message its place in the light queue would be hidden from the next start.
-        let first = u64::from(self.config.enable_lmq);
-        let (topic, end) = ((first + self.random.below(TIMER as u64 - first)) as usize, store.max_phys());
+        let light = self.config.enable_lmq && self.random.below(4) == 0;
+        let topic = if light { LIGHT } else { self.random.below(TIMER as u64) as usize };
+        let end = store.max_phys();
         if self.stream.is_some() {
             // The master deletes it too: what it sends next begins anew.
             let whole = end % store.segment_size() == 0 || self.model.log.last().is_some_and(|last| last.end == end);
