@@ -38,6 +38,8 @@ pub(crate) struct IndexFile {
     dirty: bool,
     /// As it was found: what the header tells of may not be there.
     unproven: bool,
+    /// The header on disk says so.
+    marked: bool,
 }
 
 impl IndexFile {
@@ -90,7 +92,8 @@ impl IndexFile {
         file.read_exact_at(0, &mut head).at("read", path)?;
         let mut header = Header::decode(&head);
         header.next_entry = header.next_entry.min(geometry.max_index as i32);
-        Ok(Self { unproven: !Header::vouches(&head), ..Self::over(path, file, geometry, header) })
+        let unproven = !Header::vouches(&head);
+        Ok(Self { unproven, marked: unproven, ..Self::over(path, file, geometry, header) })
     }
 
     fn over(path: &Path, file: Arc<dyn File>, geometry: Geometry, header: Header) -> Self {
@@ -105,6 +108,7 @@ impl IndexFile {
             written: header.next_entry,
             dirty: false,
             unproven: false,
+            marked: false,
         }
     }
 
@@ -122,7 +126,7 @@ impl IndexFile {
 
     /// Full, and all of it was durable before its header said so.
     pub(crate) fn is_proven(&self) -> bool {
-        self.is_full() && !self.unproven
+        self.is_full() && !self.unproven && self.header.used_slots as u32 <= self.geometry.slots
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -322,7 +326,9 @@ impl IndexFile {
         }
         self.write_pending()?;
         self.write_slots()?;
-        let head = if self.is_full() { self.header.encode_unproven() } else { self.header.encode() };
+        // Half of a header that vouches, over one that does not, might vouch for entries that are lost.
+        self.marked |= self.is_full();
+        let head = if self.marked { self.header.encode_unproven() } else { self.header.encode() };
         self.file.write_all_at(0, &head).at("write", &self.path)?;
         self.dirty = false;
         let full = self.is_full().then_some(self.header);
@@ -474,6 +480,31 @@ mod tests {
         assert_eq!((hits(&mut again, 1), again.header().begin_timestamp), (vec![1007, 107], 1_000_000));
         again.put(19 % 9, 1907, 1_019_000);
         assert_eq!(again.slots, slots);
+    }
+
+    /// A start writes what it found over the header of a full file that lost entries. The write may fail in the middle.
+    #[test]
+    fn no_half_of_a_header_vouches_for_what_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20200101000000000");
+        let header = || std::fs::read(&path).unwrap()[..HEADER as usize].to_vec();
+        for kept in [1, 15, 40] {
+            let mut file = IndexFile::create(&RealDisk, &path, SMALL, None).unwrap();
+            (1..50).for_each(|number| file.put(number % 6, number.into(), 1000));
+            file.write_all().unwrap().unwrap();
+            let before = header();
+            let mut found = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
+            assert!(found.is_full() && !found.is_proven());
+            found.rebuild(0, kept, &|_| 1000, &|_, _| true).unwrap();
+            found.write_all().unwrap().unwrap().sync().unwrap();
+            let after = header();
+            assert_eq!(Header::decode(&after), *found.header());
+            for half in 0..=HEADER as usize {
+                let torn = [&after[..half], &before[half..]].concat();
+                crate::Disk::open(&RealDisk, &path, false).unwrap().write_all_at(0, &torn).unwrap();
+                assert!(!IndexFile::open(&RealDisk, &path, SMALL).unwrap().is_proven(), "{kept}, {half} bytes");
+            }
+        }
     }
 
     #[test]

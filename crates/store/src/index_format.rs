@@ -7,7 +7,7 @@ pub(crate) const HEADER: u64 = 40;
 pub(crate) const ENTRY: usize = 20;
 pub(crate) const SLOT: usize = 4;
 
-/// Head of an index file. On disk the count of used slots is negative while the file is full and what is in it may not be
+/// Head of an index file. On disk the count of used slots is negative from when the file is full until what is in it is
 /// durable: nobody reads that count to find a key, a Java broker least of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -22,13 +22,14 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let next_entry = get_i32(bytes, 36).max(1);
         Self {
             begin_timestamp: get_i64(bytes, 0),
             end_timestamp: get_i64(bytes, 8),
             begin_physical: get_i64(bytes, 16),
             end_physical: get_i64(bytes, 24),
-            used_slots: get_i32(bytes, 32).saturating_abs(),
-            next_entry: get_i32(bytes, 36).max(1),
+            used_slots: if next_entry == 1 { 0 } else { get_i32(bytes, 32).saturating_abs() },
+            next_entry,
         }
     }
 
@@ -37,9 +38,9 @@ impl Header {
         get_i32(bytes, 32) >= 0
     }
 
-    /// The header of a full file before what it tells of is durable.
+    /// The header of a full file before what it tells of is durable, and of one that lost entries since then.
     pub(crate) fn encode_unproven(&self) -> [u8; HEADER as usize] {
-        Self { used_slots: -self.used_slots, ..*self }.encode()
+        Self { used_slots: -self.used_slots.max(1), ..*self }.encode()
     }
 
     pub(crate) fn encode(&self) -> [u8; HEADER as usize] {
