@@ -495,13 +495,14 @@ impl Life {
         let light = self.config.enable_lmq && self.random.below(4) == 0;
         let topic = if light { LIGHT } else { self.random.below(TIMER as u64) as usize };
         let end = store.max_phys();
-        if self.stream.is_some() {
-            // The master deletes it too: what it sends next begins anew.
+        if let Some(stream) = &self.stream {
+            // The master deletes it too: what it sends next begins anew, in an empty log where it was to begin.
+            let at = stream.at;
             let whole = end % store.segment_size() == 0 || self.model.log.last().is_some_and(|last| last.end == end);
             if !whole {
                 return Ok(());
             }
-            self.stream = Some(Stream { at: end, ..Stream::default() });
+            self.stream = Some(Stream { at, ..Stream::default() });
         }
         self.tell(format!("delete topic {} at {end}", TOPICS[topic]));
         self.model.maybe_hidden = Some((topic, end));
