@@ -58,13 +58,17 @@ impl Size {
     }
 }
 
+fn tries_sizes() -> bool {
+    std::env::var_os("TANDEM_SIZES").is_some()
+}
+
 impl Life {
     /// Now and then: what may be set otherwise; with `TANDEM_SIZES=1` sizes of files among it.
     pub fn change_config(&mut self) {
         if self.random.below(4) > 0 {
             return;
         }
-        if std::env::var_os("TANDEM_SIZES").is_some() && self.random.below(2) == 0 {
+        if tries_sizes() && self.random.below(2) == 0 {
             SIZES.iter().for_each(|size| size.choose(&mut self.config, self.random.below(3) as usize));
         }
         let random = &mut self.random;
@@ -94,6 +98,9 @@ impl Life {
 
     /// What the files of each kind are made with, before a power cut takes some of their sizes.
     pub fn note_sizes(&mut self) {
+        if !tries_sizes() {
+            return;
+        }
         for (size, made_with) in SIZES.iter().zip(&mut self.made_with) {
             let lengths = self.disk.lengths_under(Path::new(size.dir));
             let is_one = |choice: &usize| lengths.contains(&(size.bytes)(size.choices[*choice]));
