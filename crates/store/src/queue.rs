@@ -415,6 +415,9 @@ impl Queue {
             // Before a message that is the log's first there was none.
             if self.units.end() == self.units.start() && unit.physical_offset > 0 {
                 self.begin_batch_at(unit.queue_offset)?;
+            } else if self.min() == self.max() {
+                // Nothing can be read before it, also where a power cut brought back a unit of a log that was emptied.
+                self.min.fetch_max(unit.queue_offset, SeqCst);
             }
             self.units.append(bytes)?;
             // Each by itself: the next one may find no space.
