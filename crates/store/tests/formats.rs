@@ -534,3 +534,35 @@ fn a_log_that_is_elsewhere_or_of_another_kind_is_refused_and_the_store_not_touch
         open(&StoreConfig { commit_log_dirs: Some(LogDirs::one(dir.path().join("elsewhere"))), ..config.clone() });
     assert_eq!(found.max_offset("T", 0), 1);
 }
+
+/// The slave's log was cut to nothing, and a power cut brought a unit of it back.
+#[test]
+fn a_batch_queue_without_anything_to_read_begins_at_its_next_message() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = |root: &Path| StoreConfig { batch_queue_topics: Some(Arc::new(|topic| topic == "B")), ..small(root) };
+    let master = open(&config(dirs[0].path()));
+    for _ in 0..20 {
+        put(&master, "B", 0, b"", &[b'x'; 300]);
+    }
+    let begin = (master.max_phys() / 4096 + 1) * 4096;
+    while master.max_phys() < begin + 500 {
+        put(&master, "T", 0, b"", &[b'y'; 300]);
+    }
+    let end_of_first = master.max_phys();
+    assert_eq!(put(&master, "B", 0, b"", b"next").0, 20);
+
+    let slave = open(&config(dirs[1].path()));
+    put(&slave, "B", 0, b"", b"of a log that is emptied");
+    let file = dirs[1].path().join("batchconsumequeue/B/0/00000000000000000000");
+    slave.flush_queues().unwrap();
+    let unit = std::fs::read(&file).unwrap();
+    slave.truncate(0).unwrap();
+    slave.append_raw(begin, &master.read_log(begin, (end_of_first - begin) as usize).unwrap()).unwrap();
+    slave.close().unwrap();
+    drop(slave);
+    std::fs::write(&file, unit).unwrap();
+    let slave = open(&config(dirs[1].path()));
+    slave.append_raw(end_of_first, &master.read_log(end_of_first, 4096).unwrap()).unwrap();
+    slave.dispatch();
+    assert_eq!((slave.min_offset("B", 0), slave.max_offset("B", 0)), (20, 21));
+}
