@@ -1,7 +1,9 @@
 //! `extFields`: the string map of a remoting header.
 //!
-//! Kept as one text with spans, in the order of the wire: a header of twenty fields costs two allocations, and what
-//! was decoded encodes again to the same bytes. Holds no meaning of any field.
+//! Kept as one text with spans, in the order of the wire: a header of twenty fields costs two allocations and mostly one
+//! copy, and what was decoded encodes again to the same bytes. Holds no meaning of any field.
+
+use std::ops::Range;
 
 /// String map of a remoting header, in wire order. A name appears at most once after [`ExtFields::set`]; a decoded
 /// map may hold a name twice, then the last one counts, as in Java.
@@ -13,9 +15,24 @@ pub struct ExtFields {
 
 #[derive(Clone, Copy)]
 struct Span {
-    key: u32,
-    value: u32,
-    end: u32,
+    key: Part,
+    value: Part,
+}
+
+/// Room for values that are kept once more without their escapes, in bytes.
+const UNESCAPED: usize = 1024;
+
+/// Positions in the text.
+#[derive(Clone, Copy)]
+struct Part {
+    from: u32,
+    to: u32,
+}
+
+impl From<Range<usize>> for Part {
+    fn from(range: Range<usize>) -> Self {
+        Self { from: range.start as u32, to: range.end as u32 }
+    }
 }
 
 impl ExtFields {
@@ -41,11 +58,35 @@ impl ExtFields {
 
     /// Appends without looking for an entry of the same name.
     pub fn push(&mut self, key: &str, value: &str) {
-        let start = self.text.len() as u32;
-        self.text.push_str(key);
-        let middle = self.text.len() as u32;
-        self.text.push_str(value);
-        self.spans.push(Span { key: start, value: middle, end: self.text.len() as u32 });
+        let (key, value) = (self.keep(key), self.keep(value));
+        self.push_kept(key, value);
+    }
+
+    /// Begins anew, with entries that [`Self::push_kept`] names and whose names and values lie in `text`: copied at once,
+    /// and only the first time, as a header may begin its fields again and again.
+    pub(crate) fn begin_within(&mut self, text: &str) {
+        self.spans.clear();
+        if self.text.is_empty() {
+            *self = Self::with_capacity(text.len() + text.len().min(UNESCAPED));
+            self.text.push_str(text);
+        }
+    }
+
+    /// The text, to put a name or a value behind it.
+    pub(crate) fn text(&mut self) -> &mut String {
+        &mut self.text
+    }
+
+    /// Puts a name or a value behind the text; answers where it is.
+    pub(crate) fn keep(&mut self, part: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(part);
+        start..self.text.len()
+    }
+
+    /// Appends an entry whose name and value are in the text, at these bytes.
+    pub(crate) fn push_kept(&mut self, key: Range<usize>, value: Range<usize>) {
+        self.spans.push(Span { key: key.into(), value: value.into() });
     }
 
     /// Appends a number.
@@ -77,11 +118,11 @@ impl ExtFields {
 }
 
 fn key_of<'a>(text: &'a str, span: &Span) -> &'a str {
-    &text[span.key as usize..span.value as usize]
+    &text[span.key.from as usize..span.key.to as usize]
 }
 
 fn value_of<'a>(text: &'a str, span: &Span) -> &'a str {
-    &text[span.value as usize..span.end as usize]
+    &text[span.value.from as usize..span.value.to as usize]
 }
 
 impl std::fmt::Debug for ExtFields {

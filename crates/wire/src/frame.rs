@@ -2,6 +2,8 @@
 //! Source: `remoting/.../netty/NettyDecoder.java`, `protocol/RemotingCommand.java`, `RocketMQSerializable.java`;
 //! reference remoting 1 and 2. Never guesses: what Java cannot decode is an error here too.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
@@ -102,7 +104,7 @@ fn decode_json(header: &[u8]) -> Result<Command, FrameError> {
     if !reader.begin_object()? {
         return Err(FrameError::Shape("not an object"));
     }
-    while let Some(name) = reader.next_name()? {
+    while let Some(name) = member(&mut reader)? {
         match canonical(&name) {
             "code" => command.code = integer(&mut reader)?,
             "language" => command.language = language(&mut reader)?,
@@ -110,15 +112,21 @@ fn decode_json(header: &[u8]) -> Result<Command, FrameError> {
             "opaque" => command.opaque = integer(&mut reader)?,
             "flag" => command.flag = integer(&mut reader)?,
             "remark" => command.remark = text(reader.value()?),
-            "extFields" => {
-                command.ext = ExtFields::with_capacity(header.len());
-                command.has_ext = ext_fields(&mut reader, &mut command.ext)?;
-            }
+            "extFields" => command.has_ext = ext_fields(&mut reader, &mut command.ext)?,
             _ => reader.skip_value()?,
         }
     }
     reader.end()?;
     Ok(command)
+}
+
+fn member<'a>(reader: &mut json::Reader<'a>) -> Result<Option<Cow<'a, str>>, json::JsonError> {
+    if let Some(text) = reader.utf8()
+        && let Some(name) = reader.plain_name()
+    {
+        return Ok(Some(text[name].into()));
+    }
+    reader.next_name()
 }
 
 /// Java matches member names whatever their case and with `_` or `-` inside; only our few matter here.
@@ -132,6 +140,9 @@ fn canonical(name: &str) -> &str {
 }
 
 fn integer(reader: &mut json::Reader<'_>) -> Result<i32, FrameError> {
+    if let Some(number) = reader.plain_integer() {
+        return Ok(number as i32);
+    }
     let number = match reader.plain_number()? {
         Some(text) => json::integer(text),
         None => match reader.value()? {
@@ -164,7 +175,9 @@ fn text(value: Json) -> Option<String> {
     }
 }
 
+/// Whether they are there.
 fn ext_fields(reader: &mut json::Reader<'_>, ext: &mut ExtFields) -> Result<bool, FrameError> {
+    ext.begin_within(reader.utf8().unwrap_or_default());
     if !reader.begin_object()? {
         return match reader.value()? {
             Json::Null => Ok(false),
@@ -172,19 +185,27 @@ fn ext_fields(reader: &mut json::Reader<'_>, ext: &mut ExtFields) -> Result<bool
         };
     }
     loop {
-        while let Some((name, value)) = reader.plain_member() {
-            ext.push(name, value);
-        }
-        let Some(name) = reader.next_name()? else { return Ok(true) };
-        if let Some(value) = reader.plain_string()? {
-            ext.push(&name, &value);
-            continue;
-        }
-        match reader.value()? {
-            Json::Null => {}
-            Json::Str(value) => ext.push(&name, &value),
-            other => ext.push(&name, &other.to_text()),
-        }
+        let name = match reader.plain_name() {
+            Some(name) => name,
+            None => match reader.next_name()? {
+                Some(name) => ext.keep(&name),
+                None => return Ok(true),
+            },
+        };
+        let value = match reader.plain_value() {
+            Some(value) => value,
+            None => {
+                let start = ext.text().len();
+                match reader.string_into(ext.text())? {
+                    true => start..ext.text().len(),
+                    false => match reader.value()? {
+                        Json::Null => continue,
+                        other => ext.keep(&other.to_text()),
+                    },
+                }
+            }
+        };
+        ext.push_kept(name, value);
     }
 }
 

@@ -1,6 +1,9 @@
 //! JSON text to the byte, with the samples of the reference (remoting 13, name server 1.9, store 23).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use proptest::prelude::*;
 use wire::{
@@ -254,12 +257,25 @@ fn members(text: &[u8], plain: bool) -> (Vec<(String, String)>, Result<(), json:
             return reader.skip_value();
         }
         loop {
-            while let Some((name, value)) = plain.then(|| reader.plain_member()).flatten() {
-                found.push((name.to_owned(), value.to_owned()));
-            }
-            let Some(name) = reader.next_name()? else { return reader.end() };
-            match reader.plain_string()? {
-                Some(value) => found.push((name.into_owned(), value.into_owned())),
+            let name = match plain.then(|| reader.plain_name()).flatten() {
+                Some(name) => str::from_utf8(&text[name]).unwrap().to_owned(),
+                None => match reader.next_name()? {
+                    Some(name) => name.into_owned(),
+                    None => return reader.end(),
+                },
+            };
+            let value = match plain {
+                true => match reader.plain_value() {
+                    Some(value) => Some(str::from_utf8(&text[value]).unwrap().to_owned()),
+                    None => {
+                        let mut value = String::from("before ");
+                        reader.string_into(&mut value)?.then(|| value.split_off(7))
+                    }
+                },
+                false => reader.plain_string()?.map(Cow::into_owned),
+            };
+            match value {
+                Some(value) => found.push((name, value)),
                 None => reader.skip_value()?,
             }
         }

@@ -45,6 +45,39 @@ fn ext_fields_of_any_kind() {
     assert_eq!(ext.iter().collect::<Vec<_>>(), expected);
 }
 
+/// Names and values as they are, escaped, and in a header that is no UTF-8.
+#[test]
+fn ext_fields_of_any_spelling() {
+    for (text, expected) in [
+        (
+            r#"{"extFields":{"a":"b","c\u0001":"d\u0001e\u0039\u007F\u00e4\uD83D\uDE00","f":"\u00fF"}}"#,
+            "d\u{1}e9\u{7f}\u{e4}\u{1F600}",
+        ),
+        (r#"{"extFields":{"c\u0001":7,"f":"\u00ff","c\u0001":'d"\n' , "a":"b"}}"#, "d\"\n"),
+    ] {
+        let ext = header(text).ext;
+        assert_eq!(
+            (ext.get("a"), ext.get("c\u{1}"), ext.get("f")),
+            (Some("b"), Some(expected), Some("\u{ff}")),
+            "{text}"
+        );
+    }
+    let command = decode(&json_frame(b"{\"code\":-9,\"extFields\":{\"a\":\"b\",\"c\":\"\xff\",\"d\\n\":\"e\"}}", b""));
+    let expected = [("a", "b"), ("c", "\u{FFFD}"), ("d\n", "e")];
+    assert_eq!((command.code, command.ext.iter().collect::<Vec<_>>()), (-9, expected.to_vec()));
+}
+
+/// The last ones count, and a megabyte of them takes no longer than anything else of that size.
+#[test]
+fn ext_fields_again_and_again() {
+    let many = format!("{{{}\"extFields\":{{\"c\":\"d\"}}}}", "\"extFields\":{\"a\":\"b\"},".repeat(100_000));
+    for text in [many.as_str(), "{\"extFields\":{\"a\":\"\\n\"},\"extFields\":null,\"extFields\":{\"c\":\"d\"}}"] {
+        assert_eq!(header(text).ext.iter().collect::<Vec<_>>(), [("c", "d")]);
+    }
+    let command = header("{\"extFields\":{\"a\":\"b\"},\"extFields\":null}");
+    assert!(!command.has_ext && command.ext.is_empty());
+}
+
 #[test]
 fn header_that_is_hardly_json() {
     let command = header("{code:34,'ext_fields':{topic:'T',},,\"OPAQUE\":9,language:'java',}\0");

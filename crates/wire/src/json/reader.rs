@@ -1,6 +1,6 @@
 //! Pull parser. It never looks back and never holds more than one value.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{Json, JsonError};
 
@@ -49,47 +49,80 @@ impl<'a> Reader<'a> {
         Ok(Some(name))
     }
 
-    /// The next member where it is written as Java writes it, `"name":"value"` without blanks and escapes. `None`, and
-    /// nothing read, otherwise: also at the end. What most members of most headers are, in a fifth of the time.
-    pub fn plain_member(&mut self) -> Option<(&'a str, &'a str)> {
-        let text = self.utf8?;
-        let mut at = self.at;
-        if self.after_value {
-            at = self.expect(at, b',')?;
+    /// The text, when all of it is UTF-8: what the ranges of the plain forms lie in.
+    pub fn utf8(&self) -> Option<&'a str> {
+        self.utf8
+    }
+
+    /// Where the next member's name is, its colon read too, if it is written as Java writes it: `"name":` without blanks
+    /// and escapes. `None`, and nothing read, otherwise: also at the end.
+    pub fn plain_name(&mut self) -> Option<Range<usize>> {
+        let comma = usize::from(self.after_value);
+        if self.after_value && self.text.get(self.at) != Some(&b',') {
+            return None;
         }
-        let name = self.expect(at, b'"')?;
-        let name_end = self.plain_end(name)?;
-        let value = self.expect(self.expect(name_end + 1, b':')?, b'"')?;
-        let value_end = self.plain_end(value)?;
-        let found = (text.get(name..name_end)?, text.get(value..value_end)?);
-        self.at = value_end + 1;
+        let name = self.plain_quoted(self.at + comma)?;
+        if self.text.get(name.end + 1) != Some(&b':') {
+            return None;
+        }
+        self.at = name.end + 2;
+        Some(name)
+    }
+
+    /// Where the next value is, if it is a string without escapes right here. `None`, and nothing read, otherwise.
+    pub fn plain_value(&mut self) -> Option<Range<usize>> {
+        let value = self.plain_quoted(self.at)?;
+        self.at = value.end + 1;
         self.after_value = true;
-        Some(found)
+        Some(value)
     }
 
-    /// Behind `byte`, when it stands at `at`.
-    fn expect(&self, at: usize, byte: u8) -> Option<usize> {
-        (self.text.get(at) == Some(&byte)).then_some(at + 1)
+    /// The next value, if it is a number of at most 18 digits right here. `None`, and nothing read, otherwise.
+    pub fn plain_integer(&mut self) -> Option<i64> {
+        let rest = self.text.get(self.at..)?;
+        let negative = rest.first() == Some(&b'-');
+        let digits = &rest[usize::from(negative)..];
+        let mut number = 0;
+        for (count, byte) in digits.iter().take(19).enumerate() {
+            match byte {
+                b'0'..=b'9' if count < 18 => number = number * 10 + i64::from(byte - b'0'),
+                b',' | b'}' if count > 0 => {
+                    self.at += usize::from(negative) + count;
+                    self.after_value = true;
+                    return Some(if negative { -number } else { number });
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
-    /// Where the string that began before `from` ends; `None` when it holds an escape. Eight bytes at a time: most are
-    /// short.
-    fn plain_end(&self, from: usize) -> Option<usize> {
+    /// What the double quote at `at` begins, without quotes, unless it holds an escape.
+    fn plain_quoted(&self, at: usize) -> Option<Range<usize>> {
+        self.utf8?;
+        if self.text.get(at) != Some(&b'"') {
+            return None;
+        }
+        let end = self.run_end(at + 1, b'"');
+        (self.text.get(end) == Some(&b'"')).then_some(at + 1..end)
+    }
+
+    /// Where `quote`, an escape or the end comes next. Eight bytes at a time: most runs are short.
+    fn run_end(&self, from: usize, quote: u8) -> usize {
         const ONES: u64 = 0x0101_0101_0101_0101;
         // Marks the lowest zero byte, and perhaps some above it.
         let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
         let mut at = from;
-        while let Some(word) = self.text.get(at..)?.first_chunk() {
+        while let Some(word) = self.text.get(at..).and_then(<[u8]>::first_chunk) {
             let word = u64::from_le_bytes(*word);
-            let found = zeros(word ^ (ONES * b'"' as u64)) | zeros(word ^ (ONES * b'\\' as u64));
+            let found = zeros(word ^ (ONES * u64::from(quote))) | zeros(word ^ (ONES * u64::from(b'\\')));
             if found != 0 {
-                at += found.trailing_zeros() as usize / 8;
-                break;
+                return at + found.trailing_zeros() as usize / 8;
             }
             at += 8;
         }
-        at += self.text[at..].iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-        (self.text[at] == b'"').then_some(at)
+        let rest = self.text.get(at..).unwrap_or_default();
+        at + rest.iter().position(|byte| *byte == quote || *byte == b'\\').unwrap_or(rest.len())
     }
 
     /// The next value, whole.
@@ -138,6 +171,16 @@ impl<'a> Reader<'a> {
         let text = self.quoted()?;
         self.after_value = true;
         Ok(Some(text))
+    }
+
+    /// Puts the next value behind `out` when it is a string, escapes resolved. False, and nothing read, otherwise. After an
+    /// error `out` ends in a part of it.
+    pub fn string_into(&mut self, out: &mut String) -> Result<bool, JsonError> {
+        let Some(quote @ (b'"' | b'\'')) = self.peek() else { return Ok(false) };
+        self.at += 1;
+        self.rest_of_string(quote, out)?;
+        self.after_value = true;
+        Ok(true)
     }
 
     /// The next value when it is a number, as it is written. `None`, and nothing read, otherwise.
@@ -303,23 +346,27 @@ impl<'a> Reader<'a> {
         }
         let mut text = String::with_capacity(plain.len().saturating_mul(2).max(256).min(self.text.len()));
         text.push_str(&plain);
-        while self.text.get(self.at) == Some(&b'\\') {
-            self.at += 1;
-            text.push(self.escape()?);
-            text.push_str(&self.plain(quote));
-        }
-        if self.at == self.text.len() {
-            return self.fail("the text ends inside a string");
-        }
-        self.at += 1;
+        self.rest_of_string(quote, &mut text)?;
         Ok(Cow::Owned(text))
+    }
+
+    /// Up to the quote that ends it.
+    fn rest_of_string(&mut self, quote: u8, out: &mut String) -> Result<(), JsonError> {
+        loop {
+            out.push_str(&self.plain(quote));
+            let Some(byte) = self.text.get(self.at) else { return self.fail("the text ends inside a string") };
+            self.at += 1;
+            if *byte == quote {
+                return Ok(());
+            }
+            out.push(self.escape()?);
+        }
     }
 
     /// The part of a string up to its end or to an escape.
     fn plain(&mut self, quote: u8) -> Cow<'a, str> {
         let start = self.at;
-        let rest = &self.text[start..];
-        self.at += memchr::memchr2(quote, b'\\', rest).unwrap_or(rest.len());
+        self.at = self.run_end(start, quote);
         self.since(start)
     }
 
@@ -344,6 +391,13 @@ impl<'a> Reader<'a> {
 
     /// One UTF-16 unit, or two that belong together; half a pair becomes U+FFFD.
     fn unicode(&mut self) -> Result<char, JsonError> {
+        // What separates properties is written this way.
+        if let Some([b'0', b'0', high @ b'0'..=b'7', low @ b'0'..=b'9']) =
+            self.text.get(self.at..).and_then(<[u8]>::first_chunk)
+        {
+            self.at += 4;
+            return Ok(char::from((high - b'0') << 4 | (low - b'0')));
+        }
         let unit = self.hex(4)?;
         let is_high = (0xD800..0xDC00).contains(&unit);
         if is_high && self.text[self.at..].starts_with(b"\\u") {
@@ -362,15 +416,12 @@ impl<'a> Reader<'a> {
     fn hex(&mut self, digits: usize) -> Result<u32, JsonError> {
         let mut number = 0;
         for place in self.at..self.at + digits {
-            let digit = match self.text.get(place) {
-                Some(byte @ b'0'..=b'9') => byte - b'0',
-                Some(byte @ (b'a'..=b'f' | b'A'..=b'F')) => (byte | 0x20) - b'a' + 10,
-                _ => {
-                    self.at = place;
-                    return self.fail("a hexadecimal digit is missing");
-                }
+            let digit = self.text.get(place).and_then(|byte| char::from(*byte).to_digit(16));
+            let Some(digit) = digit else {
+                self.at = place;
+                return self.fail("a hexadecimal digit is missing");
             };
-            number = number << 4 | u32::from(digit);
+            number = number << 4 | digit;
         }
         self.at += digits;
         Ok(number)
