@@ -1,0 +1,126 @@
+//! What sends are answered, and what is counted of them. Reference broker 2.2, 2.8, 2.9 and 2.12.
+
+use store::AppendError;
+use wire::{
+    Command, ExtFields,
+    code::{request, response},
+    message_id, property,
+    recall_handle::RecallHandle,
+    topic,
+};
+
+use super::{Accepted, properties::Properties};
+use crate::{
+    config::{BrokerConfig, FlushDiskType},
+    context::{Broker, Stored},
+    stats::{Amount, count},
+};
+
+/// Bytes of the fields of an answer but its message ids, mostly.
+const ANSWER_FIELDS: usize = 224;
+
+/// `ids` is memory alone.
+pub(super) fn stored_answer(
+    broker: &Broker,
+    config: &BrokerConfig,
+    accepted: &Accepted,
+    entries: &[store::Entry],
+    ids: &mut String,
+) -> Command {
+    let mut answer = accepted.reply.clone();
+    let host = broker.store_host();
+    ids.clear();
+    for entry in entries {
+        if !ids.is_empty() {
+            ids.push(',');
+        }
+        message_id::push_offset_id(ids, host, entry.physical_offset);
+    }
+    answer.ext = ExtFields::with_capacity(ids.len() + ANSWER_FIELDS);
+    answer.ext.push("msgId", ids);
+    answer.ext.push_number("queueId", accepted.queue_id);
+    answer.ext.push_number("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
+    answer.ext.push("transactionId", &accepted.unique_id);
+    if let Some(id) = &accepted.batch_id {
+        answer.ext.push("batchUniqId", id);
+    }
+    if let Some(handle) = &accepted.recall_handle {
+        answer.ext.push("recallHandle", handle);
+    }
+    mark_region(&mut answer, config);
+    answer
+}
+
+/// By which the producer of a timer message may take it back. Not for messages of a batch or of a retry topic.
+pub(super) fn recall_handle(config: &BrokerConfig, code: i32, properties: &Properties) -> Option<String> {
+    if !properties.timer || code == request::SEND_BATCH_MESSAGE {
+        return None;
+    }
+    let out_ms: i64 = properties.get(property::TIMER_OUT_MS)?.parse().ok()?;
+    let real_topic = properties.get(property::REAL_TOPIC).filter(|name| !topic::is_retry(name))?;
+    let handle = RecallHandle {
+        topic: real_topic.to_owned(),
+        broker_name: config.broker_name.clone(),
+        // Rounding it again leads to the same tick.
+        time_ms: (out_ms + 1).to_string(),
+        unique_id: properties.unique_id.clone(),
+    };
+    Some(handle.encode())
+}
+
+/// Java producers take an answer without `extFields` for broken; upstream always sends these two.
+pub fn mark_region(answer: &mut Command, config: &BrokerConfig) {
+    answer.ext.push("MSG_REGION", &config.region_id);
+    answer.ext.push("TRACE_ON", if config.trace_on { "true" } else { "false" });
+}
+
+/// Counts what `sends` of one topic stored.
+pub(super) fn count_stored<'e>(
+    broker: &Broker,
+    topic: &str,
+    entries: impl IntoIterator<Item = &'e store::Entry>,
+    sends: i64,
+    config: &BrokerConfig,
+) {
+    let (mut messages, mut bytes) = (0, 0);
+    for entry in entries {
+        messages += entry.count();
+        bytes += entry.size as i64;
+    }
+    count(&broker.stats.put, messages);
+    count(&broker.stats.put_bytes, bytes);
+    let amount = Amount { messages, bytes, calls: sends };
+    broker.stats.add("TOPIC_PUT_NUMS", topic, amount);
+    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, amount);
+}
+
+/// What one message of a run is answered, of which `stored` tells as a whole: that it came too late need not be so for
+/// an early part of it.
+pub(super) fn code_of(broker: &Broker, config: &BrokerConfig, end: i64, stored: Stored) -> i32 {
+    if config.waits_for_replicas() && broker.replicas.is_before_a_slave(end) {
+        return response::FLUSH_SLAVE_TIMEOUT;
+    }
+    let flushed = || broker.store.marks().flushed.get() >= end;
+    let copies = config.in_sync_replicas as usize;
+    let replicated = || broker.replicas.replicated(copies, broker.store.max_phys()) >= end;
+    match stored {
+        Stored::FlushSlaveTimeout if !replicated() => response::FLUSH_SLAVE_TIMEOUT,
+        Stored::FlushDiskTimeout | Stored::FlushSlaveTimeout
+            if config.flush_disk_type == FlushDiskType::SyncFlush && !flushed() =>
+        {
+            response::FLUSH_DISK_TIMEOUT
+        }
+        _ => response::SUCCESS,
+    }
+}
+
+/// What a failed append is answered with.
+pub fn append_failure(broker: &Broker, error: &AppendError) -> (i32, String) {
+    if let AppendError::TooLarge { .. } = error {
+        return (response::MESSAGE_ILLEGAL, format!("the message is illegal: {error}"));
+    }
+    if let Some(cause) = broker.store.failed() {
+        return (response::SERVICE_NOT_AVAILABLE, format!("service not available now. The store has failed: {cause}"));
+    }
+    (response::SERVICE_NOT_AVAILABLE, format!("service not available now. {error}"))
+}
