@@ -117,15 +117,21 @@ impl<'a> Run<'a> {
             self.topics_in_use = Some(self.broker.topics.in_use());
             self.batch = self.broker.spare.take();
         }
-        if let Err(Refused(code, remark)) = self.accept(&command) {
-            count(&self.broker.stats.put_failed, 1);
-            let mut answer = command.error(code, remark);
-            mark_region(&mut answer, &self.config);
-            answer_unless_oneway(self.conn, &command, answer);
+        match self.accept(&command) {
+            Ok(mut accepted) => {
+                accepted.reply.ext = command.ext.emptied();
+                self.waiting.push(accepted);
+            }
+            Err(Refused(code, remark)) => {
+                count(&self.broker.stats.put_failed, 1);
+                let mut answer = command.error(code, remark);
+                mark_region(&mut answer, &self.config);
+                answer_unless_oneway(self.conn, &command, answer);
+            }
         }
     }
 
-    fn accept(&mut self, command: &Command) -> Result<(), Refused> {
+    fn accept(&mut self, command: &Command) -> Result<Accepted, Refused> {
         let checked = check(self.broker, &self.config, command, self.conn.peer())?;
         let first = self.batch.entries().len();
         let text = std::mem::take(&mut self.text);
@@ -144,21 +150,21 @@ impl<'a> Run<'a> {
             self.push_single(&checked, &mut properties, &command.body)?;
             (checked.queue_id, properties.waits())
         };
-        self.waiting.push(Accepted {
+        let recall_handle = recall_handle(&self.config, command.code, &properties);
+        self.text = properties.text;
+        Ok(Accepted {
             reply: command.response(response::SUCCESS),
             oneway: command.is_oneway(),
             first,
             entries: self.batch.entries().len() - first,
             queue_id,
             batch_id: inner.map(|()| properties.unique_id.clone()),
-            recall_handle: recall_handle(&self.config, command.code, &properties),
+            recall_handle,
             delayed: properties.delay > 0,
             unique_id: properties.unique_id,
             topic: checked.topic,
             waits,
-        });
-        self.text = properties.text;
-        Ok(())
+        })
     }
 
     fn push_single(&mut self, checked: &Checked<'_>, properties: &mut Properties, body: &[u8]) -> Result<(), Refused> {
@@ -272,11 +278,11 @@ impl<'a> Run<'a> {
         let must_wait = self.broker.must_wait(&self.config);
         let mut later = Vec::new();
         self.count_stored(&waiting);
-        for accepted in waiting {
+        for mut accepted in waiting {
             let entries = &self.batch.entries()[accepted.first..accepted.first + accepted.entries];
             let Some(last) = entries.last() else { continue };
             let end = last.physical_offset + last.size as i64;
-            let answer = stored_answer(self.broker, &self.config, &accepted, entries, &mut self.ids);
+            let answer = stored_answer(self.broker, &self.config, &mut accepted, entries, &mut self.ids);
             if accepted.oneway {
                 continue;
             }

@@ -22,6 +22,9 @@ struct Span {
 /// Room for values that are kept once more without their escapes, in bytes.
 const UNESCAPED: usize = 1024;
 
+/// Memory that is used again, in bytes and in entries.
+const MOST_KEPT: usize = 4096;
+
 /// Positions in the text.
 #[derive(Clone, Copy)]
 struct Part {
@@ -44,6 +47,16 @@ impl ExtFields {
     /// An empty map with room for `bytes` of names and values.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { text: String::with_capacity(bytes), spans: Vec::with_capacity((bytes / 16).min(16)) }
+    }
+
+    /// An empty map in the memory of this one, unless that is much.
+    pub fn emptied(mut self) -> Self {
+        if self.text.capacity() > MOST_KEPT || self.spans.capacity() > MOST_KEPT {
+            return Self::new();
+        }
+        self.text.clear();
+        self.spans.clear();
+        self
     }
 
     /// Number of entries, doubles included.
@@ -139,5 +152,23 @@ impl PartialEq for ExtFields {
             all
         };
         sorted(self) == sorted(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_unless_it_is_much() {
+        for (bytes, kept) in [(MOST_KEPT, MOST_KEPT), (MOST_KEPT + 1, 0)] {
+            let mut fields = ExtFields::with_capacity(bytes);
+            fields.push("a", "b");
+            let fields = fields.emptied();
+            assert_eq!((fields.is_empty(), fields.get("a"), fields.text.capacity()), (true, None, kept));
+        }
+        let mut many = ExtFields::new();
+        (0..=MOST_KEPT).for_each(|_| many.push("", ""));
+        assert_eq!(many.emptied().spans.capacity(), 0);
     }
 }

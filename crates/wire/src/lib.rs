@@ -20,6 +20,7 @@ pub mod recall_handle;
 pub mod record;
 pub mod record_crc;
 pub mod record_encode;
+mod scan;
 pub mod sys_flag;
 pub mod topic;
 

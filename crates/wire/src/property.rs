@@ -1,6 +1,10 @@
 //! Property text: `name 0x01 value 0x02` repeated, and the names that brokers and clients agree on.
 //! Source: `common/.../message/MessageDecoder.java`, `MessageConst.java`; reference store 4 and 28.
 
+use std::ops::Range;
+
+use crate::scan::find as find_byte;
+
 /// Ends a name.
 pub const NAME_END: u8 = 1;
 /// Ends a value.
@@ -85,21 +89,30 @@ pub fn iter(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     entries(text).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
 }
 
+/// As [`iter`], of what is text already.
+pub fn iter_text(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    spans(text.as_bytes()).filter_map(|(name, value)| Some((text.get(name)?, text.get(value)?)))
+}
+
 /// As [`iter`], without looking whether they are text.
 pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = text;
+    spans(text).map(|(name, value)| (&text[name], &text[value]))
+}
+
+/// Where names and values are.
+fn spans(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let mut at = 0;
     std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let name_end = memchr::memchr2(NAME_END, VALUE_END, rest).unwrap_or(rest.len());
-            if rest.get(name_end) != Some(&NAME_END) {
-                rest = rest.get(name_end + 1..).unwrap_or_default();
+        while at < text.len() {
+            let name = at..find_byte(text, at, [NAME_END, VALUE_END]);
+            at = name.end + 1;
+            if text.get(name.end) != Some(&NAME_END) {
                 continue;
             }
-            let (name, value) = (&rest[..name_end], &rest[name_end + 1..]);
-            let value_end = memchr::memchr(VALUE_END, value).unwrap_or(value.len());
-            rest = value.get(value_end + 1..).unwrap_or_default();
-            if name_end > 0 && value_end > 0 {
-                return Some((name, &value[..value_end]));
+            let value = at..find_byte(text, at, [VALUE_END]);
+            at = value.end + 1;
+            if !name.is_empty() && !value.is_empty() {
+                return Some((name, value));
             }
         }
         None
@@ -182,6 +195,9 @@ mod tests {
                 .collect();
             let found: Vec<_> = entries(&text).map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
             assert_eq!(found, plain(&text), "{text:?}");
+            if let Ok(text) = str::from_utf8(&text) {
+                assert!(iter_text(text).eq(iter(text.as_bytes())), "{text:?}");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use store::AppendError;
 use wire::{
-    Command, ExtFields,
+    Command,
     code::{request, response},
     message_id, property,
     recall_handle::RecallHandle,
@@ -16,18 +16,15 @@ use crate::{
     stats::{Amount, count},
 };
 
-/// Bytes of the fields of an answer but its message ids, mostly.
-const ANSWER_FIELDS: usize = 224;
-
 /// `ids` is memory alone.
 pub(super) fn stored_answer(
     broker: &Broker,
     config: &BrokerConfig,
-    accepted: &Accepted,
+    accepted: &mut Accepted,
     entries: &[store::Entry],
     ids: &mut String,
 ) -> Command {
-    let mut answer = accepted.reply.clone();
+    let mut answer = std::mem::take(&mut accepted.reply);
     let host = broker.store_host();
     ids.clear();
     for entry in entries {
@@ -36,7 +33,6 @@ pub(super) fn stored_answer(
         }
         message_id::push_offset_id(ids, host, entry.physical_offset);
     }
-    answer.ext = ExtFields::with_capacity(ids.len() + ANSWER_FIELDS);
     answer.ext.push("msgId", ids);
     answer.ext.push_number("queueId", accepted.queue_id);
     answer.ext.push_number("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));

@@ -29,7 +29,6 @@ pub struct Properties {
 impl Properties {
     /// From the header's text. What `memory` holds is forgotten.
     pub fn prepare(received: &str, mut memory: Vec<u8>, broker: &Broker, config: &BrokerConfig) -> Self {
-        let received = received.as_bytes();
         memory.clear();
         memory.reserve(received.len() + 96);
         let mut out = Self {
@@ -43,7 +42,7 @@ impl Properties {
             broken_delay: false,
             waits: true,
         };
-        for (name, value) in property::iter(received) {
+        for (name, value) in property::iter_text(received) {
             out.take(name, value);
         }
         if out.unique_id.is_empty() {

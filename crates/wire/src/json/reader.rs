@@ -3,6 +3,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{Json, JsonError};
+use crate::scan::find;
 
 /// Deepest nesting that is read; fastjson has no limit and overflows its stack.
 pub const MAX_DEPTH: usize = 128;
@@ -103,26 +104,8 @@ impl<'a> Reader<'a> {
         if self.text.get(at) != Some(&b'"') {
             return None;
         }
-        let end = self.run_end(at + 1, b'"');
+        let end = find(self.text, at + 1, [b'"', b'\\']);
         (self.text.get(end) == Some(&b'"')).then_some(at + 1..end)
-    }
-
-    /// Where `quote`, an escape or the end comes next. Eight bytes at a time: most runs are short.
-    fn run_end(&self, from: usize, quote: u8) -> usize {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        // Marks the lowest zero byte, and perhaps some above it.
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-        let mut at = from;
-        while let Some(word) = self.text.get(at..).and_then(<[u8]>::first_chunk) {
-            let word = u64::from_le_bytes(*word);
-            let found = zeros(word ^ (ONES * u64::from(quote))) | zeros(word ^ (ONES * u64::from(b'\\')));
-            if found != 0 {
-                return at + found.trailing_zeros() as usize / 8;
-            }
-            at += 8;
-        }
-        let rest = self.text.get(at..).unwrap_or_default();
-        at + rest.iter().position(|byte| *byte == quote || *byte == b'\\').unwrap_or(rest.len())
     }
 
     /// The next value, whole.
@@ -366,7 +349,7 @@ impl<'a> Reader<'a> {
     /// The part of a string up to its end or to an escape.
     fn plain(&mut self, quote: u8) -> Cow<'a, str> {
         let start = self.at;
-        self.at = self.run_end(start, quote);
+        self.at = find(self.text, start, [quote, b'\\']);
         self.since(start)
     }
 
