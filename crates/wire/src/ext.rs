@@ -20,10 +20,12 @@ struct Span {
 }
 
 /// Room for values that are kept once more without their escapes, in bytes.
-const UNESCAPED: usize = 1024;
+const UNESCAPED: usize = 512;
 
-/// Memory that is used again, in bytes and in entries.
-const MOST_KEPT: usize = 4096;
+/// Memory that is used again, in bytes of text: 65,536 sends of a connection may wait for their answers.
+const TEXT_KEPT: usize = 1024;
+/// The same, in entries.
+const SPANS_KEPT: usize = 32;
 
 /// Positions in the text.
 #[derive(Clone, Copy)]
@@ -51,7 +53,7 @@ impl ExtFields {
 
     /// An empty map in the memory of this one, unless that is much.
     pub fn emptied(mut self) -> Self {
-        if self.text.capacity() > MOST_KEPT || self.spans.capacity() > MOST_KEPT {
+        if self.text.capacity() > TEXT_KEPT || self.spans.capacity() > SPANS_KEPT {
             return Self::new();
         }
         self.text.clear();
@@ -161,14 +163,14 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_unless_it_is_much() {
-        for (bytes, kept) in [(MOST_KEPT, MOST_KEPT), (MOST_KEPT + 1, 0)] {
+        for (bytes, kept) in [(TEXT_KEPT, TEXT_KEPT), (TEXT_KEPT + 1, 0)] {
             let mut fields = ExtFields::with_capacity(bytes);
             fields.push("a", "b");
             let fields = fields.emptied();
             assert_eq!((fields.is_empty(), fields.get("a"), fields.text.capacity()), (true, None, kept));
         }
         let mut many = ExtFields::new();
-        (0..=MOST_KEPT).for_each(|_| many.push("", ""));
+        (0..=SPANS_KEPT).for_each(|_| many.push("", ""));
         assert_eq!(many.emptied().spans.capacity(), 0);
     }
 }
