@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +17,7 @@ use remoting::{Connection, Server, ServerConfig, Service};
 use wire::{
     Command,
     code::{request, response},
+    header::DeleteTopicFromNamesrvRequestHeader,
 };
 
 type Held = Mutex<Option<Vec<(Arc<Connection>, Command)>>>;
@@ -312,5 +313,26 @@ async fn a_name_server_that_does_not_answer_keeps_no_topic_from_another() {
     rig.has_routes(&["T", "U"]).await;
     master.stop().await;
     other.stop().await;
+    rig.stop().await;
+}
+
+/// Also while topics are told alone all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_period_tells_all_topics() {
+    let rig = Rig::new().await;
+    let mut master = rig.master_with(&[("registerNameServerPeriod", "10000")]).await;
+    topic(&rig.api, &master.addr, "T", 1).await;
+    let header = DeleteTopicFromNamesrvRequestHeader { topic: "T".into(), ..Default::default() };
+    let forget = Command::request_with(request::DELETE_TOPIC_IN_NAMESRV, &header);
+    rig.api.call(&rig.namesrv, forget, LIMIT).await.unwrap();
+    assert!(!rig.has_route("T").await);
+    let made = AtomicUsize::new(0);
+    until("the name server knows it again", || async {
+        let name = format!("T{}", made.fetch_add(1, Ordering::Relaxed));
+        topic(&rig.api, &master.addr, &name, 1).await;
+        rig.has_route("T").await
+    })
+    .await;
+    master.stop().await;
     rig.stop().await;
 }
