@@ -1,19 +1,19 @@
 //! Subscription groups: the table, its version, `subscriptionGroup.json`.
 //! Source: `broker/.../subscription/SubscriptionGroupManager.java`; reference broker 1.4.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
 use wire::{
     body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper as Wrapper},
+    json::{self, Out, ToJson},
     topic,
 };
 
-use crate::persist::{self, PersistError};
+use crate::{
+    persist::{self, PersistError},
+    table::{Members, Table, TableFile},
+};
 
 const PREDEFINED: [&str; 8] = [
     "TOOLS_CONSUMER",
@@ -41,15 +41,15 @@ const FORBIDDEN_READ: i32 = 1 << 2;
 /// The subscription groups of this broker.
 pub struct Groups {
     state: RwLock<State>,
-    file: PathBuf,
-    saving: Mutex<()>,
+    /// `subscriptionGroup.json`.
+    file: Mutex<TableFile>,
     /// Every group `%LMQ%…` is there, and none is stored.
     lmq: bool,
 }
 
 #[derive(Default)]
 struct State {
-    table: HashMap<String, Arc<SubscriptionGroupConfig>>,
+    table: Table<SubscriptionGroupConfig>,
     forbidden: BTreeMap<String, BTreeMap<String, i32>>,
     version: DataVersion,
 }
@@ -59,14 +59,16 @@ impl Groups {
     pub fn load(file: PathBuf, lmq: bool) -> Result<Self, PersistError> {
         let mut state = State::default();
         for name in PREDEFINED {
-            state.table.insert(name.to_owned(), Arc::new(named(name)));
+            state.table.put(name, named(name));
         }
         if let Some(stored) = persist::load::<Wrapper>(&file)? {
-            state.table.extend(stored.subscription_group_table.into_iter().map(|(k, v)| (k, Arc::new(v))));
+            for (name, group) in stored.subscription_group_table {
+                state.table.put(&name, group);
+            }
             state.forbidden = stored.forbidden_table;
             state.version = stored.data_version;
         }
-        Ok(Self { state: RwLock::new(state), file, saving: Mutex::new(()), lmq })
+        Ok(Self { state: RwLock::new(state), file: Mutex::new(TableFile::new(file)), lmq })
     }
 
     /// One group; never creates.
@@ -97,27 +99,19 @@ impl Groups {
         self.get(name)
     }
 
-    /// Puts one group and raises the version; false when nothing changed.
+    /// Puts one group and raises the version; false when nothing changed. It is in the file in either case.
     pub fn put(&self, group: SubscriptionGroupConfig, now_ms: i64) -> Result<bool, PersistError> {
         if self.is_light(&group.group_name) {
             return Ok(false);
         }
-        {
-            let mut state = self.state.write();
-            if state.table.get(&group.group_name).is_some_and(|old| **old == group) {
-                return Ok(false);
-            }
-            state.table.insert(group.group_name.clone(), Arc::new(group));
-            state.version.next(now_ms);
-        }
-        self.save().map(|()| true)
+        self.put_all(vec![group], now_ms).map(|changed| changed > 0)
     }
 
     /// Removes one group; false when it was not there.
     pub fn remove(&self, name: &str, now_ms: i64) -> Result<bool, PersistError> {
         {
             let mut state = self.state.write();
-            if state.table.remove(name).is_none() {
+            if !state.table.remove(name) {
                 return Ok(false);
             }
             state.forbidden.remove(name);
@@ -171,11 +165,9 @@ impl Groups {
             if state.version == master.data_version {
                 return Ok(());
             }
-            state.table.retain(|name, _| master.subscription_group_table.contains_key(name));
+            state.table.keep(&master.subscription_group_table);
             for (name, group) in master.subscription_group_table {
-                if state.table.get(&name).is_none_or(|old| **old != group) {
-                    state.table.insert(name, Arc::new(group));
-                }
+                state.table.put(&name, group);
             }
             state.forbidden = master.forbidden_table;
             state.version = master.data_version;
@@ -185,7 +177,7 @@ impl Groups {
 
     /// All names.
     pub fn names(&self) -> Vec<String> {
-        self.state.read().table.keys().cloned().collect()
+        self.state.read().table.names().cloned().collect()
     }
 
     /// Puts several groups and writes the file once; answers how many changed.
@@ -194,25 +186,49 @@ impl Groups {
         {
             let mut state = self.state.write();
             for group in groups {
-                if state.table.get(&group.group_name).is_none_or(|old| **old != group) {
-                    state.table.insert(group.group_name.clone(), Arc::new(group));
+                if state.table.put(&group.group_name.clone(), group) {
                     state.version.next(now_ms);
                     changed += 1;
                 }
             }
         }
-        if changed > 0 {
-            self.save()?;
-        }
-        Ok(changed)
+        self.save().map(|()| changed)
     }
 
-    /// Writes `subscriptionGroup.json`.
+    /// Writes `subscriptionGroup.json`, unless it has all already.
     pub fn save(&self) -> Result<(), PersistError> {
         persist::apart(|| {
-            let _one = self.saving.lock();
-            persist::save(&self.file, &self.snapshot())
+            let mut file = self.file.lock();
+            let (news, version, forbidden) = {
+                let mut state = self.state.write();
+                (state.table.news(), state.version, state.forbidden.clone())
+            };
+            if !file.take(news, version) {
+                return Ok(());
+            }
+            let text = json::pretty(&Stored { version, forbidden, groups: file.members() });
+            file.write(&text)
         })
+    }
+}
+
+/// `subscriptionGroup.json`, as [`Wrapper`] is written.
+struct Stored<'a> {
+    version: DataVersion,
+    forbidden: BTreeMap<String, BTreeMap<String, i32>>,
+    groups: &'a Members,
+}
+
+impl ToJson for Stored<'_> {
+    fn write_json(&self, out: &mut Out) {
+        out.begin_object();
+        out.text_key("dataVersion");
+        self.version.write_json(out);
+        out.text_key("forbiddenTable");
+        self.forbidden.write_json(out);
+        out.text_key("subscriptionGroupTable");
+        self.groups.write_json(out);
+        out.end_object();
     }
 }
 

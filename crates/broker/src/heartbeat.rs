@@ -64,7 +64,7 @@ fn register_consumer(broker: &Arc<Broker>, info: &ClientInfo, consumer: &Consume
         let retry = topic::retry(name);
         let created = broker.topics.create_internal(&retry, group.retry_queue_nums, sys_flag, now_ms());
         if created.is_some_and(|(_, created)| created) {
-            broker.registrar.changed();
+            broker.registrar.topic_changed(&retry);
         }
     }
     let resend = broker.clients.fingerprint(name, data.heartbeat_fingerprint, data.without_sub);

@@ -42,7 +42,8 @@ pub mod start;
 pub mod starting;
 pub mod stats;
 pub mod sync;
-pub mod tasks;
+pub mod table;
+mod tasks;
 pub mod timer;
 pub mod topics;
 

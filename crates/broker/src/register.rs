@@ -4,28 +4,34 @@
 //! A change rings here. Each server is served on its own, one registration at a time, which tells all that has changed
 //! until then: none can overtake a newer one, and a server that does not answer delays nobody (F-10). Operators' changes wait
 //! for an answer a little while, as they ask for the route next.
+//!
+//! A new or changed topic is told alone where that is safe, as each creation would else cost what all topics cost: to a
+//! name server that got all topics from this broker over the connection that is still open, and says that it still has them.
+//! One that was started again, or took the broker out, gets them all (F-12). The same that Java's brokers do with
+//! `enableSingleTopicRegister`; a registration with some topics only, as they send without it, lets a name server with
+//! `deleteTopicWithBrokerRegistration` forget all others. Every period tells all, whatever was told alone before.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use client::Registration;
+use client::{ClientError, Registration};
 use parking_lot::{Mutex, RwLock};
+use remoting::Connection;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, timeout},
 };
 use wire::{
-    body::{RegisterBrokerBody, TopicConfig},
+    body::{DataVersion, QueueData, RegisterBrokerBody, TopicConfig},
+    code::response,
+    header::QueryDataVersionRequestHeader,
     topic::perm,
 };
 
+use self::changes::Changes;
 use crate::{config::BrokerConfig, context::Broker};
+
+mod changes;
 
 const FIRST_LIMIT: Duration = Duration::from_secs(3);
 /// How long an operator's change waits for the name servers.
@@ -40,8 +46,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// The name servers of this broker.
 pub struct Registrar {
     servers: RwLock<Vec<Arc<NameServer>>>,
-    /// Counts what has changed.
-    changes: AtomicU64,
+    changes: Mutex<Changes>,
     bell: Notify,
     /// Counts registrations that ended, well or not.
     attempts: watch::Sender<u64>,
@@ -66,6 +71,26 @@ struct State {
     is_slow: bool,
     /// When it was said that it does not answer; until it does.
     silent: Option<Instant>,
+    /// All topics are to be told once more.
+    is_due: bool,
+    /// The last registration, of a master, unless something failed since or this broker said that it goes.
+    whole: Option<Whole>,
+    /// The connection over which single topics are not understood (4.9).
+    refused: Option<u64>,
+}
+
+/// All topics, as a name server got them.
+#[derive(Clone)]
+struct Whole {
+    over: Arc<Connection>,
+    version: DataVersion,
+}
+
+/// What a name server is to be told.
+enum Due {
+    Nothing,
+    Topics(BTreeSet<String>, Whole),
+    All,
 }
 
 impl NameServer {
@@ -76,6 +101,18 @@ impl NameServer {
     /// It answered; true when it had not before.
     fn answered(&self) -> bool {
         self.state.lock().silent.take().is_some()
+    }
+
+    /// What is to be told of `changes`.
+    fn due(&self, changes: &Changes) -> Due {
+        let mut state = self.state.lock();
+        let is_due = std::mem::take(&mut state.is_due);
+        let whole = state.whole.as_ref().filter(|whole| !is_due && whole.over.is_open());
+        match whole.zip(changes.topics_since(state.known)) {
+            Some((_, topics)) if topics.is_empty() => Due::Nothing,
+            Some((whole, topics)) if state.refused != Some(whole.over.id()) => Due::Topics(topics, whole.clone()),
+            _ => Due::All,
+        }
     }
 
     /// It did not answer; true when it is time to say so.
@@ -94,7 +131,7 @@ impl Registrar {
     pub fn new(config: &BrokerConfig) -> Self {
         Self {
             servers: RwLock::new(split(&config.namesrv_addr).map(NameServer::new).collect()),
-            changes: AtomicU64::new(1),
+            changes: Mutex::default(),
             bell: Notify::new(),
             attempts: watch::Sender::new(0),
         }
@@ -126,13 +163,19 @@ impl Registrar {
 
     /// Something that clients or other brokers see has changed: register soon.
     pub fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.changes.lock().any();
+        self.bell.notify_one();
+    }
+
+    /// The same of a topic that is new or another one now.
+    pub fn topic_changed(&self, name: &str) {
+        self.changes.lock().topic(name);
         self.bell.notify_one();
     }
 
     /// How often something has changed.
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+        self.changes.lock().count()
     }
 
     /// Waits until every name server has been told of all that has changed until now, for 500 ms at most and for none that
@@ -180,16 +223,21 @@ async fn run(broker: Arc<Broker>) {
     let mut workers = JoinSet::new();
     let mut last = Instant::now();
     while !broker.is_stopping() {
-        tokio::select! {
-            // The period may become shorter meanwhile.
-            () = tokio::time::sleep(LOOK) => if last.elapsed() < period(&broker) { continue },
-            () = broker.registrar.bell.notified() => {}
+        let is_rung = timeout(LOOK, broker.registrar.bell.notified()).await.is_ok();
+        // The period may become shorter meanwhile.
+        let is_due = last.elapsed() >= period(&broker);
+        if is_due {
+            last = Instant::now();
+        } else if !is_rung {
+            continue;
         }
-        last = Instant::now();
         for server in broker.registrar.servers() {
-            if !std::mem::replace(&mut server.state.lock().has_worker, true) {
+            let mut state = server.state.lock();
+            state.is_due |= is_due;
+            if !std::mem::replace(&mut state.has_worker, true) {
                 workers.spawn(work(broker.clone(), server.clone()));
             }
+            drop(state);
             server.bell.notify_one();
         }
         while workers.try_join_next().is_some() {}
@@ -214,8 +262,15 @@ async fn work(broker: Arc<Broker>, server: Arc<NameServer>) {
         if broker.is_leaving() {
             continue;
         }
-        let changes = broker.registrar.changes();
-        let is_known = register_at(&broker, &server).await;
+        let (changes, due) = {
+            let changes = broker.registrar.changes.lock();
+            (changes.count(), server.due(&changes))
+        };
+        let is_known = match due {
+            Due::Nothing => continue,
+            Due::Topics(names, whole) if tell_topics(&broker, &server, &names, &whole).await => true,
+            Due::Topics(..) | Due::All => register_at(&broker, &server).await,
+        };
         let mut state = server.state.lock();
         state.tried = changes;
         state.is_slow = !is_known;
@@ -240,11 +295,50 @@ fn period(broker: &Broker) -> Duration {
     Duration::from_millis(config.register_name_server_period.clamp(10_000, 60_000))
 }
 
+/// Tells of single topics; false when a registration with all is needed. Java's name server says yes also when it does not
+/// know the broker, so it is asked whether it still has its topics.
+async fn tell_topics(broker: &Broker, server: &NameServer, names: &BTreeSet<String>, whole: &Whole) -> bool {
+    let told = try_topics(broker, names, whole).await;
+    if let Err(ClientError::Answer { code: response::REQUEST_CODE_NOT_SUPPORTED, .. }) = told {
+        server.state.lock().refused = Some(whole.over.id());
+    }
+    told.inspect_err(|error| tracing::debug!("all topics are told to name server {}: {error}", server.addr))
+        .unwrap_or(false)
+}
+
+async fn try_topics(broker: &Broker, names: &BTreeSet<String>, whole: &Whole) -> Result<bool, ClientError> {
+    let (config, api) = (broker.config(), &broker.api);
+    let limit = Duration::from_millis(config.register_broker_timeout_mills);
+    for name in names {
+        let Some(topic) = broker.topics.get(name) else { return Ok(false) };
+        let queues = QueueData {
+            broker_name: config.broker_name.clone(),
+            perm: told_perm(&config, topic.perm),
+            read_queue_nums: topic.read_queue_nums,
+            topic_sys_flag: topic.topic_sys_flag,
+            write_queue_nums: topic.write_queue_nums,
+        };
+        api.register_topic(&whole.over, name, queues, limit).await?;
+    }
+    let header = QueryDataVersionRequestHeader {
+        broker_name: config.broker_name.clone(),
+        broker_addr: config.broker_addr(),
+        cluster_name: config.broker_cluster_name.clone(),
+        broker_id: config.broker_id,
+    };
+    Ok(!api.has_changed(&whole.over, &header, &whole.version, limit).await?)
+}
+
 async fn register_at(broker: &Broker, server: &NameServer) -> bool {
     let (config, addr) = (broker.config(), &server.addr);
     let registration = registration(broker, &config);
     let limit = Duration::from_millis(config.register_broker_timeout_mills);
-    match broker.api.register_broker(addr, &registration, limit).await {
+    let answer = broker.api.register_broker(addr, &registration, limit).await;
+    let version = registration.body.topic_config_serialize_wrapper.data_version;
+    // A name server takes no topics from a slave.
+    let master = answer.as_ref().ok().filter(|_| config.is_master());
+    server.state.lock().whole = master.map(|answer| Whole { over: answer.over.clone(), version });
+    match answer {
         Ok(answer) => {
             if server.answered() {
                 tracing::info!("registration at name server {addr} works again");
@@ -265,11 +359,8 @@ async fn register_at(broker: &Broker, server: &NameServer) -> bool {
 
 fn registration(broker: &Broker, config: &BrokerConfig) -> Registration {
     let mut wrapper = broker.topics.snapshot();
-    let restricted = config.broker_permission & perm::READ_WRITE != perm::READ_WRITE;
-    if restricted {
-        let limit = |topic: &mut TopicConfig| topic.perm &= config.broker_permission;
-        wrapper.topic_config_table.values_mut().for_each(limit);
-    }
+    let limit = |topic: &mut TopicConfig| topic.perm = told_perm(config, topic.perm);
+    wrapper.topic_config_table.values_mut().for_each(limit);
     Registration {
         cluster_name: config.broker_cluster_name.clone(),
         broker_name: config.broker_name.clone(),
@@ -278,6 +369,12 @@ fn registration(broker: &Broker, config: &BrokerConfig) -> Registration {
         ha_server_addr: config.ha_addr(),
         body: RegisterBrokerBody { topic_config_serialize_wrapper: wrapper, ..RegisterBrokerBody::default() },
     }
+}
+
+/// A broker that may not do all takes that from its topics.
+fn told_perm(config: &BrokerConfig, topic: i32) -> i32 {
+    let is_restricted = config.broker_permission & perm::READ_WRITE != perm::READ_WRITE;
+    if is_restricted { topic & config.broker_permission } else { topic }
 }
 
 /// Tells every name server that this broker goes.
@@ -295,6 +392,7 @@ pub async fn unregister(broker: &Arc<Broker>, servers: Vec<Arc<NameServer>>) {
             let registration = registration(&broker, &broker.config());
             let told = timeout(FIRST_LIMIT, async {
                 let _turn = server.turn.lock().await;
+                server.state.lock().whole = None;
                 broker.api.unregister_broker(&server.addr, &registration, FIRST_LIMIT).await
             });
             let reason = match told.await {

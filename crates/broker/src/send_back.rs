@@ -152,7 +152,7 @@ fn internal_topic(
         .create_internal(name, queues, sys_flag, now_ms())
         .ok_or_else(|| (response::SYSTEM_ERROR, format!("topic[{name}] not exist")))?;
     if created {
-        broker.registrar.changed();
+        broker.registrar.topic_changed(name);
     }
     Ok(topic)
 }

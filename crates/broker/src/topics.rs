@@ -2,7 +2,7 @@
 //! reference broker 1.3. Talks to no peer: who changes a topic announces it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
 };
@@ -10,12 +10,14 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use wire::{
     body::{DataVersion, TopicConfig, TopicConfigAndMappingSerializeWrapper as Wrapper},
+    json::{self, Out, ToJson},
     topic::{self, perm},
 };
 
 use crate::{
     config::BrokerConfig,
     persist::{self, PersistError},
+    table::{Members, Table, TableFile},
 };
 
 /// Missing topics that are told of.
@@ -24,9 +26,8 @@ const MOST_MISSED: usize = 1000;
 /// The topics of this broker.
 pub struct Topics {
     state: RwLock<State>,
-    file: PathBuf,
-    /// Held while `topics.json` is written, so that an older table never replaces a newer one.
-    saving: Mutex<()>,
+    /// `topics.json`.
+    file: Mutex<TableFile>,
     /// Held shared from the look at a topic to the append of its message, and alone by a deletion.
     in_use: RwLock<()>,
     /// Names of [`Topics::miss`].
@@ -35,9 +36,9 @@ pub struct Topics {
     lmq: bool,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct State {
-    table: HashMap<String, Arc<TopicConfig>>,
+    table: Table<TopicConfig>,
     version: DataVersion,
     /// Names that clients may not change: system topics and this broker's own.
     system: Vec<String>,
@@ -51,20 +52,19 @@ impl Topics {
         let mut state = State::default();
         for topic in system_topics(config) {
             state.system.push(topic.topic_name.clone());
-            state.table.insert(topic.topic_name.clone(), Arc::new(topic));
+            state.table.put(&topic.topic_name.clone(), topic);
         }
         if let Some(stored) = persist::load::<Wrapper>(&file)? {
             for (name, topic) in &stored.topic_config_table {
                 warn_of_compaction(topic);
-                state.table.insert(name.clone(), Arc::new(topic.clone()));
+                state.table.put(name, topic.clone());
             }
             state.version = stored.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..stored };
         }
         Ok(Self {
             state: RwLock::new(state),
-            file,
-            saving: Mutex::new(()),
+            file: Mutex::new(TableFile::new(file)),
             in_use: RwLock::default(),
             missed: Mutex::default(),
             lmq: config.enable_lmq,
@@ -108,7 +108,7 @@ impl Topics {
 
     /// All names.
     pub fn names(&self) -> Vec<String> {
-        self.state.read().table.keys().cloned().collect()
+        self.state.read().table.names().cloned().collect()
     }
 
     /// Table and version at one moment, as peers and `topics.json` have it.
@@ -121,20 +121,13 @@ impl Topics {
         }
     }
 
-    /// Puts one topic and raises the version; false when nothing changed.
+    /// Puts one topic and raises the version; false when nothing changed. It is in the file in either case: who put the same
+    /// before may not have got so far.
     pub fn put(&self, topic: TopicConfig, now_ms: i64) -> Result<bool, PersistError> {
         if self.is_light(&topic.topic_name) {
             return Ok(false);
         }
-        {
-            let mut state = self.state.write();
-            if state.table.get(&topic.topic_name).is_some_and(|old| **old == topic) {
-                return Ok(false);
-            }
-            state.table.insert(topic.topic_name.clone(), Arc::new(topic));
-            state.version.next(now_ms);
-        }
-        self.save().map(|()| true)
+        self.put_all(vec![topic], now_ms).map(|changed| changed > 0)
     }
 
     /// While it is held no topic is deleted: whoever stores a message takes it before the topic is looked up. Not to be
@@ -158,7 +151,7 @@ impl Topics {
     pub fn remove(&self, name: &str, now_ms: i64) -> Result<bool, PersistError> {
         {
             let mut state = self.state.write();
-            if state.table.remove(name).is_none() {
+            if !state.table.remove(name) {
                 return Ok(false);
             }
             state.version.next(now_ms);
@@ -246,17 +239,11 @@ impl Topics {
             if state.version == master.data_version {
                 return Ok(adopted);
             }
-            let names: Vec<String> = state.table.keys().cloned().collect();
-            for name in names {
-                if !master.topic_config_table.contains_key(&name) {
-                    state.table.remove(&name);
-                }
-            }
+            state.table.keep(&master.topic_config_table);
             for (name, topic) in &master.topic_config_table {
-                if state.table.get(name).is_none_or(|old| **old != *topic) {
+                if state.table.put(name, topic.clone()) {
                     adopted.batch_queues |= has_batch_queues(topic);
                     warn_of_compaction(topic);
-                    state.table.insert(name.clone(), Arc::new(topic.clone()));
                 }
             }
             state.version = master.data_version;
@@ -265,24 +252,20 @@ impl Topics {
         self.save().map(|()| adopted)
     }
 
-    /// Puts several topics and writes the file once; answers how many changed.
+    /// The same of several, which are written once; answers how many changed.
     pub fn put_all(&self, topics: Vec<TopicConfig>, now_ms: i64) -> Result<usize, PersistError> {
         let mut changed = 0;
         {
             let mut state = self.state.write();
             for topic in topics.into_iter().filter(|topic| !self.is_light(&topic.topic_name)) {
-                if state.table.get(&topic.topic_name).is_none_or(|old| **old != topic) {
+                if state.table.put(&topic.topic_name, topic.clone()) {
                     warn_of_compaction(&topic);
-                    state.table.insert(topic.topic_name.clone(), Arc::new(topic));
                     state.version.next(now_ms);
                     changed += 1;
                 }
             }
         }
-        if changed > 0 {
-            self.save()?;
-        }
-        Ok(changed)
+        self.save().map(|()| changed)
     }
 
     /// How a static topic's queues are mapped; carried for peers.
@@ -290,19 +273,37 @@ impl Topics {
         self.state.read().carried.topic_queue_mapping_detail_map.get(name).cloned()
     }
 
-    /// Writes `topics.json`.
+    /// Writes `topics.json`, unless it has all already.
     pub fn save(&self) -> Result<(), PersistError> {
         persist::apart(|| {
-            let _one = self.saving.lock();
-            let snapshot = self.snapshot();
-            persist::save(
-                &self.file,
-                &wire::body::TopicConfigSerializeWrapper {
-                    data_version: snapshot.data_version,
-                    topic_config_table: snapshot.topic_config_table,
-                },
-            )
+            let mut file = self.file.lock();
+            let (news, version) = {
+                let mut state = self.state.write();
+                (state.table.news(), state.version)
+            };
+            if !file.take(news, version) {
+                return Ok(());
+            }
+            let text = json::pretty(&Stored { version, topics: file.members() });
+            file.write(&text)
         })
+    }
+}
+
+/// `topics.json`, as [`wire::body::TopicConfigSerializeWrapper`] is written.
+struct Stored<'a> {
+    version: DataVersion,
+    topics: &'a Members,
+}
+
+impl ToJson for Stored<'_> {
+    fn write_json(&self, out: &mut Out) {
+        out.begin_object();
+        out.text_key("dataVersion");
+        self.version.write_json(out);
+        out.text_key("topicConfigTable");
+        self.topics.write_json(out);
+        out.end_object();
     }
 }
 
@@ -369,4 +370,26 @@ fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
         ..TopicConfig::default()
     };
     all.into_iter().map(to_config).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_could_not_be_written_is_no_success_the_second_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, aside) = (dir.path().join("topics.json"), dir.path().join("topics.json.tmp"));
+        let load = || Topics::load(&BrokerConfig::default(), file.clone()).unwrap();
+        let topic = TopicConfig { topic_name: "T".into(), ..TopicConfig::default() };
+        let topics = load();
+        std::fs::create_dir(&aside).unwrap();
+        for _ in 0..2 {
+            topics.put(topic.clone(), 1).unwrap_err();
+            topics.put_all(vec![topic.clone()], 1).unwrap_err();
+        }
+        std::fs::remove_dir(&aside).unwrap();
+        assert!(!topics.put(topic, 1).unwrap(), "nothing changed");
+        assert!(load().get("T").is_some(), "it is in the file now");
+    }
 }

@@ -10,7 +10,7 @@ mod sync;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use remoting::{Client, RemotingError};
+use remoting::{Client, Connection};
 use wire::{
     Command,
     code::response,
@@ -53,27 +53,37 @@ impl BrokerApi {
     /// Any request; any answer is good. A peer that is stopping is asked once more over a new connection, as Java's
     /// clients do.
     pub async fn ask(&self, addr: &str, request: Command, limit: Duration) -> Result<Command, ClientError> {
-        let code = request.code;
-        let answer = self.ask_once(addr, request.clone(), limit).await;
-        match answer {
-            Ok(answer) if answer.code == response::GO_AWAY => {}
-            other => return other.map_err(|error| ClientError::call(addr, code, error)),
-        }
-        if let Ok(conn) = self.client.connect(addr).await {
-            conn.close("the peer said that it goes away");
-        }
-        self.ask_once(addr, request, limit).await.map_err(|error| ClientError::call(addr, code, error))
+        self.ask_over(addr, request, limit).await.map(|(answer, _)| answer)
     }
 
-    async fn ask_once(&self, addr: &str, request: Command, limit: Duration) -> Result<Command, RemotingError> {
-        self.client.invoke(addr, request, limit).await
+    /// The same; tells which connection the answer came over.
+    pub async fn ask_over(
+        &self,
+        addr: &str,
+        request: Command,
+        limit: Duration,
+    ) -> Result<(Command, Arc<Connection>), ClientError> {
+        let code = request.code;
+        let failed = |error| ClientError::call(addr, code, error);
+        let (answer, conn) = self.client.invoke_over(addr, request.clone(), limit).await.map_err(failed)?;
+        if answer.code != response::GO_AWAY {
+            return Ok((answer, conn));
+        }
+        conn.close("the peer said that it goes away");
+        self.client.invoke_over(addr, request, limit).await.map_err(failed)
     }
 
     /// Any request; an answer other than SUCCESS is an error.
     pub async fn call(&self, addr: &str, request: Command, limit: Duration) -> Result<Command, ClientError> {
         let code = request.code;
-        let answer = self.ask(addr, request, limit).await?;
-        if answer.code == response::SUCCESS { Ok(answer) } else { Err(ClientError::answer(addr, code, answer)) }
+        succeeded(addr, code, self.ask(addr, request, limit).await?)
+    }
+
+    /// The same over this one connection: an error when that is gone.
+    async fn call_over(&self, conn: &Connection, request: Command, limit: Duration) -> Result<Command, ClientError> {
+        let (addr, code) = (conn.peer().to_string(), request.code);
+        let answer = conn.invoke(request, limit).await.map_err(|error| ClientError::call(&addr, code, error))?;
+        succeeded(&addr, code, answer)
     }
 
     /// A request that wants no answer.
@@ -99,6 +109,10 @@ impl BrokerApi {
     ) -> Result<T, ClientError> {
         decode(addr, code, &self.fetch(addr, code, limit).await?)
     }
+}
+
+fn succeeded(addr: &str, request: i32, answer: Command) -> Result<Command, ClientError> {
+    if answer.code == response::SUCCESS { Ok(answer) } else { Err(ClientError::answer(addr, request, answer)) }
 }
 
 /// Reads a body of JSON.

@@ -1,5 +1,8 @@
 //! What a broker tells name servers of itself, and what they answer.
 
+use std::sync::Arc;
+
+use remoting::Connection;
 use wire::{
     body::{KvTable, RegisterBrokerBody},
     header::{RegisterBrokerRequestHeader, UnRegisterBrokerRequestHeader},
@@ -23,7 +26,7 @@ pub struct Registration {
 }
 
 /// What a name server answered.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Registered {
     /// The master of the group; only a slave is told.
     pub master_addr: Option<String>,
@@ -31,6 +34,8 @@ pub struct Registered {
     pub ha_server_addr: Option<String>,
     /// Ordered topics, when the name server has some.
     pub order_topics: KvTable,
+    /// The connection the answer came over.
+    pub over: Arc<Connection>,
 }
 
 impl Registration {

@@ -48,9 +48,20 @@ impl Client {
 
     /// Sends a request and waits for its answer; `limit` covers connecting too.
     pub async fn invoke(&self, addr: &str, request: Command, limit: Duration) -> Result<Command, RemotingError> {
+        self.invoke_over(addr, request, limit).await.map(|(answer, _)| answer)
+    }
+
+    /// The same; tells which connection it went over.
+    pub async fn invoke_over(
+        &self,
+        addr: &str,
+        request: Command,
+        limit: Duration,
+    ) -> Result<(Command, Arc<Connection>), RemotingError> {
         let started = Instant::now();
         let conn = self.connect_within(addr, limit).await?;
-        conn.invoke(request, limit.saturating_sub(started.elapsed())).await
+        let answer = conn.invoke(request, limit.saturating_sub(started.elapsed())).await?;
+        Ok((answer, conn))
     }
 
     async fn connect_within(&self, addr: &str, limit: Duration) -> Result<Arc<Connection>, RemotingError> {

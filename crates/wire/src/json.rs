@@ -61,6 +61,14 @@ pub fn pretty<T: ToJson + ?Sized>(value: &T) -> String {
     written(value, Style::Pretty)
 }
 
+/// A member of an object as [`pretty`] writes it `depth` objects deep, with the comma before it.
+pub fn pretty_member<T: ToJson + ?Sized>(depth: usize, name: &str, value: &T) -> String {
+    let mut out = Out::within(depth);
+    out.text_key(name);
+    value.write_json(&mut out);
+    out.into_text()
+}
+
 fn written<T: ToJson + ?Sized>(value: &T, style: Style) -> String {
     let mut out = Out::new(style);
     value.write_json(&mut out);

@@ -90,7 +90,7 @@ fn apply(broker: &Broker, topics: Vec<TopicConfig>) -> Result<(), Refused> {
             // Plain queues of that name may be left from before.
             broker.store.align_queue_types().map_err(|error| Refused::error(error.to_string()))?;
         }
-        broker.registrar.changed();
+        names.iter().for_each(|name| broker.registrar.topic_changed(name));
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ fn topic_of(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>) ->
         let remark = format!("topic[{}] not exist, apply first please!{FAQ}", header.topic);
         Refused::new(response::TOPIC_NOT_EXIST, remark)
     })?;
-    broker.registrar.changed();
+    broker.registrar.topic_changed(header.topic);
     Ok(topic)
 }
 
@@ -178,7 +178,7 @@ fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>)
         .create_internal(&name, 1, 0, now_ms())
         .ok_or_else(|| Refused::new(response::SYSTEM_ERROR, format!("topic[{name}] not exist")))?;
     if created {
-        broker.registrar.changed();
+        broker.registrar.topic_changed(&name);
     }
     Ok(Some(name))
 }

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
+use remoting::Connection;
 use wire::{
     Command,
-    body::{BrokerMemberGroup, ClusterInfo, DataVersion, GetBrokerMemberGroupResponseBody, TopicRouteData},
+    body::{BrokerMemberGroup, ClusterInfo, DataVersion, GetBrokerMemberGroupResponseBody, QueueData, TopicRouteData},
     code::request,
     header::{
         BrokerHeartbeatRequestHeader, GetBrokerMemberGroupRequestHeader, GetRouteInfoRequestHeader,
         QueryDataVersionRequestHeader, QueryDataVersionResponseHeader, RegisterBrokerResponseHeader,
+        RegisterTopicRequestHeader,
     },
     json,
     record::body_crc,
 };
 
-use super::{BrokerApi, decode};
+use super::{BrokerApi, decode, succeeded};
 use crate::{ClientError, Registered, Registration};
 
 impl BrokerApi {
@@ -28,13 +30,30 @@ impl BrokerApi {
         let body = json::encode(&registration.body);
         let header = registration.header(body_crc(&body));
         let command = Command::request_with(request::REGISTER_BROKER, &header).with_body(body);
-        let answer = self.call(server, command, limit).await?;
+        let (answer, over) = self.ask_over(server, command, limit).await?;
+        let answer = succeeded(server, request::REGISTER_BROKER, answer)?;
         let header: RegisterBrokerResponseHeader = answer.header();
         Ok(Registered {
             master_addr: header.master_addr,
             ha_server_addr: header.ha_server_addr,
             order_topics: decode(server, request::REGISTER_BROKER, &answer.body)?,
+            over,
         })
+    }
+
+    /// REGISTER_TOPIC_IN_NAMESRV: one topic of a broker that has registered. Java's name server says yes also when it does
+    /// not know the broker, and then forgets the topic.
+    pub async fn register_topic(
+        &self,
+        over: &Connection,
+        topic: &str,
+        queues: QueueData,
+        limit: Duration,
+    ) -> Result<(), ClientError> {
+        let header = RegisterTopicRequestHeader { topic: topic.to_owned(), ..RegisterTopicRequestHeader::default() };
+        let body = TopicRouteData { queue_datas: vec![queues], ..TopicRouteData::default() };
+        let command = Command::request_with(request::REGISTER_TOPIC_IN_NAMESRV, &header);
+        self.call_over(over, command.with_body(json::encode(&body)), limit).await.map(drop)
     }
 
     /// UNREGISTER_BROKER.
@@ -57,15 +76,16 @@ impl BrokerApi {
         self.tell(server, Command::request_with(request::BROKER_HEARTBEAT, header)).await
     }
 
-    /// QUERY_DATA_VERSION: true when the server does not have `version` of the broker's topics.
+    /// QUERY_DATA_VERSION: true when the server does not have `version` of the broker's topics. A sign of life too.
     pub async fn has_changed(
         &self,
-        server: &str,
+        over: &Connection,
         header: &QueryDataVersionRequestHeader,
         version: &DataVersion,
+        limit: Duration,
     ) -> Result<bool, ClientError> {
         let command = Command::request_with(request::QUERY_DATA_VERSION, header).with_body(json::encode(version));
-        let answer = self.call(server, command, self.limit).await?;
+        let answer = self.call_over(over, command, limit).await?;
         Ok(answer.header::<QueryDataVersionResponseHeader>().changed)
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Mode {
     Consume(ConsumeArgs),
     /// Ask for messages by key, in no order.
     Query(QueryArgs),
+    /// Make topics, one after the other.
+    Topics(TopicsArgs),
 }
 
 /// What both directions share.
@@ -131,6 +133,28 @@ pub(super) struct QueryArgs {
     pub rate: Option<f64>,
 }
 
+#[derive(Args)]
+pub(super) struct TopicsArgs {
+    /// Address of the broker.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub broker: String,
+    /// Topics to make.
+    #[arg(long, default_value_t = 1000)]
+    pub topics: usize,
+    /// Queues of a topic.
+    #[arg(long, default_value_t = 4)]
+    pub queues: i32,
+    /// Name server at which each topic must have its route as soon as it is there.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub namesrv: Option<String>,
+    /// Process of the broker: its CPU time is measured.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Process of the name server.
+    #[arg(long)]
+    pub namesrv_pid: Option<u32>,
+}
+
 /// What to do.
 pub(super) enum Work {
     Produce(ProduceArgs),
@@ -138,12 +162,14 @@ pub(super) enum Work {
     Query(QueryArgs),
 }
 
-impl From<Mode> for Work {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Produce(args) => Self::Produce(args),
-            Mode::Consume(args) => Self::Consume(args),
-            Mode::Query(args) => Self::Query(args),
+impl Mode {
+    /// What is done to messages, or the topics to make.
+    pub fn work(self) -> Result<Work, TopicsArgs> {
+        match self {
+            Self::Produce(args) => Ok(Work::Produce(args)),
+            Self::Consume(args) => Ok(Work::Consume(args)),
+            Self::Query(args) => Ok(Work::Query(args)),
+            Self::Topics(args) => Err(args),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `tandem bench`: how fast a broker takes and gives messages, and what that costs it. Speaks to any RocketMQ broker.
+//! `tandem bench`: how fast a broker takes and gives messages or makes topics, and what that costs it. Speaks to any RocketMQ broker.
 //!
 //! The generator shares the machine with what it measures, so it is cheap: frames are encoded once and patched, answers
 //! are scanned rather than decoded, one task serves a connection. It keeps no message and checks no content.
@@ -18,6 +18,7 @@ mod stats;
 mod target;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::time::Duration;
 
@@ -37,7 +38,10 @@ const BREATH: Duration = Duration::from_millis(500);
 
 /// Runs what the arguments say and prints what came of it.
 pub async fn run(args: BenchArgs) -> Result<()> {
-    let work = Work::from(args.mode);
+    let work = match args.mode.work() {
+        Ok(work) => work,
+        Err(topics) => return topics::run(&topics, stop_on_signal()?).await,
+    };
     work.check()?;
     let common = work.common().clone();
     let mut targets = vec![Target::find(&common, common.first_address()?, common.pid, &work).await?];

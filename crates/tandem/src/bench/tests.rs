@@ -30,6 +30,7 @@ use super::{
     args::Work,
     round::{Outcome, Round},
     target::Target,
+    topics,
 };
 
 /// Stored in each queue for pulling.
@@ -147,7 +148,7 @@ struct Line {
 
 fn work(line: &str) -> Work {
     let words = ["bench"].into_iter().chain(line.split_ascii_whitespace());
-    let work = Work::from(Line::parse_from(words).args.mode);
+    let Ok(work) = Line::parse_from(words).args.mode.work() else { panic!("{line} measures no messages") };
     work.check().unwrap();
     work
 }
@@ -307,4 +308,21 @@ async fn two_targets_in_alternating_rounds() {
 #[test]
 fn rounds_alternate() {
     assert_eq!([super::order(2, 0), super::order(2, 1), super::order(1, 1)], [vec![0, 1], vec![1, 0], vec![0]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_made_and_must_have_their_routes() {
+    let broker = Arc::new(SmallBroker::default());
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap();
+    let addr = server.local_addr().to_string();
+    let make = |words: String| async move {
+        let words = ["bench", "topics"].into_iter().chain(words.split_ascii_whitespace());
+        let Err(args) = Line::parse_from(words).args.mode.work() else { panic!("that makes topics") };
+        topics::run(&args, watch::channel(false).1).await
+    };
+    make(format!("--broker {addr} --topics 3")).await.unwrap();
+    assert_eq!(broker.topics_made.load(Ordering::SeqCst), 3);
+    let error = make(format!("--broker {addr} --topics 3 --namesrv {addr}")).await.unwrap_err();
+    assert!(error.to_string().contains("GET_ROUTEINFO_BY_TOPIC"), "{error}");
+    assert_eq!(broker.topics_made.load(Ordering::SeqCst), 4, "the first without a route ends it");
 }

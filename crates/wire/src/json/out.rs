@@ -34,6 +34,16 @@ impl Out {
         Self { text: String::new(), style, depth: 0 }
     }
 
+    /// A part of a config file that stands `depth` objects deep, behind other members.
+    pub(super) fn within(depth: usize) -> Self {
+        Self { depth, ..Self::new(Style::Pretty) }
+    }
+
+    /// Makes room for so many bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.text.reserve(bytes);
+    }
+
     /// The form that is written.
     pub fn style(&self) -> Style {
         self.style
