@@ -44,6 +44,10 @@ pub struct Pull {
     topic: Arc<TopicConfig>,
 }
 
+const OFFSET_RESET: &str = "OFFSET_RESET";
+/// To a client that has not read what was answered before.
+const NOT_TAKEN: &str = "earlier answers to this client wait to be read: ask again";
+
 /// A refusal: code, `forbiddenType`, remark.
 struct Refused(i32, Option<i32>, String);
 
@@ -271,15 +275,11 @@ struct Outcome {
 fn read(broker: &Broker, config: &BrokerConfig, pull: &Pull) -> Outcome {
     let header = &pull.header;
     if let Some(reset) = broker.offsets.take_reset(&header.topic, &header.consumer_group, pull.queue_id) {
-        return Outcome {
-            code: response::PULL_OFFSET_MOVED,
-            remark: "OFFSET_RESET",
-            next: reset,
-            min: broker.store.min_offset(&header.topic, pull.queue_id),
-            max: broker.store.max_offset(&header.topic, pull.queue_id),
-            suggest_slave: false,
-            messages: Bytes::new(),
-        };
+        return without_messages(broker, pull, response::PULL_OFFSET_MOVED, OFFSET_RESET, reset);
+    }
+    // A message may wake tens of thousands of pulls of one client that reads nothing.
+    if pull.conn.is_congested() {
+        return without_messages(broker, pull, response::PULL_RETRY_IMMEDIATELY, NOT_TAKEN, pull.offset);
     }
     let got = broker.store.get_messages(&header.topic, pull.queue_id, pull.offset, header.max_msg_nums, &*pull.filter);
     broker.offsets.pulled(&header.topic, &header.consumer_group, pull.queue_id, got.next_begin_offset);
@@ -292,6 +292,20 @@ fn read(broker: &Broker, config: &BrokerConfig, pull: &Pull) -> Outcome {
         max: got.max_offset,
         suggest_slave: got.suggest_pull_from_slave,
         messages: got.messages,
+    }
+}
+
+/// An answer that only says where to go on.
+fn without_messages(broker: &Broker, pull: &Pull, code: i32, remark: &'static str, next: i64) -> Outcome {
+    let topic = &pull.header.topic;
+    Outcome {
+        code,
+        remark,
+        next,
+        min: broker.store.min_offset(topic, pull.queue_id),
+        max: broker.store.max_offset(topic, pull.queue_id),
+        suggest_slave: false,
+        messages: Bytes::new(),
     }
 }
 
@@ -365,7 +379,7 @@ fn suggest(config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
     let slave = config.broker_role == BrokerRole::Slave;
     if slave
         && outcome.code == response::PULL_OFFSET_MOVED
-        && outcome.remark != "OFFSET_RESET"
+        && outcome.remark != OFFSET_RESET
         && !config.offset_check_in_slave
     {
         outcome.code = response::PULL_RETRY_IMMEDIATELY;

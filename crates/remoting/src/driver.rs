@@ -198,9 +198,7 @@ impl Driver {
     }
 
     fn may_read(&self, stage: Stage) -> bool {
-        stage == Stage::Open
-            && self.conn.queued_bytes() <= self.limits.outbound_high_water
-            && self.conn.unanswered() < MAX_UNANSWERED
+        stage == Stage::Open && !self.conn.is_congested() && self.conn.unanswered() < MAX_UNANSWERED
     }
 
     /// Writes until nothing is left or the socket is full.
