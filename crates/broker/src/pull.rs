@@ -56,11 +56,13 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: &Command) {
     let config = broker.config();
     match check(broker, &config, conn, command) {
         Ok(pull) => first_execution(broker, &config, pull),
-        Err(Refused(code, forbidden_type, remark)) => {
-            let header = PullMessageResponseHeader { forbidden_type, ..PullMessageResponseHeader::default() };
-            crate::service::answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
-        }
+        Err(refused) => refuse(conn, command, refused),
     }
+}
+
+fn refuse(conn: &Arc<Connection>, command: &Command, Refused(code, forbidden_type, remark): Refused) {
+    let header = PullMessageResponseHeader { forbidden_type, ..PullMessageResponseHeader::default() };
+    crate::service::answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
 }
 
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
@@ -96,8 +98,11 @@ fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     }
 }
 
-/// Executes a held pull for good: whatever is there now is the answer.
+/// Executes a held pull for good: whatever is there now is the answer. The topic may be gone meanwhile.
 pub fn again(broker: &Arc<Broker>, pull: &Pull) {
+    if let Err(refused) = topic_of(broker, &pull.header) {
+        return refuse(&pull.conn, &pull.command, refused);
+    }
     let config = broker.config();
     let outcome = read(broker, &config, pull);
     answer(broker, &config, pull, outcome);
