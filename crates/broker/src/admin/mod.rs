@@ -44,6 +44,10 @@ use crate::{
 /// that wants no answer would else be no bound to whoever sends them. Java's `adminBrokerThreadPoolQueueCapacity`.
 pub(crate) const MAX_WAITING: usize = 10_000;
 
+/// Of these, so many run at a time: each has a thread while it does, and reads whole tables or files of the log. Java's
+/// `adminBrokerThreadPoolNums`.
+pub(crate) const AT_ONCE: usize = 16;
+
 /// Held while a table or the configuration changes.
 static CHANGES: Mutex<()> = Mutex::const_new(());
 
@@ -214,12 +218,14 @@ where
 }
 
 async fn blocking(broker: Arc<Broker>, command: Command, handler: Handler) -> Answer {
+    let turn = broker.admin_turns.acquire().await;
     let (code, changes) = (command.code, broker.registrar.changes());
     let done = tokio::task::spawn_blocking({
         let broker = broker.clone();
         move || handler(&broker, &command)
     });
     let answer = done.await;
+    drop(turn);
     if broker.registrar.changes() != changes {
         broker.registrar.told().await;
     }

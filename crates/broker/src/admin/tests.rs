@@ -25,7 +25,7 @@ use wire::{
     record_encode::NewRecord,
 };
 
-use super::{Answer, MAX_WAITING, Needs, Refused, Work, body, config, not_supported, parse, work};
+use super::{AT_ONCE, Answer, MAX_WAITING, Needs, Refused, Work, blocking, body, config, not_supported, parse, work};
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
@@ -455,4 +455,37 @@ async fn a_consumer_is_asked_through_its_broker() {
     broker.clients.unregister_consumer("G", broker.clients.member("G", "c").map_or(0, |member| member.conn.id()));
     let gone = call(request::GET_CONSUMER_RUNNING_INFO).await;
     assert_eq!(gone.remark.as_deref(), Some("The Consumer <G> <c> not online"));
+}
+
+static STUCK: (parking_lot::Mutex<bool>, parking_lot::Condvar) =
+    (parking_lot::Mutex::new(true), parking_lot::Condvar::new());
+
+/// A request that takes as long as the test says.
+fn stuck(_: &Arc<Broker>, command: &Command) -> Answer {
+    let (is_stuck, freed) = &STUCK;
+    freed.wait_while(&mut is_stuck.lock(), |is_stuck| *is_stuck);
+    Ok(command.ok())
+}
+
+/// A task that waits for the disk leaves its thread to a new one of the same pool.
+#[test]
+fn requests_that_take_long_leave_threads_to_others() {
+    let (_dir, broker) = broker();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).max_blocking_threads(AT_ONCE + 1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut requests: Vec<_> =
+            (0..2 * AT_ONCE).map(|_| Box::pin(blocking(broker.clone(), Command::request(1), stuck))).collect();
+        for request in &mut requests {
+            let first = std::future::poll_fn(|cx| std::task::Poll::Ready(request.as_mut().poll(cx).is_pending()));
+            assert!(first.await);
+        }
+        let other = tokio::time::timeout(Duration::from_secs(10), tokio::task::spawn_blocking(|| ())).await;
+        *STUCK.0.lock() = false;
+        STUCK.1.notify_all();
+        assert!(other.is_ok(), "they take all threads");
+        for request in requests {
+            assert_eq!(request.await.unwrap().code, response::SUCCESS);
+        }
+    });
 }
