@@ -23,6 +23,7 @@ use crate::{
     filter::{TAG, TagFilter},
     groups::reads_unregistered,
     hold::Held,
+    service::{NOT_TAKEN, answer_unless_oneway},
     stats::{Amount, count},
 };
 
@@ -45,8 +46,6 @@ pub struct Pull {
 }
 
 const OFFSET_RESET: &str = "OFFSET_RESET";
-/// To a client that has not read what was answered before.
-const NOT_TAKEN: &str = "earlier answers to this client wait to be read: ask again";
 
 /// A refusal: code, `forbiddenType`, remark.
 struct Refused(i32, Option<i32>, String);
@@ -62,7 +61,7 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: &Command) {
 
 fn refuse(conn: &Arc<Connection>, command: &Command, Refused(code, forbidden_type, remark): Refused) {
     let header = PullMessageResponseHeader { forbidden_type, ..PullMessageResponseHeader::default() };
-    crate::service::answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
+    answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
 }
 
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
@@ -372,10 +371,11 @@ fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outc
         answer.body = outcome.messages;
     }
     // With an answer the client would ask again at once; when the connection closes it goes elsewhere.
-    match broker.is_stopping() && outcome.code != response::SUCCESS {
-        true if !pull.command.is_oneway() => pull.conn.leave_unanswered(),
-        true => {}
-        false => crate::service::answer_unless_oneway(&pull.conn, &pull.command, answer),
+    let unanswered = broker.is_stopping() && outcome.code != response::SUCCESS;
+    match (pull.command.is_oneway(), unanswered) {
+        (true, _) => {}
+        (false, true) => pull.conn.leave_unanswered(),
+        (false, false) => pull.conn.reply(answer),
     }
 }
 

@@ -16,7 +16,7 @@ use wire::{
     body::{ConsumerData, HeartbeatData},
     code::{request, response},
     frame,
-    header::{PullMessageRequestHeader, PullMessageResponseHeader},
+    header::{PullMessageRequestHeader, PullMessageResponseHeader, ViewMessageRequestHeader},
     json, sys_flag,
 };
 
@@ -46,8 +46,13 @@ impl Raw {
     }
 
     async fn send(&mut self, command: Command) {
+        self.send_all(&[command]).await;
+    }
+
+    /// In one write.
+    async fn send_all(&mut self, commands: &[Command]) {
         let mut bytes = bytes::BytesMut::new();
-        frame::encode(&command, &mut bytes);
+        commands.iter().for_each(|command| frame::encode(command, &mut bytes));
         self.stream.write_all(&bytes).await.unwrap();
     }
 
@@ -123,5 +128,34 @@ async fn held_pulls_of_a_client_that_does_not_read_queue_no_messages_without_end
     until("all are answered", || async { conn.unanswered() == 0 }).await;
     assert!(conn.queued_bytes() < MOST, "{} bytes are queued", conn.queued_bytes());
     raw.each_has_its_message().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_do_other_requests_that_come_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = node(&dir).await;
+    let sent = send(&api(), &node.addr, "T", 0, &[], &vec![b'x'; BODY]).await;
+    let offset = i64::from_str_radix(&sent.header.msg_id[16..], 16).unwrap();
+    let view = |opaque| {
+        let header = ViewMessageRequestHeader { offset, ..ViewMessageRequestHeader::default() };
+        Command { opaque, ..Command::request_with(request::VIEW_MESSAGE_BY_ID, &header) }
+    };
+    let (mut raw, _) = Raw::consumer(&node).await;
+    // As many as the broker reads at once.
+    raw.send_all(&(0..16).map(view).collect::<Vec<_>>()).await;
+    let (mut waiting, mut again) = (16, 0);
+    while waiting > 0 {
+        let answer = raw.answer().await;
+        match answer.code {
+            response::SUCCESS => waiting -= i32::from(answer.body.len() > BODY),
+            code => {
+                assert_eq!(code, response::SYSTEM_BUSY, "{:?}", answer.remark);
+                again += 1;
+                raw.send(view(answer.opaque)).await;
+            }
+        }
+    }
+    assert_ne!(again, 0, "all were queued");
     node.stop().await;
 }
