@@ -25,7 +25,9 @@ use wire::{
     record_encode::NewRecord,
 };
 
-use super::{AT_ONCE, Answer, MAX_WAITING, Needs, Refused, Work, blocking, body, config, not_supported, parse, work};
+use super::{
+    AT_ONCE, Answer, MAX_WAITING, Needs, OF_ONE, Refused, Work, blocking, body, config, not_supported, parse, work,
+};
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
@@ -411,14 +413,19 @@ impl Service for Consumer {
     }
 }
 
-#[tokio::test]
-async fn a_consumer_is_asked_through_its_broker() {
-    let (_dir, broker) = broker();
+async fn served(broker: &Arc<Broker>) -> (Server, String) {
     let starting = Arc::new(Starting::new(BrokerConfig::clone(&broker.config()), Arc::default()));
-    starting.serve(&broker);
+    starting.serve(broker);
     let front = Arc::new(Front { starting, fast: false });
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), front).await.unwrap();
     let addr = server.local_addr().to_string();
+    (server, addr)
+}
+
+#[tokio::test]
+async fn a_consumer_is_asked_through_its_broker() {
+    let (_dir, broker) = broker();
+    let (_server, addr) = served(&broker).await;
     let limit = Duration::from_secs(5);
     let consumer = Client::new(ClientConfig::default(), Some(Arc::new(Consumer)));
     let group =
@@ -488,4 +495,29 @@ fn requests_that_take_long_leave_threads_to_others() {
             assert_eq!(request.await.unwrap().code, response::SUCCESS);
         }
     });
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_much_leaves_room_for_others() {
+    let (_dir, broker) = broker();
+    let (_server, addr) = served(&broker).await;
+    let clients = [(); 2].map(|()| Arc::new(Client::new(ClientConfig::default(), None)));
+    let ask = |client: &Arc<Client>| {
+        let (client, addr) = (client.clone(), addr.clone());
+        let request = Command::request(request::GET_BROKER_RUNTIME_INFO);
+        tokio::spawn(async move { client.invoke(&addr, request, Duration::from_secs(20)).await.unwrap() })
+    };
+    let turns = broker.admin_turns.acquire_many(AT_ONCE as u32).await.unwrap();
+    let mut waiting: Vec<_> = (0..OF_ONE).map(|_| ask(&clients[0])).collect();
+    while broker.admin_room.available_permits() > MAX_WAITING - OF_ONE {
+        tokio::task::yield_now().await;
+    }
+    waiting.push(ask(&clients[1]));
+    let busy = ask(&clients[0]).await.unwrap();
+    assert_eq!(busy.code, response::SYSTEM_BUSY);
+    assert!(busy.remark.unwrap().contains("256 requests of administration of this client"));
+    drop(turns);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().code, response::SUCCESS);
+    }
 }
