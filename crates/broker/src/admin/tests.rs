@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     config::BrokerConfig,
+    consumer_offset,
     context::{Broker, now_ms},
     service::Front,
     start::Loading,
@@ -520,4 +521,17 @@ async fn a_client_that_asks_for_much_leaves_room_for_others() {
     for answer in waiting {
         assert_eq!(answer.await.unwrap().code, response::SUCCESS);
     }
+}
+
+#[test]
+fn progress_of_a_topic_that_was_deleted_meanwhile_does_not_come_back() {
+    let (_dir, broker) = broker();
+    let topic = TopicConfig { topic_name: "T".into(), ..TopicConfig::default() };
+    broker.topics.put(topic, now_ms()).unwrap();
+    consumer_offset::store(&broker, "T", "G", 0, 0);
+    assert_eq!(broker.offsets.get("T", "G", 0), Some(0));
+    ask(&broker, request::DELETE_TOPIC_IN_BROKER, &[("topic", "T")], "").unwrap();
+    // A request that found the topic before.
+    consumer_offset::store(&broker, "T", "G", 0, 0);
+    assert_eq!(broker.offsets.get("T", "G", 0), None);
 }
