@@ -5,12 +5,12 @@
 //! applied as a difference and written only when it differs (W-23, F-34). Asks the master's listener first and its
 //! HA host with the same port second (F-07).
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use client::ClientError;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
+use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper, KvTable};
 
 use crate::{
     config::BrokerConfig,
@@ -314,9 +314,27 @@ pub async fn log_end(broker: &Broker, addr: &str) -> Result<Option<i64>, SyncErr
 
 /// What the master's log holds, where it tells it.
 pub async fn log_range(broker: &Broker, addr: &str) -> Result<Option<Range<i64>>, SyncError> {
-    let info = broker.api.runtime_info(addr).await?;
+    Ok(range_of(&broker.api.runtime_info(addr).await?))
+}
+
+/// The same, and the topics that the master knows as deleted while records of theirs are in its log, each with the end of
+/// the log at that time.
+pub async fn log_and_deleted(
+    broker: &Broker,
+    addr: &str,
+) -> Result<(Option<Range<i64>>, BTreeMap<String, i64>), SyncError> {
+    let info = broker.api.runtime_info_for_slave(addr, broker.store.max_phys()).await?;
+    let lines = info.table.get(client::DELETED_TOPICS).map_or("", String::as_str).lines();
+    let deleted = lines.filter_map(|line| {
+        let (end, topic) = line.split_once(' ')?;
+        Some((topic.to_owned(), end.parse().ok()?))
+    });
+    Ok((range_of(&info), deleted.collect()))
+}
+
+fn range_of(info: &KvTable) -> Option<Range<i64>> {
     let offset = |key: &str| info.table.get(key).and_then(|offset| offset.parse::<i64>().ok());
-    Ok(offset("commitLogMaxOffset").map(|end| offset("commitLogMinOffset").unwrap_or(end)..end))
+    offset("commitLogMaxOffset").map(|end| offset("commitLogMinOffset").unwrap_or(end)..end)
 }
 
 async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {

@@ -506,3 +506,26 @@ async fn a_pull_that_waits_on_a_topic_hears_of_its_deletion_and_leaves_nothing_o
     assert_eq!(broker.offsets.pull_offset("T", "TOOLS_CONSUMER", 0), None);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_of_a_topic_that_was_made_again_unheard_are_empty_at_the_slave() {
+    let pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 2).await;
+    for queue in [0, 1, 1] {
+        send(&api, &addr, "T", queue, &[], b"old").await;
+    }
+    pair.equal().await;
+    sync(&pair.slave).await;
+    api.delete_topic(&addr, "T").await.unwrap();
+    topic(&api, &addr, "T", 2).await;
+    send(&api, &addr, "T", 0, &[], b"new").await;
+    pair.equal().await;
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 1).await;
+    for node in [&pair.master, &pair.slave] {
+        assert_eq!(api.max_offset(&node.addr, "T", 1).await.unwrap(), 0, "nothing came for it: {}", node.addr);
+        assert!(drain(&api, &node.addr, "T", 1, 0).await.is_empty());
+    }
+    pair.stop().await;
+}
