@@ -79,6 +79,8 @@ pub struct Broker {
     pub spare: crate::send::Spare,
     /// Room for requests of administration that wait their turn or for somebody.
     pub admin_room: Arc<Semaphore>,
+    /// Turns of those that take a thread.
+    pub admin_turns: Semaphore,
     /// Slaves of this broker and their acknowledgements.
     pub replicas: Replicas,
     /// The master of this broker, when it is a slave.
@@ -167,6 +169,7 @@ impl Broker {
             stats: Stats::default(),
             spare: crate::send::Spare::default(),
             admin_room: Arc::new(Semaphore::new(crate::admin::MAX_WAITING)),
+            admin_turns: Semaphore::new(crate::admin::AT_ONCE),
             replicas: Replicas::default(),
             sync: SyncState::default(),
             forecast: Mutex::default(),

@@ -59,6 +59,8 @@ pub fn delete_unless_known(broker: &Broker, topic: &str) -> Result<(), DeletionE
 pub struct Known {
     topics: HashSet<String>,
     end: i64,
+    /// Deleted, whether they were made again or not, and the end of the log at that time. Only a Tandem master tells.
+    deleted: BTreeMap<String, i64>,
 }
 
 /// The master's tables that this log has not yet reached. A topic that is made again meanwhile is in the next one, and
@@ -94,17 +96,34 @@ impl Absent {
 /// message there, and lies before an end that the master's log had while the table was so.
 pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<(), SyncError> {
     if broker.sync.absent(|absent| absent.version != Some(*version)) {
-        let end = sync::log_end(broker, addr).await?.unwrap_or(broker.store.max_phys());
+        let (log, deleted) = sync::log_and_deleted(broker, addr).await?;
+        let end = log.map_or(broker.store.max_phys(), |log| log.end);
         let again = broker.api.get_all_topic_config(addr).await?;
         // Another table: the next round looks at that.
         if again.data_version == *version {
             let topics = again.topic_config_table.into_keys().collect();
-            broker.sync.absent(|absent| absent.add(*version, Known { topics, end }));
+            broker.sync.absent(|absent| absent.add(*version, Known { topics, end, deleted }));
         }
     }
     while let Some(known) = broker.sync.absent(|absent| absent.reached(broker.store.max_phys())) {
+        remove_deleted(broker, &known)?;
         remove_absent(broker, addr, &known).await?;
         broker.sync.absent(|absent| absent.settled(&known));
+    }
+    Ok(())
+}
+
+/// Queues of topics that were deleted and made again between two looks at the table: what is in them is old where nothing came
+/// for them since.
+fn remove_deleted(broker: &Broker, known: &Known) -> Result<(), SyncError> {
+    broker.dispatch();
+    let store = &broker.store;
+    let stored: HashSet<_> = store.queues().into_iter().map(|(topic, _)| topic).collect();
+    let min = store.min_phys();
+    let is_news = |topic: &str, end| end > min && stored.contains(topic) && !store.was_deleted_after(topic, end - 1);
+    for (topic, end) in known.deleted.iter().filter(|(topic, end)| is_news(topic, **end)) {
+        tracing::info!("topic {topic} was deleted at the master, its queues of that time go here too");
+        store.delete_topic_before(topic, *end).map_err(|source| failed(topic, source))?;
     }
     Ok(())
 }

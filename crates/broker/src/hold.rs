@@ -74,13 +74,10 @@ impl Holds {
 
     fn wake_where(&self, broker: &Arc<Broker>, wanted: impl Fn(&Held) -> bool) {
         let mut woken = Vec::new();
-        {
-            let mut queues = self.queues.lock();
-            let keys: Vec<_> = queues.keys().cloned().collect();
-            for key in keys {
-                take(&mut queues, &key, &wanted, &mut woken);
-            }
-        }
+        self.queues.lock().retain(|_, held| {
+            woken.extend(held.extract_if(.., |held| wanted(held)));
+            !held.is_empty()
+        });
         answer(broker, woken);
     }
 

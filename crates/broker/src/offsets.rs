@@ -280,6 +280,8 @@ impl Offsets {
         }
         let differs = state.table != table;
         if differs {
+            // Deletions of topics and groups are heard of in no other way.
+            state.pulled.retain(|key, _| table.contains_key(key));
             state.table = table;
             state.changes += 1;
         }
@@ -412,10 +414,13 @@ mod tests {
     fn an_adopted_table_replaces_and_says_whether_it_differed() {
         let (_dir, offsets) = empty();
         offsets.commit("Gone", "G", 0, 1, 1);
+        offsets.pulled("Gone", "G", 0, 1);
+        offsets.pulled("T", "G", 0, 8);
         let mut master = Wrapper::default();
         master.offset_table.entry("T@G".into()).or_default().insert(0, 9);
         assert!(offsets.adopt(master.clone()));
         assert!(!offsets.adopt(master.clone()));
         assert_eq!((offsets.get("Gone", "G", 0), offsets.get("T", "G", 0)), (None, Some(9)));
+        assert_eq!((offsets.pull_offset("Gone", "G", 0), offsets.pull_offset("T", "G", 0)), (None, Some(8)));
     }
 }

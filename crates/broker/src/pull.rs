@@ -23,6 +23,7 @@ use crate::{
     filter::{TAG, TagFilter},
     groups::reads_unregistered,
     hold::Held,
+    service::{NOT_TAKEN, answer_unless_oneway},
     stats::{Amount, count},
 };
 
@@ -44,6 +45,8 @@ pub struct Pull {
     topic: Arc<TopicConfig>,
 }
 
+const OFFSET_RESET: &str = "OFFSET_RESET";
+
 /// A refusal: code, `forbiddenType`, remark.
 struct Refused(i32, Option<i32>, String);
 
@@ -52,11 +55,13 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: &Command) {
     let config = broker.config();
     match check(broker, &config, conn, command) {
         Ok(pull) => first_execution(broker, &config, pull),
-        Err(Refused(code, forbidden_type, remark)) => {
-            let header = PullMessageResponseHeader { forbidden_type, ..PullMessageResponseHeader::default() };
-            crate::service::answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
-        }
+        Err(refused) => refuse(conn, command, refused),
     }
+}
+
+fn refuse(conn: &Arc<Connection>, command: &Command, Refused(code, forbidden_type, remark): Refused) {
+    let header = PullMessageResponseHeader { forbidden_type, ..PullMessageResponseHeader::default() };
+    answer_unless_oneway(conn, command, command.error(code, remark).with_header(&header));
 }
 
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
@@ -92,8 +97,11 @@ fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     }
 }
 
-/// Executes a held pull for good: whatever is there now is the answer.
+/// Executes a held pull for good: whatever is there now is the answer. The topic may be gone meanwhile.
 pub fn again(broker: &Arc<Broker>, pull: &Pull) {
+    if let Err(refused) = topic_of(broker, &pull.header) {
+        return refuse(&pull.conn, &pull.command, refused);
+    }
     let config = broker.config();
     let outcome = read(broker, &config, pull);
     answer(broker, &config, pull, outcome);
@@ -271,15 +279,11 @@ struct Outcome {
 fn read(broker: &Broker, config: &BrokerConfig, pull: &Pull) -> Outcome {
     let header = &pull.header;
     if let Some(reset) = broker.offsets.take_reset(&header.topic, &header.consumer_group, pull.queue_id) {
-        return Outcome {
-            code: response::PULL_OFFSET_MOVED,
-            remark: "OFFSET_RESET",
-            next: reset,
-            min: broker.store.min_offset(&header.topic, pull.queue_id),
-            max: broker.store.max_offset(&header.topic, pull.queue_id),
-            suggest_slave: false,
-            messages: Bytes::new(),
-        };
+        return without_messages(broker, pull, response::PULL_OFFSET_MOVED, OFFSET_RESET, reset);
+    }
+    // A message may wake tens of thousands of pulls of one client that reads nothing.
+    if pull.conn.is_congested() {
+        return without_messages(broker, pull, response::PULL_RETRY_IMMEDIATELY, NOT_TAKEN, pull.offset);
     }
     let got = broker.store.get_messages(&header.topic, pull.queue_id, pull.offset, header.max_msg_nums, &*pull.filter);
     broker.offsets.pulled(&header.topic, &header.consumer_group, pull.queue_id, got.next_begin_offset);
@@ -292,6 +296,20 @@ fn read(broker: &Broker, config: &BrokerConfig, pull: &Pull) -> Outcome {
         max: got.max_offset,
         suggest_slave: got.suggest_pull_from_slave,
         messages: got.messages,
+    }
+}
+
+/// An answer that only says where to go on.
+fn without_messages(broker: &Broker, pull: &Pull, code: i32, remark: &'static str, next: i64) -> Outcome {
+    let topic = &pull.header.topic;
+    Outcome {
+        code,
+        remark,
+        next,
+        min: broker.store.min_offset(topic, pull.queue_id),
+        max: broker.store.max_offset(topic, pull.queue_id),
+        suggest_slave: false,
+        messages: Bytes::new(),
     }
 }
 
@@ -353,10 +371,11 @@ fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outc
         answer.body = outcome.messages;
     }
     // With an answer the client would ask again at once; when the connection closes it goes elsewhere.
-    match broker.is_stopping() && outcome.code != response::SUCCESS {
-        true if !pull.command.is_oneway() => pull.conn.leave_unanswered(),
-        true => {}
-        false => crate::service::answer_unless_oneway(&pull.conn, &pull.command, answer),
+    let unanswered = broker.is_stopping() && outcome.code != response::SUCCESS;
+    match (pull.command.is_oneway(), unanswered) {
+        (true, _) => {}
+        (false, true) => pull.conn.leave_unanswered(),
+        (false, false) => pull.conn.reply(answer),
     }
 }
 
@@ -365,7 +384,7 @@ fn suggest(config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
     let slave = config.broker_role == BrokerRole::Slave;
     if slave
         && outcome.code == response::PULL_OFFSET_MOVED
-        && outcome.remark != "OFFSET_RESET"
+        && outcome.remark != OFFSET_RESET
         && !config.offset_check_in_slave
     {
         outcome.code = response::PULL_RETRY_IMMEDIATELY;

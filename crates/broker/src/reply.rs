@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use remoting::Connection;
+use remoting::{Connection, LineLimit};
 use tokio::time::Duration;
 use wire::{
     Command,
@@ -24,6 +24,9 @@ use crate::{
 const PUSH_LIMIT: Duration = Duration::from_secs(10);
 const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
 const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
+
+/// Askers that are gone or do not answer.
+static NOT_TAKEN: LineLimit = LineLimit::new(20);
 
 /// True for the codes of this family.
 pub fn is_reply(code: i32) -> bool {
@@ -84,7 +87,9 @@ async fn push(broker: &Broker, conn: &Connection, command: &Command, checked: &C
         Ok(answer) => format!("it answered {}: {}", answer.code, answer.remark.unwrap_or_default()),
         Err(error) => error.to_string(),
     };
-    tracing::warn!("a reply for {asker} of topic {} is not taken: {failure}", checked.header.topic);
+    if let Some(left_out) = NOT_TAKEN.take() {
+        tracing::warn!("a reply for {asker} of topic {} is not taken: {failure}{left_out}", checked.header.topic);
+    }
     Err(format!("push reply message to {asker}fail."))
 }
 

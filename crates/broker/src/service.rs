@@ -14,6 +14,11 @@ use crate::{
     send_back, starting::Starting,
 };
 
+/// To a client that has not read what was answered before.
+pub const NOT_TAKEN: &str = "earlier answers to this client wait to be read: ask again";
+/// Bytes of a body that is sent whatever waits.
+const SHORT: usize = 4096;
+
 /// One listener of a broker.
 pub struct Front {
     /// The broker behind it, which may not serve yet.
@@ -101,9 +106,12 @@ fn either(command: &Command, answer: Result<Command, String>) -> Command {
     answer.unwrap_or_else(|remark| command.error(response::SYSTEM_ERROR, remark))
 }
 
-/// Sends an answer where one is wanted.
+/// Sends an answer where one is wanted. For a client that reads none of its answers no tables and messages pile up here:
+/// it is told to ask again.
 pub fn answer_unless_oneway(conn: &Arc<Connection>, command: &Command, answer: Command) {
-    if !command.is_oneway() {
-        conn.reply(answer);
+    if command.is_oneway() {
+        return;
     }
+    let is_too_much = answer.body.len() > SHORT && conn.is_congested();
+    conn.reply(if is_too_much { command.error(response::SYSTEM_BUSY, NOT_TAKEN) } else { answer });
 }

@@ -5,12 +5,12 @@
 //! applied as a difference and written only when it differs (W-23, F-34). Asks the master's listener first and its
 //! HA host with the same port second (F-07).
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use client::ClientError;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper};
+use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper, KvTable};
 
 use crate::{
     config::BrokerConfig,
@@ -23,6 +23,9 @@ use crate::{
 
 /// How long a master has to tell what it has where this log ends, before each round.
 const COMPARE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often a fault that lasts is told.
+const TOLD_EACH: Duration = Duration::from_secs(60);
 
 /// What a slave knows of its master.
 #[derive(Default)]
@@ -41,6 +44,7 @@ struct State {
     failing: bool,
     rounds: u64,
     warned: Option<Instant>,
+    refusals_told: Option<Instant>,
     /// What is known of topics that the master deleted.
     absent: Absent,
 }
@@ -113,16 +117,33 @@ impl SyncState {
         state.warned = None;
     }
 
+    /// Progress that the master does not take. The consumer commits more each moment.
+    fn refused(&self, progress: &[String]) {
+        let Some(first) = progress.first() else { return };
+        let mut state = self.state.lock();
+        if is_due(state.refusals_told) {
+            let count = progress.len();
+            tracing::warn!(
+                "what consumers committed at this slave is not taken by the master, {count} queues by now: {first}; told once a minute"
+            );
+            state.refusals_told = Some(Instant::now());
+        }
+    }
+
     fn failed(&self, text: String) {
         let mut state = self.state.lock();
-        let due = state.warned.is_none_or(|at| at.elapsed() >= Duration::from_secs(60));
-        if due {
+        if is_due(state.warned) {
             let age = state.last_success.map_or("never".to_owned(), |at| format!("{} s ago", at.elapsed().as_secs()));
             tracing::warn!("metadata sync failed ({text}); last success: {age}; it is tried again each round");
             state.warned = Some(Instant::now());
         }
         state.failing = true;
     }
+}
+
+/// True when a fault that lasts is to be told, or told again.
+fn is_due(told: Option<Instant>) -> bool {
+    told.is_none_or(|at| at.elapsed() >= TOLD_EACH)
 }
 
 /// Why one item was not taken.
@@ -246,7 +267,7 @@ async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
 /// Hands on what consumers committed here while the master was away, as a consumer would (P-3). What the master knows
 /// better, or does not take, is the master's. `table` is its answer, made as it is now.
 async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut ConsumerOffsetSerializeWrapper) {
-    let mut told = 0;
+    let (mut told, mut refused) = (0, Vec::new());
     for own in broker.offsets.own() {
         let Own { topic, group, queue_id, offset } = &own;
         let key = format!("{topic}@{group}");
@@ -254,17 +275,20 @@ async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut Consume
         let known = table.offset_table.get(&key).and_then(|queues| queues.get(queue_id)).or(light);
         if known.is_none_or(|known| known < offset) {
             match broker.api.update_consumer_offset(addr, group, topic, *queue_id, *offset).await {
-                Ok(()) => drop(table.offset_table.entry(key).or_default().insert(*queue_id, *offset)),
-                Err(error) if error.is_answer() => tracing::warn!(
-                    "progress {offset} of {key} queue {queue_id}, committed at this slave, is not taken by the master: {error}"
-                ),
+                Ok(()) => {
+                    table.offset_table.entry(key).or_default().insert(*queue_id, *offset);
+                    told += 1;
+                }
+                Err(error) if error.is_answer() => {
+                    refused.push(format!("progress {offset} of {key} queue {queue_id}: {error}"));
+                }
                 // The next round tells it.
                 Err(_) => continue,
             }
-            told += 1;
         }
         broker.offsets.told(&own);
     }
+    broker.sync.refused(&refused);
     if told > 0 {
         tracing::info!("{told} queues' progress that consumers committed at this slave is at the master now");
     }
@@ -290,9 +314,27 @@ pub async fn log_end(broker: &Broker, addr: &str) -> Result<Option<i64>, SyncErr
 
 /// What the master's log holds, where it tells it.
 pub async fn log_range(broker: &Broker, addr: &str) -> Result<Option<Range<i64>>, SyncError> {
-    let info = broker.api.runtime_info(addr).await?;
+    Ok(range_of(&broker.api.runtime_info(addr).await?))
+}
+
+/// The same, and the topics that the master knows as deleted while records of theirs are in its log, each with the end of
+/// the log at that time.
+pub async fn log_and_deleted(
+    broker: &Broker,
+    addr: &str,
+) -> Result<(Option<Range<i64>>, BTreeMap<String, i64>), SyncError> {
+    let info = broker.api.runtime_info_for_slave(addr, broker.store.max_phys()).await?;
+    let lines = info.table.get(client::DELETED_TOPICS).map_or("", String::as_str).lines();
+    let deleted = lines.filter_map(|line| {
+        let (end, topic) = line.split_once(' ')?;
+        Some((topic.to_owned(), end.parse().ok()?))
+    });
+    Ok((range_of(&info), deleted.collect()))
+}
+
+fn range_of(info: &KvTable) -> Option<Range<i64>> {
     let offset = |key: &str| info.table.get(key).and_then(|offset| offset.parse::<i64>().ok());
-    Ok(offset("commitLogMaxOffset").map(|end| offset("commitLogMinOffset").unwrap_or(end)..end))
+    offset("commitLogMaxOffset").map(|end| offset("commitLogMinOffset").unwrap_or(end)..end)
 }
 
 async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {

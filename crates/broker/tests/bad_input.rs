@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use broker::RunningBroker;
-use common::{Node, Pair, api, drain, send, topic, until};
+use common::{Node, Pair, api, drain, lines::Lines, send, topic, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -41,6 +41,17 @@ async fn hostile_frames_end_their_own_connection_only() {
     }
     send(&api, &master.addr, "T", 0, &[], b"alive").await;
     assert_eq!(drain(&api, &master.addr, "T", 0, 0).await, [b"alive"]);
+    master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scanner_fills_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "m", &[]).await;
+    for _ in 0..100 {
+        closed_by_peer(master.port, b"GET / HTTP/1.1\r\n\r\n").await;
+    }
+    assert!((1..=40).contains(&Lines::of_process().with(&["WARN", "closing the connection"])));
     master.stop().await;
 }
 

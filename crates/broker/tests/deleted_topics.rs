@@ -14,11 +14,13 @@ use std::{
 use broker::{clock::StoreClock, context::Broker};
 use bytes::Bytes;
 use client::BrokerApi;
-use common::{Node, Pair, api, drain, header, send, topic, until};
+use common::{LIMIT, Node, Pair, api, drain, header, send, topic, until};
 use remoting::{Connection, Server, ServerConfig, Service};
 use wire::{
     Command,
     code::{request, response},
+    header::PullMessageRequestHeader,
+    sys_flag,
 };
 
 /// The slave looks at its master's tables when the test says so.
@@ -432,7 +434,8 @@ async fn what_waits_for_a_deleted_topic_does_not_bring_its_queue_back() {
     broker.store.flush_queues().unwrap();
     assert_eq!(broker.store.max_offset("T", 0), 0);
     assert!(!has_queues(&node, "T") && has_queues(&node, "U"));
-    assert!(!broker.timers.metrics_json().unwrap().contains(r#""T""#));
+    let is_counted = || broker.timers.metrics_json().unwrap().contains(r#""T""#);
+    until("nothing is counted of it", || async { !is_counted() }).await;
     drop(broker);
     // Neither does a start, which looks at them again.
     node.stop().await;
@@ -474,5 +477,56 @@ async fn what_waits_for_a_topic_that_is_not_known_here_is_stored() {
     pair.slave.broker().topics.remove("T", 1).unwrap();
     api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
     until("both have come", || async { pair.slave.broker().store.max_offset("T", 0) >= 2 }).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_waits_on_a_topic_hears_of_its_deletion_and_leaves_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    topic(&api(), &node.addr, "T", 1).await;
+    let header = PullMessageRequestHeader {
+        consumer_group: "TOOLS_CONSUMER".into(),
+        topic: "T".into(),
+        queue_id: Some(0),
+        queue_offset: Some(0),
+        max_msg_nums: 1,
+        sys_flag: sys_flag::PULL_SUSPEND | sys_flag::PULL_SUBSCRIPTION,
+        suspend_timeout_millis: 600_000,
+        subscription: Some("*".into()),
+        ..PullMessageRequestHeader::default()
+    };
+    let command = Command::request_with(request::PULL_MESSAGE, &header);
+    let addr = node.addr.clone();
+    let pull = tokio::spawn(async move { api().ask(&addr, command, LIMIT).await.unwrap() });
+    let broker = node.broker().clone();
+    until("it waits", || async { !broker.holds.is_empty() }).await;
+    api().delete_topic(&node.addr, "T").await.unwrap();
+    broker.holds.wake_all(&broker);
+    assert_eq!(pull.await.unwrap().code, response::TOPIC_NOT_EXIST);
+    assert_eq!(broker.offsets.pull_offset("T", "TOOLS_CONSUMER", 0), None);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_of_a_topic_that_was_made_again_unheard_are_empty_at_the_slave() {
+    let pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 2).await;
+    for queue in [0, 1, 1] {
+        send(&api, &addr, "T", queue, &[], b"old").await;
+    }
+    pair.equal().await;
+    sync(&pair.slave).await;
+    api.delete_topic(&addr, "T").await.unwrap();
+    topic(&api, &addr, "T", 2).await;
+    send(&api, &addr, "T", 0, &[], b"new").await;
+    pair.equal().await;
+    sync(&pair.slave).await;
+    is_new(&pair, &api, 1).await;
+    for node in [&pair.master, &pair.slave] {
+        assert_eq!(api.max_offset(&node.addr, "T", 1).await.unwrap(), 0, "nothing came for it: {}", node.addr);
+        assert!(drain(&api, &node.addr, "T", 1, 0).await.is_empty());
+    }
     pair.stop().await;
 }

@@ -1,5 +1,6 @@
 //! Requests that lack a number, or carry one that cannot be read: Java answers each with code 1, and nothing is stored,
-//! committed or read under a number that nobody gave. And what else a request may say that has to be refused.
+//! committed or read under a number that nobody gave. And what else a request may say that has to be refused,
+//! or asks for that is too much for one answer.
 
 mod common;
 
@@ -16,6 +17,7 @@ use wire::{
     Command,
     code::{request, response},
     property,
+    record::{Check, check},
 };
 
 /// A request with these fields.
@@ -276,5 +278,27 @@ async fn who_makes_a_group_or_a_topic_holds_up_nobody_else() {
     until("the group waits for the disk", || async { node.broker().groups.get("new").is_some() }).await;
     assert_eq!(api.max_offset(&addr, "T", 0).await.unwrap(), 0);
     groups.read();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_answered_with_the_newest_that_one_answer_can_carry() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[("mappedFileSizeCommitLog", "16777216")]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    for number in 0..24u8 {
+        send(&api, &addr, "T", 0, &[("KEYS", "k")], &vec![number; 1 << 20]).await;
+    }
+    let key =
+        [("topic", "T"), ("key", "k"), ("maxNum", "64"), ("beginTimestamp", "0"), ("endTimestamp", "4000000000000")];
+    let answer = api.ask(&addr, of(request::QUERY_MESSAGE, &key), LIMIT).await.unwrap();
+    assert_eq!(answer.code, response::SUCCESS, "{:?}", answer.remark);
+    let (mut found, mut rest) = (Vec::new(), &answer.body[..]);
+    while let Some(Check::Record(record)) = (!rest.is_empty()).then(|| check(rest, true)) {
+        found.push(record.body()[0]);
+        rest = &rest[record.size()..];
+    }
+    assert_eq!(found, (9..24).collect::<Vec<_>>());
     node.stop().await;
 }

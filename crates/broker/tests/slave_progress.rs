@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Node, Pair, send, topic, until};
+use common::{Node, Pair, lines::Lines, send, topic, until};
 use wire::{Command, code::request, header::ResetOffsetRequestHeader};
 
 const GROUP: &str = "TOOLS_CONSUMER";
@@ -103,5 +103,24 @@ async fn what_the_master_knows_better_is_the_masters() {
     pair.slave.again().await;
     rounds(&pair).await;
     assert_eq!((progress(&pair.master), progress(&pair.slave)), (None, None), "progress of a topic that was deleted");
+    pair.stop().await;
+}
+
+/// A consumer of a group that the master does not know commits each moment: that is no line for each commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_that_the_master_does_not_take_is_told_once_a_minute() {
+    let pair = Pair::start(&[], &[("slaveSyncInterval", "3600000")]).await;
+    topic(&pair.api, &pair.master.addr, "Unknown", 4).await;
+    assert!(broker::sync::round(pair.slave.broker()).await, "the master answers");
+    for offset in 1..4 {
+        for queue in 0..4 {
+            pair.api.update_consumer_offset(&pair.slave.addr, "Nobody", "Unknown", queue, offset).await.unwrap();
+        }
+        assert!(broker::sync::round(pair.slave.broker()).await, "the master answers");
+        assert_eq!(pair.slave.broker().offsets.own(), []);
+    }
+    let lines = Lines::of_process();
+    assert_eq!(lines.with(&["WARN", "Unknown@Nobody"]), 1);
+    assert_eq!(lines.with(&["4 queues' progress that consumers committed"]), 0, "nothing is at the master");
     pair.stop().await;
 }

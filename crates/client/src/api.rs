@@ -22,7 +22,7 @@ use crate::ClientError;
 
 pub use group::LockedQueues;
 pub use message::{Pulled, Sent};
-pub use sync::LOG_END;
+pub use sync::{DELETED_TOPICS, LOG_END};
 
 /// What a call gets that says nothing else. Java's is the same.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ mod producer;
 mod puller;
 mod registration;
 
-pub use api::{BrokerApi, LOG_END, LockedQueues, Pulled, Sent};
+pub use api::{BrokerApi, DELETED_TOPICS, LOG_END, LockedQueues, Pulled, Sent};
 pub use error::ClientError;
 pub use name_servers::NameServers;
 pub use producer::{OutgoingMessage, Producer, encode_batch};

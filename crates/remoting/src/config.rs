@@ -73,28 +73,17 @@ impl Default for ClientConfig {
 pub(crate) struct Limits {
     pub max_frame: usize,
     pub idle_timeout: Duration,
-    pub outbound_high_water: usize,
     pub read_buffer: usize,
 }
 
 impl From<&ServerConfig> for Limits {
     fn from(config: &ServerConfig) -> Self {
-        Self {
-            max_frame: config.max_frame,
-            idle_timeout: config.idle_timeout,
-            outbound_high_water: config.outbound_high_water,
-            read_buffer: config.read_buffer,
-        }
+        Self { max_frame: config.max_frame, idle_timeout: config.idle_timeout, read_buffer: config.read_buffer }
     }
 }
 
 impl From<&ClientConfig> for Limits {
     fn from(config: &ClientConfig) -> Self {
-        Self {
-            max_frame: config.max_frame,
-            idle_timeout: config.idle_timeout,
-            outbound_high_water: config.outbound_high_water,
-            read_buffer: config.read_buffer,
-        }
+        Self { max_frame: config.max_frame, idle_timeout: config.idle_timeout, read_buffer: config.read_buffer }
     }
 }

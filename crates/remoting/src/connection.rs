@@ -120,7 +120,7 @@ impl Connection {
 
     /// Sends a request and waits for its answer. Sets its opaque. Fails at once when the connection closes.
     pub async fn invoke(&self, mut request: Command, limit: Duration) -> Result<Command, RemotingError> {
-        if self.outbound.queued_bytes() > self.high_water {
+        if self.is_congested() {
             return Err(self.overloaded());
         }
         let (opaque, answer) = match self.pending.register() {
@@ -144,7 +144,7 @@ impl Connection {
     /// Sends a request that wants no answer. Sets its opaque and its one-way flag. Dropped, and false, when the
     /// connection is gone or its peer does not take what is queued already.
     pub fn send_oneway(&self, mut request: Command) -> bool {
-        if self.outbound.queued_bytes() > self.high_water {
+        if self.is_congested() {
             return false;
         }
         request.opaque = next_opaque();
@@ -156,6 +156,12 @@ impl Connection {
     /// Bytes queued for the peer that the kernel has not taken.
     pub fn queued_bytes(&self) -> usize {
         self.outbound.queued_bytes()
+    }
+
+    /// True while the peer does not take what is queued for it: nothing more is read from it, and who has an answer of any
+    /// length for it gives a short one.
+    pub fn is_congested(&self) -> bool {
+        self.outbound.queued_bytes() > self.high_water
     }
 
     /// Requests read from the peer that have no answer yet.

@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use wire::{Command, frame::FrameError};
 
 use crate::{
-    Connection, ServerTls, Service, TlsMode,
+    Connection, LineLimit, ServerTls, Service, TlsMode,
     config::Limits,
     inbound::Inbound,
     outbound::{self, Stage},
@@ -45,6 +45,9 @@ const MAX_BATCH: usize = 128;
 
 /// While this many requests of a peer have no answer, nothing more is read from it.
 const MAX_UNANSWERED: usize = 65_536;
+
+/// Connections that end loudly; each that some scanner opens would be one.
+static LOUD: LineLimit = LineLimit::new(20);
 
 /// Which first bytes are possible.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -198,9 +201,7 @@ impl Driver {
     }
 
     fn may_read(&self, stage: Stage) -> bool {
-        stage == Stage::Open
-            && self.conn.queued_bytes() <= self.limits.outbound_high_water
-            && self.conn.unanswered() < MAX_UNANSWERED
+        stage == Stage::Open && !self.conn.is_congested() && self.conn.unanswered() < MAX_UNANSWERED
     }
 
     /// Writes until nothing is left or the socket is full.
@@ -385,10 +386,9 @@ impl Driver {
     async fn finish(mut self, ending: Ending) {
         self.conn.set_close_reason(&ending.why);
         let peer = self.conn.display_peer();
-        if ending.loud {
-            warn!(%peer, "closing the connection: {}", ending.why);
-        } else {
-            debug!(%peer, "closing the connection: {}", self.conn.close_reason().unwrap_or_default());
+        match ending.loud.then(|| LOUD.take()).flatten() {
+            Some(left_out) => warn!(%peer, "closing the connection: {}{left_out}", ending.why),
+            None => debug!(%peer, "closing the connection: {}", self.conn.close_reason().unwrap_or_default()),
         }
         let is_drained = self.conn.outbound.stage() == Stage::Draining;
         self.conn.outbound.advance(Stage::Closing);

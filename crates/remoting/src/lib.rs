@@ -11,6 +11,7 @@ mod connection;
 mod driver;
 mod error;
 mod inbound;
+mod line_limit;
 mod outbound;
 mod pending;
 mod preface;
@@ -26,6 +27,7 @@ pub use client::Client;
 pub use config::{ClientConfig, ServerConfig};
 pub use connection::Connection;
 pub use error::RemotingError;
+pub use line_limit::{LeftOut, LineLimit};
 pub use server::Server;
 pub use tls::{ClientTls, ServerTls, TlsError, TlsMode, TlsSettings};
 

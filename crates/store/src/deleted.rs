@@ -49,6 +49,11 @@ impl Deleted {
         if self.any.load(SeqCst) { self.topics.lock().get(topic).copied() } else { None }
     }
 
+    /// The topics of which records are left, and the end of the log when they were deleted.
+    pub(crate) fn ends(&self) -> Vec<(String, i64)> {
+        self.topics.lock().iter().map(|(topic, end)| (topic.clone(), *end)).collect()
+    }
+
     /// The topics of which records are left.
     pub(crate) fn topics(&self) -> Vec<String> {
         self.topics.lock().keys().cloned().collect()

@@ -1,7 +1,10 @@
 //! Reading the log by physical offset and by key. What is not a whole record at its own place is never handed out.
 
 use bytes::{Bytes, BytesMut};
-use wire::record::{BLANK_HEAD, Check, RecordView, Verify, check_as};
+use wire::{
+    frame::MAX_FRAME,
+    record::{BLANK_HEAD, Check, RecordView, Verify, check_as},
+};
 
 use crate::{
     build::keys_of,
@@ -18,6 +21,8 @@ use crate::{
 const MOST_RECORDS: usize = 2048;
 /// Bytes that are gone through to find the last record.
 const FARTHEST_TO_LAST: i64 = 64 << 20;
+/// Bytes of records that fit into one answer with its header.
+const MAX_ANSWER: usize = MAX_FRAME - (64 << 10);
 
 /// Answer of [`Store::query`].
 #[derive(Clone, Debug, Default)]
@@ -192,15 +197,21 @@ impl Store {
         self.query(topic, &format!("{TAGS_MARK}{tags}"), max, begin, end)
     }
 
+    /// The newest records that one answer can carry, in the order of the log. Java answers with all, which its own clients
+    /// then refuse.
     fn read_hits(&self, offsets: &[i64], result: &mut QueryResult) {
-        let mut messages = BytesMut::new();
-        for offset in offsets {
-            if let Some(record) = self.read_record(*offset) {
-                messages.extend_from_slice(&record);
-                result.physical_offsets.push(*offset);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for offset in offsets.iter().rev() {
+            let Some(record) = self.read_record(*offset) else { continue };
+            bytes += record.len();
+            if bytes > MAX_ANSWER && !records.is_empty() {
+                break;
             }
+            records.push((*offset, record));
         }
-        result.messages = messages.freeze();
+        result.physical_offsets = records.iter().rev().map(|(offset, _)| *offset).collect();
+        let messages: Vec<&[u8]> = records.iter().rev().map(|(_, record)| &record[..]).collect();
+        result.messages = messages.concat().into();
     }
 
     /// The directories that new segments of the commit log may go to.

@@ -152,6 +152,11 @@ impl Store {
         self.deleted.hides(topic, physical)
     }
 
+    /// Topics that were deleted while records of theirs are in the log, and its end when that happened.
+    pub fn deleted_topics(&self) -> Vec<(String, i64)> {
+        self.deleted.ends()
+    }
+
     /// The first part of it, which is short: nothing that is in the log now brings the topic back. Dispatch waits until the
     /// rest is done or dropped; what is dropped, the next start finishes.
     pub fn begin_deletion<'a>(&'a self, topic: &'a str) -> Result<TopicDeletion<'a>, StoreError> {

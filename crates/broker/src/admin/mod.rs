@@ -28,7 +28,7 @@ mod tests;
 use std::sync::Arc;
 
 use remoting::Connection;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use wire::{
     Command,
     code::{request, response},
@@ -43,6 +43,13 @@ use crate::{
 /// Requests of this family that may wait or run at a time; more are answered SYSTEM_BUSY. Changes run one at a time, and one
 /// that wants no answer would else be no bound to whoever sends them. Java's `adminBrokerThreadPoolQueueCapacity`.
 pub(crate) const MAX_WAITING: usize = 10_000;
+
+/// Of these, so many may be of one connection: what it asks for delays what others ask, slaves among them.
+pub(crate) const OF_ONE: usize = 256;
+
+/// Of these, so many run at a time: each has a thread while it does, and reads whole tables or files of the log. Java's
+/// `adminBrokerThreadPoolNums`.
+pub(crate) const AT_ONCE: usize = 16;
 
 /// Held while a table or the configuration changes.
 static CHANGES: Mutex<()> = Mutex::const_new(());
@@ -199,11 +206,9 @@ where
     F: FnOnce(Arc<Broker>, Command) -> R + Send + 'static,
     R: Future<Output = Answer> + Send + 'static,
 {
-    let Ok(room) = broker.admin_room.clone().try_acquire_owned() else {
-        let remark = format!(
-            "[OVERLOAD]system busy, start flow control for a while: {MAX_WAITING} requests of administration wait"
-        );
-        return finish(conn, &command, Err(Refused::new(response::SYSTEM_BUSY, remark)));
+    let room = match room(broker, conn) {
+        Ok(room) => room,
+        Err(refused) => return finish(conn, &command, Err(refused)),
     };
     let (broker, conn) = (broker.clone(), conn.clone());
     tokio::spawn(async move {
@@ -213,13 +218,29 @@ where
     });
 }
 
+/// A place among those that wait.
+fn room(broker: &Broker, conn: &Connection) -> Result<[OwnedSemaphorePermit; 2], Refused> {
+    let busy = |count: usize, of: &str| {
+        let remark = format!(
+            "[OVERLOAD]system busy, start flow control for a while: {count} requests of administration{of} wait"
+        );
+        Refused::new(response::SYSTEM_BUSY, remark)
+    };
+    let own = conn.extension_or_init(|| Arc::new(Semaphore::new(OF_ONE))).cloned();
+    let own = own.and_then(|own| own.try_acquire_owned().ok()).ok_or_else(|| busy(OF_ONE, " of this client"))?;
+    let all = broker.admin_room.clone().try_acquire_owned().map_err(|_| busy(MAX_WAITING, ""))?;
+    Ok([own, all])
+}
+
 async fn blocking(broker: Arc<Broker>, command: Command, handler: Handler) -> Answer {
+    let turn = broker.admin_turns.acquire().await;
     let (code, changes) = (command.code, broker.registrar.changes());
     let done = tokio::task::spawn_blocking({
         let broker = broker.clone();
         move || handler(&broker, &command)
     });
     let answer = done.await;
+    drop(turn);
     if broker.registrar.changes() != changes {
         broker.registrar.told().await;
     }

@@ -43,6 +43,11 @@ pub fn info(broker: &Arc<Broker>, command: &Command) -> Answer {
     for (key, value) in broker.timers.runtime(&broker.store, now_ms()) {
         put(&mut table, key, value);
     }
+    if command.ext.get(client::LOG_END).is_some() {
+        let line = |(topic, end): (String, i64)| format!("{end} {topic}");
+        let lines: Vec<_> = broker.store.deleted_topics().into_iter().map(line).collect();
+        put(&mut table, client::DELETED_TOPICS, lines.join("\n"));
+    }
     Ok(command.ok_body(json::encode(&KvTable { table })))
 }
 

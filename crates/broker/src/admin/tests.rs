@@ -25,9 +25,12 @@ use wire::{
     record_encode::NewRecord,
 };
 
-use super::{Answer, MAX_WAITING, Needs, Refused, Work, body, config, not_supported, parse, work};
+use super::{
+    AT_ONCE, Answer, MAX_WAITING, Needs, OF_ONE, Refused, Work, blocking, body, config, not_supported, parse, work,
+};
 use crate::{
     config::BrokerConfig,
+    consumer_offset,
     context::{Broker, now_ms},
     service::Front,
     start::Loading,
@@ -411,14 +414,19 @@ impl Service for Consumer {
     }
 }
 
-#[tokio::test]
-async fn a_consumer_is_asked_through_its_broker() {
-    let (_dir, broker) = broker();
+async fn served(broker: &Arc<Broker>) -> (Server, String) {
     let starting = Arc::new(Starting::new(BrokerConfig::clone(&broker.config()), Arc::default()));
-    starting.serve(&broker);
+    starting.serve(broker);
     let front = Arc::new(Front { starting, fast: false });
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), front).await.unwrap();
     let addr = server.local_addr().to_string();
+    (server, addr)
+}
+
+#[tokio::test]
+async fn a_consumer_is_asked_through_its_broker() {
+    let (_dir, broker) = broker();
+    let (_server, addr) = served(&broker).await;
     let limit = Duration::from_secs(5);
     let consumer = Client::new(ClientConfig::default(), Some(Arc::new(Consumer)));
     let group =
@@ -455,4 +463,75 @@ async fn a_consumer_is_asked_through_its_broker() {
     broker.clients.unregister_consumer("G", broker.clients.member("G", "c").map_or(0, |member| member.conn.id()));
     let gone = call(request::GET_CONSUMER_RUNNING_INFO).await;
     assert_eq!(gone.remark.as_deref(), Some("The Consumer <G> <c> not online"));
+}
+
+static STUCK: (parking_lot::Mutex<bool>, parking_lot::Condvar) =
+    (parking_lot::Mutex::new(true), parking_lot::Condvar::new());
+
+/// A request that takes as long as the test says.
+fn stuck(_: &Arc<Broker>, command: &Command) -> Answer {
+    let (is_stuck, freed) = &STUCK;
+    freed.wait_while(&mut is_stuck.lock(), |is_stuck| *is_stuck);
+    Ok(command.ok())
+}
+
+/// A task that waits for the disk leaves its thread to a new one of the same pool.
+#[test]
+fn requests_that_take_long_leave_threads_to_others() {
+    let (_dir, broker) = broker();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).max_blocking_threads(AT_ONCE + 1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut requests: Vec<_> =
+            (0..2 * AT_ONCE).map(|_| Box::pin(blocking(broker.clone(), Command::request(1), stuck))).collect();
+        for request in &mut requests {
+            let first = std::future::poll_fn(|cx| std::task::Poll::Ready(request.as_mut().poll(cx).is_pending()));
+            assert!(first.await);
+        }
+        let other = tokio::time::timeout(Duration::from_secs(10), tokio::task::spawn_blocking(|| ())).await;
+        *STUCK.0.lock() = false;
+        STUCK.1.notify_all();
+        assert!(other.is_ok(), "they take all threads");
+        for request in requests {
+            assert_eq!(request.await.unwrap().code, response::SUCCESS);
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_much_leaves_room_for_others() {
+    let (_dir, broker) = broker();
+    let (_server, addr) = served(&broker).await;
+    let clients = [(); 2].map(|()| Arc::new(Client::new(ClientConfig::default(), None)));
+    let ask = |client: &Arc<Client>| {
+        let (client, addr) = (client.clone(), addr.clone());
+        let request = Command::request(request::GET_BROKER_RUNTIME_INFO);
+        tokio::spawn(async move { client.invoke(&addr, request, Duration::from_secs(20)).await.unwrap() })
+    };
+    let turns = broker.admin_turns.acquire_many(AT_ONCE as u32).await.unwrap();
+    let mut waiting: Vec<_> = (0..OF_ONE).map(|_| ask(&clients[0])).collect();
+    while broker.admin_room.available_permits() > MAX_WAITING - OF_ONE {
+        tokio::task::yield_now().await;
+    }
+    waiting.push(ask(&clients[1]));
+    let busy = ask(&clients[0]).await.unwrap();
+    assert_eq!(busy.code, response::SYSTEM_BUSY);
+    assert!(busy.remark.unwrap().contains("256 requests of administration of this client"));
+    drop(turns);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().code, response::SUCCESS);
+    }
+}
+
+#[test]
+fn progress_of_a_topic_that_was_deleted_meanwhile_does_not_come_back() {
+    let (_dir, broker) = broker();
+    let topic = TopicConfig { topic_name: "T".into(), ..TopicConfig::default() };
+    broker.topics.put(topic, now_ms()).unwrap();
+    consumer_offset::store(&broker, "T", "G", 0, 0);
+    assert_eq!(broker.offsets.get("T", "G", 0), Some(0));
+    ask(&broker, request::DELETE_TOPIC_IN_BROKER, &[("topic", "T")], "").unwrap();
+    // A request that found the topic before.
+    consumer_offset::store(&broker, "T", "G", 0, 0);
+    assert_eq!(broker.offsets.get("T", "G", 0), None);
 }

@@ -70,6 +70,17 @@ impl Metrics {
         state.meanwhile.take().is_some()
     }
 
+    /// Forgets topics that are gone, once nothing waits for them: a message that is taken up after its topic's deletion is
+    /// counted until it is passed over.
+    pub(super) fn forget_gone(&self, is_gone: impl Fn(&str) -> bool) {
+        let mut state = self.state.lock();
+        let before = state.counts.timing_count.len();
+        state.counts.timing_count.retain(|topic, metric| metric.count > 0 || !is_gone(topic));
+        if state.counts.timing_count.len() != before {
+            state.counts.data_version.next(now_ms());
+        }
+    }
+
     /// A recount begins: what changes from now on is added to what it finds.
     pub(super) fn begin(&self) {
         self.state.lock().meanwhile = Some(BTreeMap::new());
@@ -141,6 +152,18 @@ mod tests {
         });
         metrics.save().unwrap();
         assert_eq!(Metrics::load(file).unwrap().json(), metrics.json());
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_is_forgotten_when_nothing_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::load(dir.path().join("timermetrics")).unwrap();
+        for (topic, by) in [("gone", 1), ("gone", -1), ("waits", 1), ("stays", 1), ("stays", -1)] {
+            metrics.add(topic, by);
+        }
+        metrics.forget_gone(|topic| topic != "stays");
+        let json = metrics.json();
+        assert!(!json.contains("gone") && json.contains("waits") && json.contains("stays"), "{json}");
     }
 
     #[test]

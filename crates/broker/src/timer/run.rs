@@ -91,6 +91,9 @@ fn step(broker: &Arc<Broker>, timer: &Timer, config: &BrokerConfig) -> Result<Du
     if delivered.count > 0 {
         broker.dispatch_soon();
     }
+    if delivered.dropped > 0 {
+        metrics.forget_gone(|topic| broker.topics.get(topic).is_none() && !deletion::is_kept(broker, topic));
+    }
     if taken + delivered.count + delivered.dropped > 0 {
         return Ok(Duration::ZERO);
     }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use wire::{
     Command,
     body::{
-        ConsumerOffsetSerializeWrapper, DataVersion, DelayOffsetSerializeWrapper, MessageRequestModeSerializeWrapper,
-        SubscriptionGroupWrapper, TopicConfigAndMappingSerializeWrapper,
+        ConsumerOffsetSerializeWrapper, DataVersion, DelayOffsetSerializeWrapper, KvTable,
+        MessageRequestModeSerializeWrapper, SubscriptionGroupWrapper, TopicConfigAndMappingSerializeWrapper,
     },
     code::request,
     header::{
@@ -22,8 +22,12 @@ use wire::{
 use super::{BrokerApi, decode};
 use crate::ClientError;
 
-/// Field of GET_ALL_DELAY_OFFSET that Java does not know: the end of the asking slave's log.
+/// Field of GET_ALL_DELAY_OFFSET and GET_BROKER_RUNTIME_INFO that Java does not know: the end of the asking slave's log.
 pub const LOG_END: &str = "maxPhyOffset";
+
+/// Key under which a Tandem master tells its slave which topics were deleted and what is in its log of them: lines of the
+/// log's end when that happened, a blank, and the name.
+pub const DELETED_TOPICS: &str = "deletedTopics";
 
 /// Entries of one page.
 const PAGE: i32 = 2000;
@@ -121,6 +125,14 @@ impl BrokerApi {
     /// GET_ALL_CONSUMER_OFFSET.
     pub async fn get_all_consumer_offset(&self, addr: &str) -> Result<ConsumerOffsetSerializeWrapper, ClientError> {
         self.fetch_json(addr, request::GET_ALL_CONSUMER_OFFSET, PAGE_LIMIT).await
+    }
+
+    /// GET_BROKER_RUNTIME_INFO as a slave asks it, whose log ends at `log_end`: a Tandem master tells of [`DELETED_TOPICS`] too.
+    pub async fn runtime_info_for_slave(&self, addr: &str, log_end: i64) -> Result<KvTable, ClientError> {
+        let mut command = Command::request(request::GET_BROKER_RUNTIME_INFO);
+        command.ext.push_number(LOG_END, log_end);
+        let answer = self.call(addr, command, PAGE_LIMIT).await?;
+        decode(addr, request::GET_BROKER_RUNTIME_INFO, &answer.body)
     }
 
     /// GET_ALL_DELAY_OFFSET. `log_end` is the end of the asker's log: a Tandem master tells of deliveries up to there, a Java
