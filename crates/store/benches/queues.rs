@@ -1,7 +1,7 @@
-//! What many consume queues cost: CPU a message, memory and the time of a clean start, from 10 queues to 50,000, the same
-//! number of messages in each row, spread round robin: `cargo bench -p store --bench queues`. `TANDEM_BENCH_MESSAGES` sets
-//! the number, `TANDEM_BENCH_QUEUES` the rows, `TANDEM_BENCH_DIR` the directory (default: the system's temporary one).
-//! Each row runs in a process of its own, so that memory is counted from nothing.
+//! What many consume queues cost, from 10 to 50,000: once for each of them, and for each message when all have their files,
+//! the same number of messages in each row, to the queues one after the other and all over the place: `cargo bench -p store
+//! --bench queues`. `TANDEM_BENCH_MESSAGES` sets the number, `TANDEM_BENCH_QUEUES` the rows, `TANDEM_BENCH_DIR` the directory
+//! (default: the system's temporary one). Each row runs in a process of its own, so that memory is counted from nothing.
 
 use std::{
     path::Path,
@@ -16,8 +16,11 @@ use wire::record_encode::NewRecord;
 const ROWS: &str = "10 100 1000 10000 50000";
 const QUEUES_OF_A_TOPIC: usize = 5;
 const BATCH: usize = 64;
-/// Messages a queue that exist before counting: files are made with the first one.
+/// Messages a queue that exist before counting, in its file.
 const FIRST: usize = 2;
+/// From a message's queue to that of the next one where they are all over the place: a prime, so that none is left out, and
+/// far enough that nothing of one queue is near anything of the other.
+const FAR: usize = 7919;
 
 struct SystemClock;
 
@@ -37,22 +40,27 @@ fn open(root: &Path) -> Store {
     Store::open(config, Arc::new(RealDisk), Arc::new(SystemClock)).expect("opens")
 }
 
-/// Appends in batches and dispatches after each, message `n` to queue `n % queues`.
-fn send(store: &Store, queues: usize, messages: usize) {
-    let topics: Vec<String> = (0..queues.div_ceil(QUEUES_OF_A_TOPIC)).map(|topic| format!("Topic{topic:05}")).collect();
+/// Appends in batches and dispatches after each, message `n` to queue `n * step % queues`.
+fn send(store: &Store, queues: usize, messages: usize, step: usize) {
+    // Side by side, so that looking for a name here costs next to nothing: a broker has it from the network.
+    let topics: String = (0..queues.div_ceil(QUEUES_OF_A_TOPIC)).map(topic).collect();
+    let name_length = topic(0).len();
     let body = [b'x'; 200];
     let mut batch = Batch::new();
     for first in (0..messages).step_by(BATCH) {
         batch.clear();
         for next in first..(first + BATCH).min(messages) {
-            let queue = next % queues;
-            batch
-                .push(&record(&topics[queue / QUEUES_OF_A_TOPIC], (queue % QUEUES_OF_A_TOPIC) as i32, &body))
-                .expect("encodes");
+            let queue = next * step % queues;
+            let topic = &topics[queue / QUEUES_OF_A_TOPIC * name_length..][..name_length];
+            batch.push(&record(topic, (queue % QUEUES_OF_A_TOPIC) as i32, &body)).expect("encodes");
         }
         store.append(&mut batch).expect("appends");
         store.dispatch();
     }
+}
+
+fn topic(number: usize) -> String {
+    format!("Topic{number:05}")
 }
 
 fn record<'a>(topic: &'a str, queue_id: i32, body: &'a [u8]) -> NewRecord<'a> {
@@ -90,22 +98,29 @@ fn rss() -> f64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
 }
 
-/// Fills a store; prints CPU a message, memory, and CPU a new queue.
+/// What `work` costs, in µs of CPU for each of `count`.
+fn cost(count: usize, work: impl FnOnce()) -> f64 {
+    let before = cpu();
+    work();
+    (cpu() - before).as_secs_f64() * 1e6 / count as f64
+}
+
+/// Fills a store; prints CPU a message, CPU a new queue, and memory.
 fn fill(root: &Path, queues: usize) {
     let messages = number("TANDEM_BENCH_MESSAGES", 1_000_000);
     let store = open(root);
-    let before = cpu();
-    send(&store, queues, queues * FIRST);
-    let new = (cpu() - before).as_secs_f64() * 1e6 / queues as f64;
-    let before = cpu();
-    send(&store, queues, messages);
-    let each = (cpu() - before).as_secs_f64() * 1e6 / messages as f64;
+    let new = cost(queues, || send(&store, queues, queues * FIRST, 1));
+    let file = cost(queues, || store.flush_queues().expect("flushes"));
+    let in_turn = cost(messages, || send(&store, queues, messages, 1));
+    let anywhere = cost(messages, || send(&store, queues, messages, FAR));
     let memory = rss();
     let (started, before) = (Instant::now(), cpu());
     store.flush().expect("flushes");
     store.close().expect("closes");
     let (elapsed, spent) = (started.elapsed().as_secs_f64(), (cpu() - before).as_secs_f64());
-    print!("| {queues} | {each:.2} | {new:.0} | {memory:.0} | {elapsed:.2} | {spent:.2} ");
+    print!(
+        "| {queues} | {in_turn:.2} | {anywhere:.2} | {new:.1} | {file:.0} | {memory:.0} | {elapsed:.2} | {spent:.2} "
+    );
 }
 
 /// Starts on what was filled; prints times and memory.
@@ -114,7 +129,7 @@ fn start(root: &Path, queues: usize) {
     let store = open(root);
     let elapsed = started.elapsed().as_secs_f64();
     let last = queues - 1;
-    let (topic, queue_id) = (format!("Topic{:05}", last / QUEUES_OF_A_TOPIC), (last % QUEUES_OF_A_TOPIC) as i32);
+    let (topic, queue_id) = (topic(last / QUEUES_OF_A_TOPIC), (last % QUEUES_OF_A_TOPIC) as i32);
     assert!(store.max_offset(&topic, queue_id) >= FIRST as i64);
     println!("| {elapsed:.3} | {:.2} | {:.0} |", cpu().as_secs_f64(), rss());
     store.close().expect("closes");
@@ -137,9 +152,9 @@ fn main() {
     }
     let dir = std::env::var_os("TANDEM_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     println!(
-        "| queues | CPU a message, µs | CPU a new queue, µs | RSS, MiB | flush and stop, s | its CPU, s | clean start, s | its CPU, s | RSS then, MiB |"
+        "| queues | CPU a message, queues in turn, µs | queues anywhere, µs | CPU a new queue, µs | CPU of making its file, µs | RSS, MiB | flush and stop, s | its CPU, s | clean start, s | its CPU, s | RSS then, MiB |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|{}", "---|".repeat(11));
     // Deleted at the end: a file system that has just deleted many files is slow to make others.
     let mut roots = Vec::new();
     for row in std::env::var("TANDEM_BENCH_QUEUES").as_deref().unwrap_or(ROWS).split_whitespace() {

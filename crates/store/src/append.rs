@@ -9,6 +9,7 @@ use crate::{
     batch::{Batch, Entry},
     error::{AppendError, StoreError},
     lmq,
+    queues::TOGETHER,
     space::NoSpace,
     store::Store,
 };
@@ -47,7 +48,10 @@ impl Store {
         batch.end_group();
         batch.prepare(&self.config);
         self.check_sizes(batch)?;
-        (0..batch.entries.len()).for_each(|number| self.find_queues(batch, number));
+        match batch.len() {
+            1 => self.find_queues(batch, 0),
+            _ => self.find_all_queues(batch),
+        }
         let mut tail = self.tail.lock();
         self.check_appendable(&tail)?;
         self.take_queue_offsets(batch)?;
@@ -56,6 +60,21 @@ impl Store {
         // Under the lock, so that no truncation comes between.
         self.marks.appended.advance(end);
         Ok(())
+    }
+
+    fn find_all_queues(&self, batch: &mut Batch) {
+        for first in (0..batch.len()).step_by(TOGETHER) {
+            let numbers = first..(first + TOGETHER).min(batch.len());
+            let wanted = numbers.clone().map(|number| (batch.topic(number), batch.entries[number].queue_id));
+            let found = self.queues.get_together(wanted);
+            for (number, queue) in numbers.zip(found) {
+                let entry = &mut batch.entries[number];
+                entry.queue = queue.filter(|_| entry.step > 0);
+                if entry.late.is_some() || entry.queue.is_none() {
+                    self.find_queues(batch, number);
+                }
+            }
+        }
     }
 
     fn find_queues(&self, batch: &mut Batch, number: usize) {

@@ -9,7 +9,7 @@ use crate::{
     index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
     segments,
-    units::Shape,
+    segments::Shape,
 };
 
 /// Sizes of Java's default index file.

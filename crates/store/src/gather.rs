@@ -35,12 +35,13 @@ impl Room {
 
 /// The units of one row from `first` on.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Gathered {
     /// Those before it are in files.
     first: i64,
     bytes: Vec<u8>,
     /// Copies of two units that are in files: with them the ends of a row are known without a look at its files.
-    known: [Option<Known>; 2],
+    known: Option<Box<[Option<Known>; 2]>>,
 }
 
 type Known = (i64, [u8; LONGEST]);
@@ -69,7 +70,7 @@ impl Gathered {
         }
         let last = &self.bytes[bytes - unit..bytes];
         let (number, copy) = (self.first + (bytes / unit) as i64 - 1, copy_of(last));
-        self.known[1] = Some((number, copy));
+        self.known.get_or_insert_default()[1] = Some((number, copy));
         self.first = number + 1;
         room.used.fetch_sub(bytes, SeqCst);
         // With many queues, memory that is held for what may come would be most of it.
@@ -82,7 +83,7 @@ impl Gathered {
         room.used.fetch_sub(self.bytes.len() - keep, SeqCst);
         self.bytes.truncate(keep);
         self.first = self.first.min(end);
-        self.known.iter_mut().for_each(|known| *known = known.take().filter(|(number, _)| *number < end));
+        self.forget(|number| number >= end);
     }
 
     /// Nothing waits, and the next unit is `first`.
@@ -93,12 +94,17 @@ impl Gathered {
 
     /// Remembers a unit that was read of a file, the first or the last one.
     pub(crate) fn know(&mut self, number: i64, unit: &[u8], is_last: bool) {
-        self.known[usize::from(is_last)] = Some((number, copy_of(unit)));
+        self.known.get_or_insert_default()[usize::from(is_last)] = Some((number, copy_of(unit)));
+    }
+
+    fn forget(&mut self, is_wrong: impl Fn(i64) -> bool) {
+        let known = self.known.iter_mut().flat_map(|known| known.iter_mut());
+        known.for_each(|known| *known = known.take().filter(|(number, _)| !is_wrong(*number)));
     }
 
     /// Puts a unit in the place of another one; false when that is in a file.
     pub(crate) fn replace(&mut self, number: i64, unit: &[u8]) -> bool {
-        self.known.iter_mut().for_each(|known| *known = known.take().filter(|(other, _)| *other != number));
+        self.forget(|other| other == number);
         if number < self.first {
             return false;
         }
@@ -112,8 +118,8 @@ impl Gathered {
     /// Copies units from `from` on into `buf`, as far as they are here. Returns how many of the first ones are in files.
     pub(crate) fn copy(&self, from: i64, unit: usize, buf: &mut [u8]) -> usize {
         let count = (buf.len() / unit) as i64;
-        let known = self.known.iter().flatten().find(|(number, _)| *number == from && count == 1);
-        if let Some((_, known)) = known {
+        let mut known = self.known.iter().flat_map(|known| known.iter().flatten());
+        if let Some((_, known)) = known.find(|(number, _)| *number == from && count == 1) {
             buf.copy_from_slice(&known[..unit]);
             return 0;
         }

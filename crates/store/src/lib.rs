@@ -49,6 +49,7 @@ mod segments;
 mod space;
 mod store;
 mod timer;
+mod topic_hash;
 mod units;
 mod walk;
 

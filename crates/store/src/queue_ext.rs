@@ -39,7 +39,7 @@ impl Queue {
             return Ok(None);
         };
         let ext = Ext::load(self.units().context(), self.id(), dir)?;
-        Ok(Some(self.ext.get_or_init(|| ext)))
+        Ok(Some(self.ext.get_or_init(|| Box::new(ext))))
     }
 
     /// The extension, if it has files. Queues without one cost a look at a directory the first time.
@@ -116,7 +116,7 @@ impl Queue {
 
     /// Makes durable what was written; what units lead to first.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.ext.get().map_or(Ok(()), Ext::sync)?;
+        self.ext.get().map_or(Ok(()), |ext| ext.sync())?;
         self.units().sync()
     }
 

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::{
     config::{BatchQueueTopics, StoreConfig},
@@ -19,6 +19,8 @@ use crate::{
     gather::Room,
     handles::Handles,
     queue::{Kind, Queue},
+    segments::Shape,
+    topic_hash::TopicHash,
     units::UnitContext,
 };
 
@@ -26,8 +28,14 @@ const SHARDS: usize = 16;
 /// Queues that are written for the room of one.
 const MOST_TRIES: usize = 8;
 
+/// Queues that are looked up together.
+pub(crate) const TOGETHER: usize = 16;
+
 /// The queues of one topic by queue id.
 type OfTopic = Vec<Arc<Queue>>;
+
+/// A part of all topics.
+type Shard = HashMap<Arc<str>, OfTopic, TopicHash>;
 
 /// All queues.
 pub(crate) struct Queues {
@@ -36,7 +44,7 @@ pub(crate) struct Queues {
     segment_size: OnceLock<u64>,
     batch_segment_size: OnceLock<u64>,
     batch_topics: Option<BatchQueueTopics>,
-    shards: [RwLock<HashMap<Arc<str>, OfTopic>>; SHARDS],
+    shards: [RwLock<Shard>; SHARDS],
     dirty: Mutex<Dirty>,
     /// So many are synced one by one; more at once with all of their file system.
     synced_singly: usize,
@@ -72,7 +80,7 @@ impl Queues {
             segment_size: OnceLock::new(),
             batch_segment_size: OnceLock::new(),
             batch_topics: config.batch_queue_topics.clone(),
-            shards: std::array::from_fn(|_| RwLock::new(HashMap::new())),
+            shards: std::array::from_fn(|_| RwLock::default()),
             dirty: Mutex::default(),
             synced_singly: config.queues_synced_singly,
         };
@@ -100,7 +108,7 @@ impl Queues {
     }
 
     fn load_queue(&self, kind: Kind, topic: &str, queue_id: i32, dir: PathBuf) -> Result<(), StoreError> {
-        let queue = Arc::new(Queue::load(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))?);
+        let queue = Arc::new(Queue::load(&self.context, self.name(topic), queue_id, kind, dir, self.shape(kind))?);
         let Some(plain) = self.get(topic, queue_id) else {
             self.insert(queue);
             return Ok(());
@@ -129,16 +137,40 @@ impl Queues {
         self.shape(kind).segment
     }
 
-    fn shape(&self, kind: Kind) -> crate::units::Shape {
+    fn shape(&self, kind: Kind) -> Shape {
         kind.shape(self.size_of(kind).get().copied().unwrap_or_default())
     }
 
     /// The queue, if it is known.
     pub(crate) fn get(&self, topic: &str, queue_id: i32) -> Option<Arc<Queue>> {
-        let shard = self.shard(topic).read();
-        let queues = shard.get(topic)?;
-        let place = queues.binary_search_by_key(&queue_id, |queue| queue.queue_id()).ok()?;
-        Some(queues[place].clone())
+        self.shard(topic).read().get(topic).and_then(|queues| of_id(queues, queue_id)).cloned()
+    }
+
+    /// Up to [`TOGETHER`] queues, as far as they are known. Of many thousand queues hardly one is in the processor's cache;
+    /// it fetches all of these at once, as neither a lock nor a counter comes between.
+    pub(crate) fn get_together<'a>(
+        &self,
+        wanted: impl Iterator<Item = (&'a str, i32)> + Clone,
+    ) -> [Option<Arc<Queue>>; TOGETHER] {
+        let set = wanted.clone().fold(0u32, |set, (topic, _)| set | 1 << shard_of(topic));
+        // In their order: two who each wait for what the other one holds, behind those who want to write, would wait for ever.
+        let shards: [Option<RwLockReadGuard<'_, Shard>>; SHARDS] =
+            std::array::from_fn(|place| (set >> place & 1 == 1).then(|| self.shards[place].read()));
+        let mut of_topics: [Option<&OfTopic>; TOGETHER] = [None; TOGETHER];
+        for (of_topic, (topic, _)) in of_topics.iter_mut().zip(wanted.clone()) {
+            *of_topic = shards[shard_of(topic)].as_ref().and_then(|shard| shard.get(topic));
+        }
+        for (queues, (_, queue_id)) in of_topics.iter().zip(wanted.clone()) {
+            // Where it most likely is.
+            if let Some(queue) = queues.and_then(|queues| queues.get(queue_id as usize)) {
+                queue.touch();
+            }
+        }
+        let mut wanted = wanted;
+        of_topics.map(|queues| {
+            let (_, queue_id) = wanted.next()?;
+            of_id(queues?, queue_id).cloned()
+        })
     }
 
     /// The queue; an unknown one is made in memory.
@@ -162,7 +194,13 @@ impl Queues {
     /// A queue without files that nobody knows yet.
     pub(crate) fn empty(&self, topic: &str, queue_id: i32, kind: Kind) -> Queue {
         let dir = self.root.join(kind.directory()).join(topic).join(queue_id.to_string());
-        Queue::empty(&self.context, Arc::from(topic), queue_id, kind, dir, self.shape(kind))
+        Queue::empty(&self.context, self.name(topic), queue_id, kind, dir, self.shape(kind))
+    }
+
+    /// The topic's name, which its queues share.
+    fn name(&self, topic: &str) -> Arc<str> {
+        let shard = self.shard(topic).read();
+        shard.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| name.clone())
     }
 
     /// Puts a queue in the place of the one of the same topic and id, which is not put into any more.
@@ -242,15 +280,13 @@ impl Queues {
 
     /// End in the log of the newest record that has a unit.
     pub(crate) fn max_physical(&self) -> i64 {
-        let of_shard = |shard: &RwLock<HashMap<Arc<str>, OfTopic>>| {
-            shard.read().values().flatten().map(|queue| queue.max_physical()).max()
-        };
+        let of_shard = |shard: &RwLock<Shard>| shard.read().values().flatten().map(|queue| queue.max_physical()).max();
         self.shards.iter().filter_map(of_shard).max().unwrap_or(0)
     }
 
     /// Puts a queue on the list of those to flush.
     pub(crate) fn mark_dirty(&self, queue: &Arc<Queue>) {
-        if !queue.dirty.swap(true, SeqCst) {
+        if !queue.dirty.load(SeqCst) && !queue.dirty.swap(true, SeqCst) {
             self.dirty.lock().queues.push(queue.clone());
         }
     }
@@ -329,13 +365,54 @@ impl Queues {
         self.sync(&queues)
     }
 
-    fn shard(&self, topic: &str) -> &RwLock<HashMap<Arc<str>, OfTopic>> {
-        let hash = wire::hash::java_hash(topic) as u32;
-        &self.shards[(hash ^ (hash >> 16)) as usize % SHARDS]
+    fn shard(&self, topic: &str) -> &RwLock<Shard> {
+        &self.shards[shard_of(topic)]
     }
+}
+
+/// Only spreads the locks: topics whose names end alike share one.
+fn shard_of(topic: &str) -> usize {
+    let end = topic.as_bytes().iter().rev().take(4);
+    end.fold(topic.len(), |sum, byte| sum + usize::from(*byte)) % SHARDS
+}
+
+/// Queue ids mostly count from 0, so that an id is its place; no other queue is looked at then.
+fn of_id(queues: &OfTopic, queue_id: i32) -> Option<&Arc<Queue>> {
+    if let Some(queue) = queues.get(queue_id as usize).filter(|queue| queue.queue_id() == queue_id) {
+        return Some(queue);
+    }
+    let place = queues.binary_search_by_key(&queue_id, |queue| queue.queue_id()).ok()?;
+    Some(&queues[place])
 }
 
 /// The topic may have been deleted meanwhile, and its files with it.
 fn unless_deleted(queue: &Queue, result: Result<(), StoreError>) -> Result<(), StoreError> {
     if queue.deleted.load(SeqCst) { Ok(()) } else { result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    #[test]
+    fn together_or_one_by_one_the_same_queues_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { root: dir.path().to_path_buf(), ..StoreConfig::default() };
+        let queues = Queues::load(&config, Arc::new(RealDisk), true).unwrap();
+        for (topic, queue_id) in [("A", 0), ("A", 1), ("A", 7), ("A", i32::MAX), ("B", 3), ("B", -1), ("C", 0)] {
+            queues.get_or_make(topic, queue_id);
+        }
+        let wanted = [("A", 7), ("B", 3), ("A", 0), ("D", 0), ("A", 2), ("B", -1), ("C", 0), ("A", i32::MAX), ("B", 0)];
+        let found = queues.get_together(wanted.into_iter());
+        let expected = [true, true, true, false, false, true, true, true, false];
+        for ((found, (topic, queue_id)), is_there) in found.iter().zip(wanted).zip(expected) {
+            let alone = queues.get(topic, queue_id);
+            assert_eq!(alone.is_some(), is_there, "{topic} {queue_id}");
+            assert_eq!(found.as_ref().map(|queue| queue.id()), alone.as_ref().map(|queue| queue.id()));
+            let place = alone.map(|queue| (queue.topic().to_string(), queue.queue_id()));
+            assert_eq!(place, is_there.then(|| (topic.to_owned(), queue_id)));
+        }
+        assert!(found[wanted.len()..].iter().all(Option::is_none));
+    }
 }

@@ -8,6 +8,19 @@ use crate::{
     error::{IoContext, StoreError},
 };
 
+/// Shape of a unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Bytes of a unit.
+    pub(crate) unit: usize,
+    /// Bytes of a segment, a multiple of `unit`.
+    pub(crate) segment: u64,
+    /// Configuration key of the segment size.
+    pub(crate) key: &'static str,
+    /// Tells a written unit from zeros.
+    pub(crate) is_valid: fn(&[u8]) -> bool,
+}
+
 /// Path of the segment whose first byte is `base`.
 pub(crate) fn path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}"))

@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicI64, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -18,7 +21,7 @@ use crate::{
     ext::ExtConfig,
     gather::{Gathered, Room},
     handles::Handles,
-    segments::{self, Found},
+    segments::{self, Found, Shape},
 };
 
 /// What all rows of a store share.
@@ -35,29 +38,17 @@ pub(crate) struct UnitContext {
     pub(crate) file_system: Option<Arc<dyn FileSystem>>,
 }
 
-/// Shape of a unit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// Bytes of a unit.
-    pub(crate) unit: usize,
-    /// Bytes of a segment, a multiple of `unit`.
-    pub(crate) segment: u64,
-    /// Configuration key of the segment size.
-    pub(crate) key: &'static str,
-    /// Tells a written unit from zeros.
-    pub(crate) is_valid: fn(&[u8]) -> bool,
-}
-
-/// Units `start` to `end` of one queue.
+/// Units `start` to `end` of one queue; what a new unit needs comes first.
+#[repr(C)]
 pub(crate) struct Units {
-    context: Arc<UnitContext>,
-    id: u64,
-    dir: PathBuf,
-    shape: Shape,
-    /// First unit of the first file.
-    start: AtomicI64,
     /// First unit that is not there; published after its predecessor was put.
     end: AtomicI64,
+    id: u64,
+    context: Arc<UnitContext>,
+    /// The newest units; held while files change.
+    gathered: Mutex<Gathered>,
+    /// First unit of the first file.
+    start: AtomicI64,
     /// Unit after the last file; equal to `start` when there is no file.
     limit: AtomicI64,
     /// First unit that may not be durable.
@@ -66,8 +57,8 @@ pub(crate) struct Units {
     /// After an unclean stop there may be units beyond the end that survived their predecessors; after a write that failed
     /// a part of it.
     tail_unknown: AtomicBool,
-    /// The newest units; held while files change.
-    gathered: Mutex<Gathered>,
+    shape: Shape,
+    dir: PathBuf,
 }
 
 /// Bytes that are read of a file to find its end.
@@ -125,6 +116,11 @@ impl Units {
 
     pub(crate) fn dir(&self) -> &PathBuf {
         &self.dir
+    }
+
+    /// Looks at each line of where the next unit goes, and takes no lock.
+    pub(crate) fn touch(&self) -> (i64, bool, i64) {
+        (self.end.load(Relaxed), self.gathered.is_locked(), self.start.load(Relaxed))
     }
 
     /// First unit of the first file.

@@ -89,6 +89,9 @@ enum Encoding {
 pub(super) struct ProduceArgs {
     #[command(flatten)]
     pub common: Common,
+    /// Topics to send to, TOPIC-0 to TOPIC-(N-1) where there are several, their queues mixed; each is made when it is missing.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub topics: usize,
     /// Requests in flight on a connection.
     #[arg(long, default_value_t = 64)]
     pub depth: usize,
@@ -280,8 +283,18 @@ fn check_rate(rate: Option<f64>) -> Result<()> {
 }
 
 impl ProduceArgs {
+    /// The topics to send to.
+    pub fn names(&self) -> Vec<String> {
+        let name = &self.common.topic;
+        match self.topics {
+            1 => vec![name.clone()],
+            topics => (0..topics).map(|number| format!("{name}-{number}")).collect(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         check_depth(self.depth)?;
+        ensure!((1..=100_000).contains(&self.topics), "--topics must be 1 to 100000");
         ensure!((1..=10_000).contains(&self.batch), "--batch must be 1 to 10000");
         let bytes = self.size.checked_mul(self.batch).context("--size times --batch is too big")?;
         ensure!(bytes <= 15 << 20, "--size times --batch must stay below 15 MiB, the limit of a frame");

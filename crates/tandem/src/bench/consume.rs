@@ -54,7 +54,7 @@ struct Puller {
 impl Receiver {
     pub async fn connect(args: &ConsumeArgs, target: &Target, shared: Arc<Shared>, index: usize) -> Result<Self> {
         let share = target.queues.iter().skip(index).step_by(args.common.connections);
-        let pullers = share.map(|queue| Puller::new(args, *queue)).collect::<Result<Vec<_>>>()?;
+        let pullers = share.map(|queue| Puller::new(args, queue.clone())).collect::<Result<Vec<_>>>()?;
         let link = Link::connect(&target.addr, target.tls.as_ref()).await?;
         Ok(Self { link, shared, index, pullers, in_flight: 0, batch: args.batch as u64, once: args.once })
     }
@@ -114,7 +114,7 @@ impl Puller {
     fn new(args: &ConsumeArgs, queue: Queue) -> Result<Self> {
         let header = PullMessageRequestHeader {
             consumer_group: args.group.clone(),
-            topic: args.common.topic.clone(),
+            topic: queue.topic.to_string(),
             queue_id: Some(queue.id),
             queue_offset: OFFSET_MARK.parse().ok(),
             max_msg_nums: args.batch,
@@ -126,7 +126,7 @@ impl Puller {
         let mut command = Command::request_with(request::PULL_MESSAGE, &header);
         command.serialize = args.common.serialize();
         let template = Template::new(command)?;
-        Ok(Self { queue, offset: queue.min, template, start: Instant::now(), is_waiting: false, is_done: false })
+        Ok(Self { offset: queue.min, queue, template, start: Instant::now(), is_waiting: false, is_done: false })
     }
 
     fn pull(&mut self, at: usize, out: &mut Vec<u8>) {

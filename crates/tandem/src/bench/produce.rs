@@ -10,14 +10,13 @@ use super::{
     args::ProduceArgs,
     frames::{NUMBER_MARK, Template},
     load::Load,
-    target::Target,
+    target::{Queue, Target},
 };
 
 /// Messages for all queues in turn.
 pub(super) fn load(args: &ProduceArgs, target: &Target) -> Result<Load> {
-    let ids = target.queues.iter().map(|queue| queue.id);
     Ok(Load {
-        templates: ids.map(|id| template(args, id)).collect::<Result<_>>()?,
+        templates: target.queues.iter().map(|queue| template(args, queue)).collect::<Result<_>>()?,
         depth: args.depth,
         messages: args.batch as u64,
         bytes: Some((args.batch * args.size) as u64),
@@ -26,14 +25,14 @@ pub(super) fn load(args: &ProduceArgs, target: &Target) -> Result<Load> {
     })
 }
 
-fn template(args: &ProduceArgs, queue_id: i32) -> Result<Template> {
+fn template(args: &ProduceArgs, queue: &Queue) -> Result<Template> {
     let is_batch = args.batch > 1;
     let header = SendMessageRequestHeaderV2 {
         producer_group: "TandemBench".to_owned(),
-        topic: args.common.topic.clone(),
+        topic: queue.topic.to_string(),
         default_topic: AUTO_CREATE.to_owned(),
         default_topic_queue_nums: args.common.queues,
-        queue_id,
+        queue_id: queue.id,
         born_timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as i64),
         properties: (!is_batch).then(properties),
         reconsume_times: Some(0),

@@ -56,9 +56,9 @@ pub(super) async fn sample(args: &QueryArgs, api: &BrokerApi, addr: &str, queues
     let mut chance = Chance(args.keys as u64);
     let mut keys = Vec::with_capacity(args.keys);
     for _ in 0..args.keys {
-        let queue = queues[chance.below(queues.len() as u64) as usize];
+        let queue = &queues[chance.below(queues.len() as u64) as usize];
         let offset = queue.min + chance.below((queue.max - queue.min) as u64) as i64;
-        let pulled = puller.pull(topic, queue.id, offset, 1).await?;
+        let pulled = puller.pull(&queue.topic, queue.id, offset, 1).await?;
         keys.extend(pulled.records().next().and_then(|record| key_of(&|name| record.property(name))));
     }
     ensure!(!keys.is_empty(), "no message of topic {topic} at {addr} has a key");
@@ -72,11 +72,11 @@ fn key_of<'a>(property: &dyn Fn(&str) -> Option<&'a str>) -> Option<Key> {
     named.or_else(|| property(property::UNIQ_KEY).map(|text| Key { text: text.to_owned(), is_unique: true }))
 }
 
-/// Numbers that look random (splitmix64).
-struct Chance(u64);
+/// Numbers that look random (splitmix64), the same ones for the same seed.
+pub(super) struct Chance(pub u64);
 
 impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

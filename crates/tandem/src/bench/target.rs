@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use client::{BrokerApi, NameServers};
 use remoting::{Client, ClientConfig, ClientTls};
 use wire::body::{BrokerData, TopicConfig};
 
 use super::{
-    args::{Common, Work},
+    args::{Common, ProduceArgs, Work},
     query::{self, Key},
 };
 
@@ -25,8 +25,9 @@ pub(super) struct Target {
 }
 
 /// A queue, with the offsets that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Queue {
+    pub topic: Arc<str>,
     pub id: i32,
     pub min: i64,
     pub max: i64,
@@ -45,14 +46,9 @@ impl Target {
         if let Some(pid) = pid {
             ensure!(super::process::sample(pid).is_some(), "process {pid} cannot be measured (no such process?)");
         }
-        let topic = match (found(common, &api, &addr).await?, work) {
-            (Some(topic), _) => topic,
-            (None, Work::Produce(_)) => make(common, &api, &addr).await?,
-            (None, _) => bail!("topic {} is not at {addr}: produce to it first", common.topic),
-        };
         let queues = match work {
-            Work::Produce(_) => (0..topic.write_queue_nums).map(|id| Queue { id, min: 0, max: 0 }).collect(),
-            Work::Consume(_) | Work::Query(_) => filled_queues(&api, &addr, &topic).await?,
+            Work::Produce(args) => writable_queues(&api, &addr, args).await?,
+            Work::Consume(_) | Work::Query(_) => filled_queues(&api, &addr, &common.topic).await?,
         };
         let keys = match work {
             Work::Query(args) => query::sample(args, &api, &addr, &queues).await?,
@@ -80,34 +76,56 @@ fn master(broker: &BrokerData) -> Option<String> {
     broker.broker_addrs.get(&0).cloned()
 }
 
-async fn found(common: &Common, api: &BrokerApi, addr: &str) -> Result<Option<TopicConfig>> {
-    match api.topic_config(addr, &common.topic).await {
+/// The queues of all topics; missing topics are made. Those of one topic come in their order, those of several mixed, as
+/// producers of several topics know nothing of each other.
+async fn writable_queues(api: &BrokerApi, addr: &str, args: &ProduceArgs) -> Result<Vec<Queue>> {
+    let mut queues = Vec::new();
+    for name in args.names() {
+        let topic = match found(api, addr, &name).await? {
+            Some(topic) => topic,
+            None => make(api, addr, &name, args.common.queues).await?,
+        };
+        let name: Arc<str> = name.into();
+        queues.extend((0..topic.write_queue_nums).map(|id| Queue { topic: name.clone(), id, min: 0, max: 0 }));
+    }
+    if args.topics > 1 {
+        let mut chance = query::Chance(args.topics as u64);
+        (1..queues.len()).for_each(|last| queues.swap(last, chance.below(last as u64 + 1) as usize));
+    }
+    Ok(queues)
+}
+
+async fn found(api: &BrokerApi, addr: &str, name: &str) -> Result<Option<TopicConfig>> {
+    match api.topic_config(addr, name).await {
         Err(error) if error.is_unreachable() => Err(error.into()),
         // Brokers differ in how they refuse a topic that is not there.
         other => Ok(other.ok().flatten()),
     }
 }
 
-async fn make(common: &Common, api: &BrokerApi, addr: &str) -> Result<TopicConfig> {
+async fn make(api: &BrokerApi, addr: &str, name: &str, queues: i32) -> Result<TopicConfig> {
     let topic = TopicConfig {
-        topic_name: common.topic.clone(),
-        read_queue_nums: common.queues,
-        write_queue_nums: common.queues,
+        topic_name: name.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
         ..TopicConfig::default()
     };
     api.update_topic(addr, &topic).await?;
     Ok(topic)
 }
 
-async fn filled_queues(api: &BrokerApi, addr: &str, topic: &TopicConfig) -> Result<Vec<Queue>> {
+async fn filled_queues(api: &BrokerApi, addr: &str, name: &str) -> Result<Vec<Queue>> {
+    let found = found(api, addr, name).await?;
+    let topic = found.with_context(|| format!("topic {name} is not at {addr}: produce to it first"))?;
+    let name: Arc<str> = name.into();
     let mut queues = Vec::new();
     for id in 0..topic.read_queue_nums {
-        let min = api.min_offset(addr, &topic.topic_name, id).await?;
-        let max = api.max_offset(addr, &topic.topic_name, id).await?;
+        let min = api.min_offset(addr, &name, id).await?;
+        let max = api.max_offset(addr, &name, id).await?;
         if max > min {
-            queues.push(Queue { id, min, max });
+            queues.push(Queue { topic: name.clone(), id, min, max });
         }
     }
-    ensure!(!queues.is_empty(), "topic {} at {addr} is empty: produce to it first", topic.topic_name);
+    ensure!(!queues.is_empty(), "topic {name} at {addr} is empty: produce to it first");
     Ok(queues)
 }

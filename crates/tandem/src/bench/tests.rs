@@ -18,8 +18,8 @@ use wire::{
     body::TopicConfig,
     code::{request, response},
     header::{
-        GetMaxOffsetResponseHeader, PullMessageRequestHeader, PullMessageResponseHeader, QueryMessageRequestHeader,
-        SendMessageResponseHeader, SendRequest,
+        CreateTopicRequestHeader, GetMaxOffsetResponseHeader, GetTopicConfigRequestHeader, PullMessageRequestHeader,
+        PullMessageResponseHeader, QueryMessageRequestHeader, SendMessageResponseHeader, SendRequest,
     },
     json, property,
     record_encode::{NewRecord, encode},
@@ -38,12 +38,12 @@ const STORED: i64 = 1000;
 
 #[derive(Default)]
 struct SmallBroker {
-    /// Messages by queue.
-    sends: Mutex<BTreeMap<i32, u64>>,
+    /// Messages by topic and queue.
+    sends: Mutex<BTreeMap<(String, i32), u64>>,
     /// Every send waits for the end of a stall of this long, once, after the first thousand.
     stall: Duration,
     sent: AtomicU64,
-    topics_made: AtomicU64,
+    topics: Mutex<BTreeSet<String>>,
     refuse: bool,
     /// Pulls bring real records, with a key each.
     keyed: bool,
@@ -60,15 +60,10 @@ impl Service for SmallBroker {
 impl SmallBroker {
     fn answer(&self, request: &Command) -> Command {
         match request.code {
-            request::GET_TOPIC_CONFIG if self.topics_made.load(Ordering::SeqCst) == 0 => {
-                request.error(response::TOPIC_NOT_EXIST, "no such topic")
-            }
-            request::GET_TOPIC_CONFIG => {
-                let topic = TopicConfig { read_queue_nums: 3, topic_name: "T".into(), ..TopicConfig::default() };
-                request.ok_body(json::encode(&topic))
-            }
+            request::GET_TOPIC_CONFIG => self.topic(request),
             request::UPDATE_AND_CREATE_TOPIC => {
-                self.topics_made.fetch_add(1, Ordering::SeqCst);
+                let header: CreateTopicRequestHeader = request.header();
+                self.topics.lock().unwrap().insert(header.topic);
                 request.ok()
             }
             request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(request),
@@ -79,6 +74,15 @@ impl SmallBroker {
             request::QUERY_MESSAGE => self.query(request),
             _ => request.error(response::REQUEST_CODE_NOT_SUPPORTED, "not here"),
         }
+    }
+
+    fn topic(&self, request: &Command) -> Command {
+        let header: GetTopicConfigRequestHeader = request.header();
+        if !self.topics.lock().unwrap().contains(&header.topic) {
+            return request.error(response::TOPIC_NOT_EXIST, "no such topic");
+        }
+        let topic = TopicConfig { topic_name: header.topic, read_queue_nums: 3, ..TopicConfig::default() };
+        request.ok_body(json::encode(&topic))
     }
 
     fn query(&self, request: &Command) -> Command {
@@ -96,7 +100,8 @@ impl SmallBroker {
         if sent == 1000 {
             std::thread::sleep(self.stall);
         }
-        *self.sends.lock().unwrap().entry(header.queue_id.unwrap()).or_default() += 1;
+        let queue = (header.topic.to_string(), header.queue_id.unwrap());
+        *self.sends.lock().unwrap().entry(queue).or_default() += 1;
         request.ok().with_header(&SendMessageResponseHeader::default())
     }
 }
@@ -153,6 +158,11 @@ fn work(line: &str) -> Work {
     work
 }
 
+/// One that has the topic that is asked for without `--topic`.
+fn with_topic() -> SmallBroker {
+    SmallBroker { topics: Mutex::new(["TandemBench".to_owned()].into()), ..SmallBroker::default() }
+}
+
 async fn bench(broker: SmallBroker, line: &str) -> (Outcome, Arc<SmallBroker>) {
     let broker = Arc::new(broker);
     (round(&broker, line, watch::channel(false).1).await.unwrap(), broker)
@@ -195,9 +205,27 @@ async fn produces_a_number_of_messages() {
         assert_eq!(outcome.counts.messages, 5000);
         assert_eq!(outcome.counts.latency.len(), outcome.counts.messages);
         assert!(outcome.counts.refusals.is_empty());
-        assert_eq!((broker.topics_made.load(Ordering::SeqCst), broker.sends.lock().unwrap().len()), (1, 5));
+        assert_eq!((broker.topics.lock().unwrap().len(), broker.sends.lock().unwrap().len()), (1, 5));
         assert!(outcome.cpu_seconds.is_some() && outcome.process.is_some());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_topics_get_as_many_messages_each() {
+    let broker = SmallBroker { topics: Mutex::new(["T-1".to_owned()].into()), ..SmallBroker::default() };
+    let line = "produce --topic T --topics 3 --queues 2 --messages 5000 --warmup 0 --size 10 --depth 8 --connections 1";
+    let (outcome, broker) = bench(broker, line).await;
+    assert_eq!(outcome.counts.messages, 5000);
+    let names = ["T-0", "T-1", "T-2"].map(str::to_owned);
+    assert_eq!(*broker.topics.lock().unwrap(), BTreeSet::from(names));
+    // The one that was there keeps its queues.
+    let written = TopicConfig::default().write_queue_nums;
+    let queues = [("T-0", 2), ("T-1", written), ("T-2", 2)].map(|(name, queues)| (0..queues).map(move |id| (name, id)));
+    let sends = broker.sends.lock().unwrap();
+    let taken: Vec<(&str, i32)> = sends.keys().map(|(name, id)| (&name[..], *id)).collect();
+    assert_eq!(taken, queues.into_iter().flatten().collect::<Vec<_>>());
+    let (least, most) = (sends.values().min().unwrap(), sends.values().max().unwrap());
+    assert!(most - least <= 1, "{sends:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,7 +271,7 @@ async fn refusals_are_counted_by_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumes_more_than_is_stored() {
-    let broker = SmallBroker { topics_made: AtomicU64::new(1), ..SmallBroker::default() };
+    let broker = with_topic();
     let line = "consume --messages 20000 --warmup 0 --connections 2";
     let (outcome, _) = bench(broker, line).await;
     let messages = outcome.counts.messages;
@@ -254,7 +282,7 @@ async fn consumes_more_than_is_stored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumes_each_message_once() {
-    let broker = SmallBroker { topics_made: AtomicU64::new(1), ..SmallBroker::default() };
+    let broker = with_topic();
     let (outcome, _) = bench(broker, "consume --once --connections 2").await;
     assert_eq!(outcome.counts.messages, 3 * STORED as u64);
 }
@@ -270,14 +298,14 @@ async fn only_sending_makes_a_topic() {
         let error = Target::find(work.common(), Some(addr.clone()), None, &work).await.err().unwrap();
         assert!(error.to_string().contains("produce to it first"), "{error}");
     }
-    assert_eq!(broker.topics_made.load(Ordering::SeqCst), 0);
+    assert!(broker.topics.lock().unwrap().is_empty());
 }
 
 /// The keys that are asked for are those of stored messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_keys_that_are_there() {
     for encoding in ["json", "binary"] {
-        let broker = SmallBroker { topics_made: AtomicU64::new(1), keyed: true, ..SmallBroker::default() };
+        let broker = SmallBroker { keyed: true, ..with_topic() };
         let line = format!("query --keys 20 --messages 500 --warmup 0 --connections 2 --depth 3 --encoding {encoding}");
         let (outcome, broker) = bench(broker, &line).await;
         assert_eq!(outcome.counts.messages, 500);
