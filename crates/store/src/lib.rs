@@ -49,7 +49,6 @@ mod segments;
 mod space;
 mod store;
 mod timer;
-mod topic_hash;
 mod units;
 mod walk;
 

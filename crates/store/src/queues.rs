@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     handles::Handles,
     queue::{Kind, Queue},
     segments::Shape,
-    topic_hash::TopicHash,
     units::UnitContext,
 };
 
@@ -35,7 +35,7 @@ pub(crate) const TOGETHER: usize = 16;
 type OfTopic = Vec<Arc<Queue>>;
 
 /// A part of all topics.
-type Shard = HashMap<Arc<str>, OfTopic, TopicHash>;
+type Shard = HashMap<Arc<str>, OfTopic, RandomState>;
 
 /// All queues.
 pub(crate) struct Queues {

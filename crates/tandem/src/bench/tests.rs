@@ -340,17 +340,18 @@ fn rounds_alternate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_made_and_must_have_their_routes() {
-    let broker = Arc::new(SmallBroker::default());
-    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap();
-    let addr = server.local_addr().to_string();
-    let make = |words: String| async move {
-        let words = ["bench", "topics"].into_iter().chain(words.split_ascii_whitespace());
+    for (topics, namesrv) in [(3, false), (1, true)] {
+        let broker = Arc::new(SmallBroker::default());
+        let server = Server::bind("127.0.0.1:0", ServerConfig::default(), broker.clone()).await.unwrap();
+        let addr = server.local_addr().to_string();
+        let mut words = vec!["bench", "topics", "--topics", "3", "--broker", &addr];
+        words.extend(namesrv.then_some(["--namesrv", &addr]).into_iter().flatten());
         let Err(args) = Line::parse_from(words).args.mode.work() else { panic!("that makes topics") };
-        topics::run(&args, watch::channel(false).1).await
-    };
-    make(format!("--broker {addr} --topics 3")).await.unwrap();
-    assert_eq!(broker.topics_made.load(Ordering::SeqCst), 3);
-    let error = make(format!("--broker {addr} --topics 3 --namesrv {addr}")).await.unwrap_err();
-    assert!(error.to_string().contains("GET_ROUTEINFO_BY_TOPIC"), "{error}");
-    assert_eq!(broker.topics_made.load(Ordering::SeqCst), 4, "the first without a route ends it");
+        let made = topics::run(&args, watch::channel(false).1).await;
+        assert_eq!(broker.topics.lock().unwrap().len(), topics, "the first without a route ends it");
+        assert_eq!(made.is_err(), namesrv);
+        made.err()
+            .into_iter()
+            .for_each(|error| assert!(error.to_string().contains("GET_ROUTEINFO_BY_TOPIC"), "{error}"));
+    }
 }
