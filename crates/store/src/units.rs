@@ -166,7 +166,10 @@ impl Units {
         }
         let count = count.min((until - from) as usize);
         buf.resize(count * self.shape.unit, 0);
-        self.read_raw(from, buf)?;
+        if !self.read_there(from, buf)? {
+            buf.clear();
+            return Ok(0);
+        }
         Ok(count)
     }
 
@@ -175,8 +178,7 @@ impl Units {
         if unit < self.start() || unit >= self.end() {
             return Ok(false);
         }
-        self.read_raw(unit, buf)?;
-        Ok(true)
+        self.read_there(unit, buf)
     }
 
     /// The first unit in [`from`, `to`) for which `after` holds, or `to`; `after` must not turn false again.
@@ -191,8 +193,8 @@ impl Units {
         let (mut low, mut high) = (from, to.max(from));
         while low < high {
             let middle = low + (high - low) / 2;
-            self.read_raw(middle, buf)?;
-            if after(middle, buf) { high = middle } else { low = middle + 1 }
+            let is_after = self.read_there(middle, buf)? && after(middle, buf);
+            if is_after { high = middle } else { low = middle + 1 }
         }
         Ok(low)
     }
@@ -394,6 +396,14 @@ impl Units {
         }
     }
 
+    /// Units that were there a moment ago; false when they were deleted meanwhile, and their file with them.
+    fn read_there(&self, unit: i64, buf: &mut [u8]) -> Result<bool, StoreError> {
+        match self.read_raw(unit, buf) {
+            Err(_) if unit < self.start() => Ok(false),
+            read => read.map(|()| true),
+        }
+    }
+
     fn read_raw(&self, unit: i64, buf: &mut [u8]) -> Result<(), StoreError> {
         let in_files = self.gathered.lock().copy(unit, self.shape.unit, buf);
         match &mut buf[..in_files * self.shape.unit] {
@@ -533,6 +543,22 @@ mod tests {
             std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_retention_takes_meanwhile_is_gone_and_not_unreadable() {
+        let dir = tempfile::tempdir().unwrap();
+        let units = Units::empty(&context(), dir.path().join("t/0"), SHAPE);
+        units.append(&numbered(0..35)).unwrap();
+        units.sync().unwrap();
+        assert_eq!(units.drop_before(20).unwrap(), 2);
+        let mut unit = [0; 20];
+        // As one finds it who looked at the start before.
+        assert!(!units.read_there(5, &mut unit).unwrap());
+        assert_eq!(units.partition(5, 35, |_, unit| unit[0] > 25).unwrap(), 25);
+        std::fs::remove_file(dir.path().join("t/0").join(format!("{:020}", 400))).unwrap();
+        units.context.handles.forget(units.key(20));
+        assert!(units.read_there(20, &mut unit).is_err(), "nobody took this one");
     }
 
     #[test]
