@@ -331,6 +331,16 @@ fn what_is_behind_the_end_is_not_queued() {
 /// Its messages before that one have left the log, and so has their file: the name of the next one tells how many they were.
 #[test]
 fn a_queue_whose_only_record_is_lost_keeps_the_number_of_those_that_expired() {
+    lose_the_only_record(false);
+}
+
+/// A power cut within a truncation leaves its file without a byte.
+#[test]
+fn a_queue_whose_only_file_was_cut_to_nothing_keeps_that_number_too() {
+    lose_the_only_record(true);
+}
+
+fn lose_the_only_record(is_file_cut: bool) {
     let dir = tempfile::tempdir().unwrap();
     let config = small(dir.path());
     let store = open(&config);
@@ -344,6 +354,10 @@ fn a_queue_whose_only_record_is_lost_keeps_the_number_of_those_that_expired() {
     let segment = physical - physical % 4096;
     let lost = vec![0; (end - physical) as usize];
     common::files::write(&common::files::segment(dir.path(), segment), (physical - segment) as u64, &lost);
+    if is_file_cut {
+        let file = dir.path().join("consumequeue/T/0").join(format!("{:020}", 200));
+        std::fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
+    }
     assert_eq!(run(dir.path()).kept, [("T".to_owned(), 0)]);
     let store = open(&config);
     assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (10, 10));

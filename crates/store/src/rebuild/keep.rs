@@ -38,7 +38,7 @@ fn keep(build: &Build<'_>, old: &QueueFiles) -> Result<bool, StoreError> {
     // Units beyond the log's begin have no record either: it was lost, and its number goes with it. What is before them a plain
     // queue tells by the name of its first file.
     let end = old.first_at(build.min(), all)?;
-    if old.file_size() == 0 || end == start && (start == 0 || old.kind == Kind::Batch) {
+    if end == start && (start == 0 || old.kind == Kind::Batch) {
         return Ok(false);
     }
     let size = build.queues().file_size(old.kind);
