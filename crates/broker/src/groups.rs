@@ -203,11 +203,7 @@ impl Groups {
                 let mut state = self.state.write();
                 (state.table.news(), state.version, state.forbidden.clone())
             };
-            if !file.take(news, version) {
-                return Ok(());
-            }
-            let text = json::pretty(&Stored { version, forbidden, groups: file.members() });
-            file.write(&text)
+            file.save(news, version, |groups| json::pretty(&Stored { version, forbidden, groups })).map(drop)
         })
     }
 }

@@ -108,8 +108,7 @@ pub struct News<T> {
 pub struct TableFile {
     path: PathBuf,
     members: Members,
-    /// The changes and the version that the members have, and those that are in the file.
-    current: (u64, DataVersion),
+    /// The changes and the version that are in the file.
     written: Option<(u64, DataVersion)>,
 }
 
@@ -123,26 +122,25 @@ pub struct Members {
 impl TableFile {
     /// Reads and writes nothing.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, members: Members::default(), current: Default::default(), written: None }
+        Self { path, members: Members::default(), written: None }
     }
 
-    /// Formats what is new; true when the file does not have it, or not this version, or is gone.
-    pub fn take<T: ToJson>(&mut self, news: News<T>, version: DataVersion) -> bool {
-        self.current = (news.count, version);
+    /// Takes what is new, and writes what `text` makes of all entries, unless the file has just that and is still there. True
+    /// when it was written.
+    pub fn save<T: ToJson>(
+        &mut self,
+        news: News<T>,
+        version: DataVersion,
+        text: impl FnOnce(&Members) -> String,
+    ) -> Result<bool, PersistError> {
+        let current = Some((news.count, version));
         news.entries.iter().for_each(|(name, entry)| self.members.set(name, entry.as_deref()));
-        self.written != Some(self.current) || !self.path.exists()
-    }
-
-    /// The entries.
-    pub fn members(&self) -> &Members {
-        &self.members
-    }
-
-    /// Writes the file, which `text` is, with the members that were taken.
-    pub fn write(&mut self, text: &str) -> Result<(), PersistError> {
-        persist::save_text(&self.path, text)?;
-        self.written = Some(self.current);
-        Ok(())
+        if self.written == current && self.path.exists() {
+            return Ok(false);
+        }
+        persist::save_text(&self.path, &text(&self.members))?;
+        self.written = current;
+        Ok(true)
     }
 }
 
@@ -213,11 +211,8 @@ mod tests {
 
         /// True when it was written.
         fn save(&mut self) -> Result<bool, PersistError> {
-            if !self.file.take(self.table.news(), self.version) {
-                return Ok(false);
-            }
-            let text = json::pretty(&Stored(self.version, self.file.members()));
-            self.file.write(&text).map(|()| true)
+            let version = self.version;
+            self.file.save(self.table.news(), version, |topics| json::pretty(&Stored(version, topics)))
         }
 
         fn is_in_file(&self) {

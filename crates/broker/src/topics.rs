@@ -281,11 +281,7 @@ impl Topics {
                 let mut state = self.state.write();
                 (state.table.news(), state.version)
             };
-            if !file.take(news, version) {
-                return Ok(());
-            }
-            let text = json::pretty(&Stored { version, topics: file.members() });
-            file.write(&text)
+            file.save(news, version, |topics| json::pretty(&Stored { version, topics })).map(drop)
         })
     }
 }
