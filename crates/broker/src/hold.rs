@@ -1,8 +1,12 @@
 //! Held pulls: requests that wait for a message. Source: `broker/.../longpolling/PullRequestHoldService.java`;
 //! reference broker 4.5. Bounded by what the connections may have in flight; ends with the connection.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use store::{Arrival, MessageFilter};
 use tokio::time::Instant;
@@ -17,22 +21,25 @@ pub struct Held {
     pub until: Instant,
 }
 
-/// All held pulls, by topic and queue.
+/// By topic and queue; none is empty.
+type OfTopics = HashMap<String, BTreeMap<i32, Vec<Held>>, RandomState>;
+
+/// All held pulls.
 #[derive(Default)]
 pub struct Holds {
-    queues: Mutex<HashMap<(String, i32), Vec<Held>>>,
+    topics: Mutex<OfTopics>,
 }
 
 impl Holds {
     /// Holds a pull.
     pub fn add(&self, held: Held) {
-        let key = (held.pull.header.topic.clone(), held.pull.queue_id);
-        self.queues.lock().entry(key).or_default().push(held);
+        let topic = held.pull.header.topic.clone();
+        self.topics.lock().entry(topic).or_default().entry(held.pull.queue_id).or_default().push(held);
     }
 
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.queues.lock().is_empty()
+        self.topics.lock().is_empty()
     }
 
     /// Answers those that wait for one of these messages.
@@ -42,14 +49,13 @@ impl Holds {
         }
         let mut woken = Vec::new();
         {
-            let mut queues = self.queues.lock();
+            let mut topics = self.topics.lock();
             for arrival in arrivals {
-                let key = (arrival.topic.to_string(), arrival.queue_id);
                 let wanted = |held: &Held| {
                     arrival.next_offset > held.pull.offset
                         && held.pull.filter.matches_tags_code(Some(arrival.tags_code))
                 };
-                take(&mut queues, &key, wanted, &mut woken);
+                take(&mut topics, &arrival.topic, arrival.queue_id, wanted, &mut woken);
             }
         }
         answer(broker, woken);
@@ -58,7 +64,7 @@ impl Holds {
     /// Answers all that wait on a queue.
     pub fn wake(&self, broker: &Arc<Broker>, topic: &str, queue_id: i32) {
         let mut woken = Vec::new();
-        take(&mut self.queues.lock(), &(topic.to_owned(), queue_id), |_| true, &mut woken);
+        take(&mut self.topics.lock(), topic, queue_id, |_| true, &mut woken);
         answer(broker, woken);
     }
 
@@ -74,32 +80,35 @@ impl Holds {
 
     fn wake_where(&self, broker: &Arc<Broker>, wanted: impl Fn(&Held) -> bool) {
         let mut woken = Vec::new();
-        self.queues.lock().retain(|_, held| {
-            woken.extend(held.extract_if(.., |held| wanted(held)));
-            !held.is_empty()
-        });
+        for_each(&mut self.topics.lock(), |held| woken.extend(held.extract_if(.., |held| wanted(held))));
         answer(broker, woken);
     }
 
     /// Forgets what a closed connection waits for.
     pub fn connection_closed(&self, conn: u64) {
-        self.queues.lock().retain(|_, held| {
-            held.retain(|held| held.pull.conn.id() != conn);
-            !held.is_empty()
-        });
+        for_each(&mut self.topics.lock(), |held| held.retain(|held| held.pull.conn.id() != conn));
     }
 }
 
-fn take(
-    queues: &mut HashMap<(String, i32), Vec<Held>>,
-    key: &(String, i32),
-    wanted: impl Fn(&Held) -> bool,
-    woken: &mut Vec<Held>,
-) {
-    let Some(held) = queues.get_mut(key) else { return };
+fn for_each(topics: &mut OfTopics, mut change: impl FnMut(&mut Vec<Held>)) {
+    topics.retain(|_, queues| {
+        queues.retain(|_, held| {
+            change(held);
+            !held.is_empty()
+        });
+        !queues.is_empty()
+    });
+}
+
+fn take(topics: &mut OfTopics, topic: &str, queue_id: i32, wanted: impl Fn(&Held) -> bool, woken: &mut Vec<Held>) {
+    let Some(queues) = topics.get_mut(topic) else { return };
+    let Some(held) = queues.get_mut(&queue_id) else { return };
     woken.extend(held.extract_if(.., |held| wanted(held)));
     if held.is_empty() {
-        queues.remove(key);
+        queues.remove(&queue_id);
+    }
+    if queues.is_empty() {
+        topics.remove(topic);
     }
 }
 

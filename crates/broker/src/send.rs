@@ -17,11 +17,7 @@ use wire::{
 };
 
 use crate::{
-    config::BrokerConfig,
-    context::Broker,
-    service::answer_unless_oneway,
-    stats::{Amount, count},
-    topics::has_batch_queues,
+    config::BrokerConfig, context::Broker, service::answer_unless_oneway, stats::count, topics::has_batch_queues,
 };
 
 mod answer;
@@ -32,8 +28,8 @@ mod numbers;
 mod properties;
 mod spare;
 
+use answer::{amount_of, code_of, count_stored, recall_handle, stored_answer};
 pub use answer::{append_failure, mark_region};
-use answer::{code_of, count_stored, recall_handle, stored_answer};
 pub use check::{Checked, any_queue, check};
 use check::{not_to_retry, place};
 pub use numbers::Numbers;
@@ -298,13 +294,14 @@ impl<'a> Run<'a> {
 
     /// Topics of a run are mostly one: it is looked up once for all sends that follow each other.
     fn count_stored(&self, waiting: &[Accepted]) {
-        for same in waiting.chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic)) {
-            let entries = same.iter().flat_map(|one| &self.batch.entries()[one.first..one.first + one.entries]);
-            count_stored(self.broker, &same[0].topic.topic_name, entries, same.len() as i64, &self.config);
-        }
+        let entries = |one: &Accepted| &self.batch.entries()[one.first..one.first + one.entries];
+        let by_topic: Vec<_> = waiting
+            .chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic))
+            .map(|same| (&*same[0].topic.topic_name, amount_of(same.iter().flat_map(entries), same.len())))
+            .collect();
+        count_stored(self.broker, &self.config, &by_topic);
         for delayed in waiting.iter().filter(|one| one.delayed) {
-            let bytes = self.batch.entries()[delayed.first].size as i64;
-            self.broker.stats.add("TOPIC_PUT_NUMS", topic::SCHEDULE, Amount { messages: 1, bytes, calls: 1 });
+            self.broker.stats.add("TOPIC_PUT_NUMS", topic::SCHEDULE, amount_of(entries(delayed), 1));
         }
     }
 
@@ -362,7 +359,7 @@ pub fn store_one(
     })?;
     broker.dispatch_soon();
     let entries = run.batch.entries();
-    count_stored(broker, &checked.topic.topic_name, entries, 1, &run.config);
+    count_stored(broker, &run.config, &[(&checked.topic.topic_name, amount_of(entries, 1))]);
     let placed = |entry: &store::Entry| Placed {
         physical_offset: entry.physical_offset,
         end: entry.physical_offset + entry.size as i64,

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::quality::RandomState;
 use wire::{
     body::DataVersion,
     json::{self, Out, ToJson},
@@ -20,7 +21,7 @@ const DEPTH: usize = 2;
 
 /// Entries by name, and which of them changed since they were last asked for.
 pub struct Table<T> {
-    entries: HashMap<String, Arc<T>>,
+    entries: HashMap<String, Arc<T>, RandomState>,
     /// Counts changes.
     count: u64,
     /// `None`: nobody asked yet.
@@ -29,7 +30,7 @@ pub struct Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), count: 0, changed: None }
+        Self { entries: HashMap::default(), count: 0, changed: None }
     }
 }
 

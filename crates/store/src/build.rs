@@ -122,6 +122,25 @@ impl Builder {
 
     /// Takes one record in.
     pub(crate) fn add(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
+        self.add_to_found(views, record, None)
+    }
+
+    /// Takes up to [`crate::queues::TOGETHER`] records in. Queues that are not at hand are looked up together.
+    pub(crate) fn add_together(&mut self, views: &Views<'_>, records: &[RecordView<'_>]) -> Result<(), StoreError> {
+        let found = match records.iter().all(|record| self.at_hand(record).is_some()) {
+            true => Default::default(),
+            false => views.queues.get_together(records.iter().map(|record| (record.topic(), record.queue_id()))),
+        };
+        let mut together = records.iter().zip(found);
+        together.try_for_each(|(record, queue)| self.add_to_found(views, record, queue))
+    }
+
+    fn add_to_found(
+        &mut self,
+        views: &Views<'_>,
+        record: &RecordView<'_>,
+        queue: Option<Arc<Queue>>,
+    ) -> Result<(), StoreError> {
         let topic = record.topic();
         if !is_directory_name(topic) {
             tracing::error!(offset = record.physical_offset(), topic = ?record.topic_bytes(), "a record's topic cannot be a directory name: the message is not readable by queue");
@@ -131,14 +150,19 @@ impl Builder {
             return self.add_to_light_alone(views, record);
         }
         if sys_flag::is_queued(record.sys_flag()) {
-            self.add_unit(views, record)?;
+            self.add_unit(views, record, queue)?;
             self.last = Some(Last { start: record.physical_offset(), store_timestamp: record.store_timestamp() });
         }
         put_keys(views, record)
     }
 
-    fn add_unit(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
-        let queue = self.queue_of(views, record)?;
+    fn add_unit(
+        &mut self,
+        views: &Views<'_>,
+        record: &RecordView<'_>,
+        found: Option<Arc<Queue>>,
+    ) -> Result<(), StoreError> {
+        let queue = self.queue_of(views, record, found)?;
         let unit = unit_of(views.config, queue.kind(), record);
         self.add_to(views, queue, unit, record.store_timestamp())?;
         self.add_to_light(views, record, unit)
@@ -163,10 +187,15 @@ impl Builder {
     }
 
     /// The queue of a record. An inner batch needs a batch queue, whatever was known of its topic before.
-    fn queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Result<Arc<Queue>, StoreError> {
+    fn queue_of(
+        &mut self,
+        views: &Views<'_>,
+        record: &RecordView<'_>,
+        found: Option<Arc<Queue>>,
+    ) -> Result<Arc<Queue>, StoreError> {
         let (topic, queue_id) = (record.topic(), record.queue_id());
         if record.sys_flag() & sys_flag::INNER_BATCH == 0 {
-            return Ok(self.plain_queue_of(views, record));
+            return Ok(self.plain_queue_of(views, record, found));
         }
         let queue = views.queues.get_or_make_as(topic, queue_id, Kind::Batch);
         if queue.kind() == Kind::Batch {
@@ -181,22 +210,26 @@ impl Builder {
     }
 
     /// Records of few queues follow each other: the last ones are kept at hand.
-    fn plain_queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>) -> Arc<Queue> {
-        let queue_id = record.queue_id();
-        let place = queue_id as usize % RECENT;
-        if let Some(queue) = self.recent.get(place)
-            && queue.queue_id() == queue_id
-            && queue.topic().as_bytes() == record.topic_bytes()
-            && !queue.deleted.load(SeqCst)
-        {
+    fn plain_queue_of(&mut self, views: &Views<'_>, record: &RecordView<'_>, found: Option<Arc<Queue>>) -> Arc<Queue> {
+        if let Some(queue) = self.at_hand(record) {
             return queue.clone();
         }
-        let queue = views.queues.get_or_make(record.topic(), queue_id);
-        match self.recent.get_mut(place) {
+        // One that was found before the records in front of this one went in may be replaced.
+        let queue = found.filter(|queue| !queue.deleted.load(SeqCst));
+        let queue = queue.unwrap_or_else(|| views.queues.get_or_make(record.topic(), record.queue_id()));
+        match self.recent.get_mut(place_at_hand(record)) {
             Some(recent) => *recent = queue.clone(),
             None => self.recent.resize(RECENT, queue.clone()),
         }
         queue
+    }
+
+    fn at_hand(&self, record: &RecordView<'_>) -> Option<&Arc<Queue>> {
+        self.recent.get(place_at_hand(record)).filter(|queue| {
+            queue.queue_id() == record.queue_id()
+                && queue.topic().as_bytes() == record.topic_bytes()
+                && !queue.deleted.load(SeqCst)
+        })
     }
 
     fn add_to(
@@ -267,6 +300,10 @@ impl Builder {
         self.used = 0;
         self.by_queue.clear();
     }
+}
+
+fn place_at_hand(record: &RecordView<'_>) -> usize {
+    record.queue_id() as usize % RECENT
 }
 
 impl Run {

@@ -10,6 +10,7 @@ use crate::{
     error::StoreError,
     log::Log,
     mark::Mark,
+    queues::TOGETHER,
     store::Store,
     walk::{Stop, walk},
 };
@@ -166,14 +167,21 @@ impl Store {
     fn build_chunk(&self, state: &mut DispatchState, from: i64) -> Result<(i64, usize, Stop), StoreError> {
         let (views, builder) = (self.views(), &mut state.builder);
         let (mut records, mut result) = (0, Ok(()));
+        let mut together = Vec::with_capacity(TOGETHER);
         builder.arrivals.clear();
         let (at, stop) = walk(&state.buf, from, Verify::Layout, |record| {
-            if result.is_ok() {
-                result = builder.add(&views, record);
-                records += 1;
+            together.push(*record);
+            records += 1;
+            if together.len() == TOGETHER {
+                if result.is_ok() {
+                    result = builder.add_together(&views, &together);
+                }
+                together.clear();
             }
         });
-        result.map(|()| (at, records, stop))
+        result?;
+        builder.add_together(&views, &together)?;
+        Ok((at, records, stop))
     }
 
     fn announce(&self, arrivals: &mut Vec<Arrival>) {

@@ -70,24 +70,24 @@ pub fn mark_region(answer: &mut Command, config: &BrokerConfig) {
     answer.ext.push("TRACE_ON", if config.trace_on { "true" } else { "false" });
 }
 
-/// Counts what `sends` of one topic stored.
-pub(super) fn count_stored<'e>(
-    broker: &Broker,
-    topic: &str,
-    entries: impl IntoIterator<Item = &'e store::Entry>,
-    sends: i64,
-    config: &BrokerConfig,
-) {
-    let (mut messages, mut bytes) = (0, 0);
+/// What `sends` stored as `entries`.
+pub(super) fn amount_of<'e>(entries: impl IntoIterator<Item = &'e store::Entry>, sends: usize) -> Amount {
+    let mut amount = Amount { calls: sends as i64, ..Amount::default() };
     for entry in entries {
-        messages += entry.count();
-        bytes += entry.size as i64;
+        amount.messages += entry.count();
+        amount.bytes += entry.size as i64;
     }
-    count(&broker.stats.put, messages);
-    count(&broker.stats.put_bytes, bytes);
-    let amount = Amount { messages, bytes, calls: sends };
-    broker.stats.add("TOPIC_PUT_NUMS", topic, amount);
-    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, amount);
+    amount
+}
+
+/// Counts what was stored, by topic.
+pub(super) fn count_stored(broker: &Broker, config: &BrokerConfig, by_topic: &[(&str, Amount)]) {
+    let mut all = Amount::default();
+    by_topic.iter().for_each(|(_, amount)| all += *amount);
+    count(&broker.stats.put, all.messages);
+    count(&broker.stats.put_bytes, all.bytes);
+    broker.stats.add_all("TOPIC_PUT_NUMS", by_topic);
+    broker.stats.add("BROKER_PUT_NUMS", &config.broker_cluster_name, all);
 }
 
 /// What one message of a run is answered, of which `stored` tells as a whole: that it came too late need not be so for
