@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use remoting::Connection;
+use remoting::{Connection, NOT_TAKEN};
 use store::{GetResult, GetStatus};
 use tokio::time::{Duration, Instant};
 use wire::{
@@ -23,7 +23,7 @@ use crate::{
     filter::{TAG, TagFilter},
     groups::reads_unregistered,
     hold::Held,
-    service::{NOT_TAKEN, answer_unless_oneway},
+    service::answer_unless_oneway,
     stats::{Amount, count},
 };
 

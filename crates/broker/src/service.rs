@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use remoting::{Connection, Service};
+use remoting::{Connection, NOT_TAKEN, Service};
 use wire::{
     Command,
     code::{request, response},
@@ -13,11 +13,6 @@ use crate::{
     admin, assignment, consumer_offset, context::Broker, heartbeat, leaving, lock, pull, query, recall, reply, send,
     send_back, starting::Starting,
 };
-
-/// To a client that has not read what was answered before.
-pub const NOT_TAKEN: &str = "earlier answers to this client wait to be read: ask again";
-/// Bytes of a body that is sent whatever waits.
-const SHORT: usize = 4096;
 
 /// One listener of a broker.
 pub struct Front {
@@ -112,6 +107,5 @@ pub fn answer_unless_oneway(conn: &Arc<Connection>, command: &Command, answer: C
     if command.is_oneway() {
         return;
     }
-    let is_too_much = answer.body.len() > SHORT && conn.is_congested();
-    conn.reply(if is_too_much { command.error(response::SYSTEM_BUSY, NOT_TAKEN) } else { answer });
+    conn.reply_or_short(answer, || command.error(response::SYSTEM_BUSY, NOT_TAKEN));
 }

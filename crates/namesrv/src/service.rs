@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use remoting::{Connection, Service};
+use remoting::{Connection, NOT_TAKEN, Service};
 use tokio::sync::Semaphore;
 use wire::{
     Command,
@@ -148,7 +148,8 @@ impl NameService {
     fn serve(&self, conn: &Arc<Connection>, request: &Command) {
         let answer = self.handle(conn, request);
         if !request.is_oneway() {
-            conn.reply(answer.unwrap_or_else(|refusal| request.error(refusal.code, refusal.remark)));
+            let answer = answer.unwrap_or_else(|refusal| request.error(refusal.code, refusal.remark));
+            conn.reply_or_short(answer, || request.error(response::SYSTEM_BUSY, NOT_TAKEN));
         }
     }
 }
@@ -177,7 +178,7 @@ impl Service for Shared {
         let is_leaving = self.0.is_leaving.load(Ordering::Relaxed);
         for request in requests.drain(..) {
             if let Some(answer) = request.go_away().filter(|_| is_leaving) {
-                conn.reply(answer);
+                conn.reply_or_short(answer, || request.error(response::SYSTEM_BUSY, NOT_TAKEN));
                 continue;
             }
             match writes_a_file(request.code) {

@@ -11,10 +11,15 @@ use std::{
 use common::{Broker, LIMIT, Rig, client, config, listen};
 use namesrv::{NameServer, StartError};
 use remoting::Connection;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use wire::{
     Command,
     body::{DataVersion, GetBrokerMemberGroupResponseBody, KvTable, TopicRouteData},
     code::{request, response},
+    frame,
     header::{
         BrokerHeartbeatRequestHeader, DeleteKVConfigRequestHeader, GetBrokerMemberGroupRequestHeader,
         GetKVConfigRequestHeader, GetKVConfigResponseHeader, GetKVListByNamespaceRequestHeader,
@@ -420,4 +425,36 @@ async fn a_graceful_stop_sends_clients_away() {
     assert!(!stop.is_finished());
     client.close_all();
     tokio::time::timeout(LIMIT, stop).await.expect("it stops when nobody is connected").unwrap();
+}
+
+/// Names that make a list of 250 KB.
+const LONG_LIST: usize = 1000;
+const ASKED: usize = 200;
+
+#[tokio::test]
+async fn tables_do_not_pile_up_for_a_client_that_reads_none() {
+    let rig = Rig::start("").await;
+    let names: Vec<String> = (0..LONG_LIST).map(|number| format!("{number:0>250}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    rig.ask(Broker::new(0, "10.0.0.1:10911").with_topics(&names).request()).await;
+    let mut stream = TcpStream::connect(&rig.addr).await.unwrap();
+    let mut bytes = bytes::BytesMut::new();
+    for opaque in 0..ASKED as i32 {
+        let request = Command::request(request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER);
+        frame::encode(&Command { opaque, ..request }, &mut bytes);
+    }
+    stream.write_all(&bytes).await.unwrap();
+    let (mut answers, mut longest, mut busy) = (0, 0, 0);
+    bytes.clear();
+    while answers < ASKED {
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "the name server closes");
+        while let Some(found) = frame::split_frame(&mut bytes, frame::MAX_FRAME).unwrap() {
+            let answer = frame::decode(found).unwrap();
+            answers += 1;
+            longest = longest.max(answer.body.len());
+            busy += usize::from(answer.code == response::SYSTEM_BUSY && remark(&answer).contains("ask again"));
+        }
+    }
+    assert!(longest > 250 * LONG_LIST, "{longest}");
+    assert!(busy > ASKED / 4, "{busy} of {ASKED} are told to ask again");
 }

@@ -21,6 +21,12 @@ use crate::{
     pending::{Pending, Refused, next_opaque},
 };
 
+/// Remark of what [`Connection::reply_or_short`] gives in place of a long answer.
+pub const NOT_TAKEN: &str = "earlier answers to this client wait to be read: ask again";
+
+/// Bytes of a body that is sent whatever waits.
+const LONG_BODY: usize = 4096;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A connection to a peer. Cheap to hold; keeps no socket open by itself.
@@ -110,6 +116,13 @@ impl Connection {
         let body = std::mem::take(&mut response.body);
         self.outbound.push(&response, body);
         self.answered();
+    }
+
+    /// Queues an answer, or where its body is long and the peer does not take what waits for it already, `short` in its place:
+    /// tables and messages for a client that reads nothing would pile up here.
+    pub fn reply_or_short(&self, answer: Command, short: impl FnOnce() -> Command) {
+        let is_too_much = answer.body.len() > LONG_BODY && self.is_congested();
+        self.reply(if is_too_much { short() } else { answer });
     }
 
     /// Queues an answer whose body comes in parts; `head.body` is ignored.

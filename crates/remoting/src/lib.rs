@@ -25,7 +25,7 @@ use wire::Command;
 
 pub use client::Client;
 pub use config::{ClientConfig, ServerConfig};
-pub use connection::Connection;
+pub use connection::{Connection, NOT_TAKEN};
 pub use error::RemotingError;
 pub use line_limit::{LeftOut, LineLimit};
 pub use server::Server;
