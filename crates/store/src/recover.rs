@@ -48,7 +48,7 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
     }
     let mut from: Option<i64> = None;
     for queue in store.queues.all() {
-        let lacks_units = cut_unfounded_units(store, &queue, beyond)?;
+        let lacks_units = cut_unfounded_units(store, &queue, beyond)? || queue.units().is_tail_unknown();
         if lacks_units && clean {
             // The stop was clean, so these were damaged: what the queue lacks may lie anywhere behind its last unit.
             from = Some(from.unwrap_or(i64::MAX).min(queue.max_physical()));
