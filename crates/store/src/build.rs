@@ -177,13 +177,24 @@ impl Builder {
         if !views.config.enable_multi_dispatch {
             return Ok(());
         }
+        let on_its_way = lmq::is_on_its_way(record.topic());
         for (name, queue_offset) in lmq::places(record).into_iter().filter(|(name, _)| is_directory_name(name)) {
+            if on_its_way && queue_offset != self.next_of(views, name) {
+                continue;
+            }
             let queue = views.queues.get_or_make(name, topic::LMQ_QUEUE_ID);
             if !views.deleted.hides(name, record.physical_offset()) {
                 self.add_to(views, queue, Unit { queue_offset, count: 1, ..unit }, record.store_timestamp())?;
             }
         }
         Ok(())
+    }
+
+    /// The next number of a light queue, with what is gathered for it.
+    fn next_of(&self, views: &Views<'_>, name: &str) -> i64 {
+        let Some(queue) = views.queues.get(name, topic::LMQ_QUEUE_ID) else { return 0 };
+        let run = self.by_queue.get(&queue.id()).map(|place| &self.runs[*place]);
+        run.filter(|run| !run.bytes.is_empty()).map_or_else(|| queue.max(), |run| run.last.next())
     }
 
     /// The queue of a record. An inner batch needs a batch queue, whatever was known of its topic before.

@@ -47,7 +47,10 @@ impl Late {
     pub(crate) fn prepare(record: &RecordView<'_>, config: &StoreConfig, out: &mut Vec<u8>) -> Option<Self> {
         let inner_base = record.sys_flag() & sys_flag::INNER_BATCH != 0 && sys_flag::is_queued(record.sys_flag());
         let light = if config.enable_lmq { light_of(record) } else { Vec::new() };
-        if !inner_base && light.is_empty() && !config.append_prop_crc {
+        // Numbers of where the message came from: as this record's they would count for its light queues.
+        let strange = config.enable_lmq && lmq::is_on_its_way(record.topic());
+        let strange = strange && record.property(INNER_MULTI_QUEUE_OFFSET).is_some();
+        if !inner_base && light.is_empty() && !config.append_prop_crc && !strange {
             return None;
         }
         let mut written_later: Vec<&str> = Vec::new();
@@ -60,6 +63,10 @@ impl Late {
             // As Java: these messages lose WAIT, which only the broker that got it needs.
             written_later.extend([INNER_MULTI_QUEUE_OFFSET, WAIT]);
             room += INNER_MULTI_QUEUE_OFFSET.len() + light.len() * (DIGITS + 1) + 3;
+        }
+        if strange {
+            written_later.push(INNER_MULTI_QUEUE_OFFSET);
+            room += 1;
         }
         if config.append_prop_crc {
             written_later.push(CRC32);

@@ -13,14 +13,21 @@ const SEPARATOR: char = ',';
 
 /// The queues that a message names, in its order; `None` when it goes to its own queue only.
 pub(crate) fn names<'a>(record: &RecordView<'a>) -> Option<impl Iterator<Item = &'a str> + use<'a>> {
-    let allowed = sys_flag::is_queued(record.sys_flag()) && allows(record.topic());
-    let text = allowed.then(|| record.property(INNER_MULTI_DISPATCH))??;
+    let named = || named(record);
+    (!is_on_its_way(record.topic())).then(named)?
+}
+
+fn named<'a>(record: &RecordView<'a>) -> Option<impl Iterator<Item = &'a str> + use<'a>> {
+    let queued = sys_flag::is_queued(record.sys_flag());
+    let text = queued.then(|| record.property(INNER_MULTI_DISPATCH))??;
     (!text.trim().is_empty()).then(|| text.split(SEPARATOR))
 }
 
 /// Retry, schedule and system topics hold messages on their way: they are dispatched from the topic they arrive at.
-fn allows(topic: &str) -> bool {
-    !topic::is_retry(topic) && !topic.starts_with(topic::SYSTEM_PREFIX) && !topic::is_system(topic)
+/// Java brokers before 5.1 (seen: 4.9.4, 5.0.0) number and dispatch these too; in records of later ones are the numbers that
+/// the message had where it came from.
+pub(crate) fn is_on_its_way(topic: &str) -> bool {
+    topic::is_retry(topic) || topic.starts_with(topic::SYSTEM_PREFIX) || topic::is_system(topic)
 }
 
 /// True for a name that gets a queue. Others stand in records of Java brokers: without an offset, or, with a slash,
@@ -29,9 +36,10 @@ pub(crate) fn has_queue(name: &str) -> bool {
     name.starts_with(topic::LMQ_PREFIX) && !name.contains('/')
 }
 
-/// Queue and offset of each light queue that a stored record belongs to. Empty where names and offsets do not agree.
+/// Queue and offset of each light queue that a stored record names. Empty where names and offsets do not agree. One that
+/// [`is_on_its_way`] belongs there only if its number is the queue's next one, or if the queue has its unit.
 pub(crate) fn places<'a>(record: &RecordView<'a>) -> Vec<(&'a str, i64)> {
-    let Some(names) = names(record) else { return Vec::new() };
+    let Some(names) = named(record) else { return Vec::new() };
     let Some(offsets) = record.property(INNER_MULTI_QUEUE_OFFSET) else { return Vec::new() };
     let names: Vec<&str> = names.collect();
     let offsets: Vec<&str> = offsets.split(SEPARATOR).collect();
@@ -103,7 +111,7 @@ mod tests {
         let properties = b"INNER_MULTI_DISPATCH\x01%LMQ%a,%LMQ%b\x02INNER_MULTI_QUEUE_OFFSET\x0112,0\x02";
         assert_eq!(places_of("T", properties), [("%LMQ%a".into(), 12), ("%LMQ%b".into(), 0)]);
         for topic in ["%RETRY%g", "rmq_sys_wheel_timer", "SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC"] {
-            assert!(places_of(topic, properties).is_empty(), "{topic}");
+            assert!(is_on_its_way(topic) && !is_on_its_way("T"), "{topic}");
         }
     }
 

@@ -115,7 +115,9 @@ impl Store {
         let head = self.read_at(offset, 4)?;
         let bytes = self.read_at(offset, get_i32(&head, 0))?;
         let Check::Record(record) = check_as(&bytes, self.config.verify()) else { return None };
-        let whole = record.physical_offset() == offset && !looks_torn(&record);
+        let behind = || self.read_at(offset + bytes.len() as i64, BLANK_HEAD as i32).unwrap_or_default();
+        let torn = looks_torn(&record, &[]) && looks_torn(&record, &behind());
+        let whole = record.physical_offset() == offset && !torn;
         whole.then_some(bytes)
     }
 

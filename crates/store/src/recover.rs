@@ -20,7 +20,7 @@ use crate::{
     index::Index,
     inspect::{LogFiles, Scanner},
     progress::Progress,
-    queue::{Queue, Unit},
+    queue::{Kind, Queue, Unit},
     store::Store,
     walk::{Stop, walk},
 };
@@ -48,7 +48,7 @@ pub(crate) fn recover(store: &Store, clean: bool, progress: &Progress) -> Result
     }
     let mut from: Option<i64> = None;
     for queue in store.queues.all() {
-        let lacks_units = cut_unfounded_units(store, &queue, beyond)?;
+        let lacks_units = cut_unfounded_units(store, &queue, beyond)? || queue.units().is_tail_unknown();
         if lacks_units && clean {
             // The stop was clean, so these were damaged: what the queue lacks may lie anywhere behind its last unit.
             from = Some(from.unwrap_or(i64::MAX).min(queue.max_physical()));
@@ -271,9 +271,21 @@ impl Plan {
     }
 }
 
-/// End of the newest record that has a unit.
+/// End of the newest record that has a unit. 0 when `consumequeue` was taken away: that batch queues, which lie elsewhere,
+/// are left says nothing of the others.
 fn queued_to(store: &Store) -> i64 {
-    store.queues.max_physical()
+    let is_plain = |queue: &Arc<Queue>| queue.kind() == Kind::Simple;
+    let lost =
+        !store.queues.all().iter().any(is_plain) && store.log.bases().into_iter().any(|base| lacks_queue(store, base));
+    if lost { 0 } else { store.queues.max_physical() }
+}
+
+/// The record at the start of a segment belongs to a queue that is not there.
+fn lacks_queue(store: &Store, base: i64) -> bool {
+    let Some(bytes) = store.record_in_files(base) else { return false };
+    RecordView::layout(&bytes).is_some_and(|record| {
+        sys_flag::is_queued(record.sys_flag()) && store.queues.get(record.topic(), record.queue_id()).is_none()
+    })
 }
 
 /// Start of that record, -1 if there is none.
@@ -295,10 +307,10 @@ fn proven_place(store: &Store) -> i64 {
     let queued = queued_to(store);
     let checkpoint = *store.checkpoint.lock();
     let by_offset = checkpoint.logics_physical_offset;
-    if checkpoint.exact_proof().is_some_and(|proof| has_unit(store, proof)) {
+    if queued > 0 && checkpoint.exact_proof().is_some_and(|proof| has_unit(store, proof)) {
         return by_offset;
     }
-    if by_offset > 0 && store.is_record(by_offset) {
+    if queued > 0 && by_offset > 0 && store.is_record(by_offset) {
         return last_segment(store, |base, _| base <= by_offset && base <= queued);
     }
     let time = checkpoint.min_timestamp();

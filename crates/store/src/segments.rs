@@ -1,7 +1,10 @@
 //! Names and sizes of segment files, shared by the commit log and the consume queues. Source: `MappedFileQueue.java`,
 //! `UtilAll.offset2FileName`; reference store 1 and 2.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     disk::{Disk, list_sorted},
@@ -37,11 +40,14 @@ pub(crate) struct Found {
 pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, StoreError> {
     let mut found = Vec::new();
     for entry in list_sorted(disk, dir).at("list", dir)? {
-        if entry.is_dir {
-            continue;
-        }
         match entry.name.parse::<i64>() {
-            Ok(base) if base >= 0 && entry.name.len() == 20 => found.push(Found { base, len: entry.len }),
+            Ok(base) if base >= 0 && entry.name.len() == 20 => {
+                // What was in the file that belongs there is not known to be nothing.
+                let is_file = if entry.is_dir { Err(ErrorKind::IsADirectory.into()) } else { Ok(()) };
+                is_file.at("open", path(dir, base))?;
+                found.push(Found { base, len: entry.len });
+            }
+            _ if entry.is_dir => {}
             _ => {
                 tracing::warn!(file = %dir.join(&entry.name).display(), "no segment by its name: ignored; remove it, a Java broker would not start with it")
             }

@@ -89,6 +89,7 @@ impl Units {
         units.gathered.lock().begin_at(&context.room, i64::MAX);
         let disk = &*context.disk;
         let mut found = segments::find(disk, &units.dir)?;
+        let cut_short = found.iter().any(|found| found.len < shape.segment);
         segments::mend(disk, &units.dir, shape.segment, context.clean, &mut found, |last| units.begins_valid(last))?;
         segments::check_row(&units.dir, &found, shape.segment, shape.key)?;
         if let (Some(first), Some(last)) = (found.first(), found.last()) {
@@ -100,7 +101,7 @@ impl Units {
         *units.gathered.lock() = gathered;
         units.end.store(end, SeqCst);
         units.unsynced.store(end, SeqCst);
-        units.tail_unknown.store(!context.clean, SeqCst);
+        units.tail_unknown.store(!context.clean || cut_short, SeqCst);
         // The process that made the files may have ended before it synced their names.
         units.names_changed.store(!context.clean, SeqCst);
         Ok(units)
@@ -108,6 +109,11 @@ impl Units {
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The stop was no clean one, or a file was shorter than it was made: units may be missing at the end.
+    pub(crate) fn is_tail_unknown(&self) -> bool {
+        self.tail_unknown.load(SeqCst)
     }
 
     pub(crate) fn context(&self) -> &Arc<UnitContext> {

@@ -367,6 +367,37 @@ fn light_queues() {
     assert_eq!(bodies(&store, "%LMQ%b", 0), [b"one".to_vec(), b"two".to_vec(), b"again".to_vec()]);
 }
 
+/// Java brokers before 5.1 put messages into light queues that are delayed or come again, too; with later ones such records
+/// have numbers that count no more.
+#[test]
+fn light_queues_of_old_java_brokers_hold_messages_that_are_on_their_way() {
+    let dir = tempfile::tempdir().unwrap();
+    // Properties are stored as they come.
+    let config = StoreConfig { enable_lmq: false, ..light(dir.path()) };
+    let store = open(&config);
+    let rows = [("T", 0), ("SCHEDULE_TOPIC_XXXX", 1), ("SCHEDULE_TOPIC_XXXX", 0), ("%RETRY%g", 2), ("%RETRY%g", 1)];
+    for (topic, number) in rows {
+        let properties = format!("INNER_MULTI_DISPATCH\x01%LMQ%a\x02INNER_MULTI_QUEUE_OFFSET\x01{number}\x02");
+        put(&store, topic, 0, properties.as_bytes(), topic.as_bytes());
+    }
+    let all = ["T", "SCHEDULE_TOPIC_XXXX", "%RETRY%g"].map(|topic| topic.as_bytes().to_vec());
+    assert_eq!(bodies(&store, "%LMQ%a", 0), all);
+    drop(store);
+    let store = open(&light(dir.path()));
+    assert_eq!(bodies(&store, "%LMQ%a", 0), all, "after a kill");
+    store.close().unwrap();
+    drop(store);
+    assert_sound(dir.path(), &ViewOptions::default(), "after a stop");
+    std::fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
+    let store = open(&light(dir.path()));
+    assert_eq!(bodies(&store, "%LMQ%a", 0), all, "dispatched again");
+    let stray = b"INNER_MULTI_DISPATCH\x01%LMQ%a\x02INNER_MULTI_QUEUE_OFFSET\x013\x02x\x01y";
+    let (_, physical, _) = put(&store, "%RETRY%g", 0, stray, b"a client's number");
+    let names: Vec<_> = last_record(&store, physical).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["INNER_MULTI_DISPATCH", "x"]);
+    assert_eq!(bodies(&store, "%LMQ%a", 0), all);
+}
+
 /// A topic that is deleted takes nothing out of the light queues that its messages went to: they have their own numbers.
 #[test]
 fn light_queues_keep_the_messages_of_a_deleted_topic() {

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{bodies, files::*, message, open, put, small};
-use store::{Batch, Retention, Store, StoreError};
+use std::sync::Arc;
+
+use common::{bodies, clock_at, files::*, message, open, put, small};
+use store::{Batch, RealDisk, Retention, Store, StoreConfig, StoreError};
 
 #[test]
 fn clean_and_unclean_starts_keep_everything() {
@@ -243,6 +245,44 @@ fn retention() {
     assert!(store.delete_expired(forced).unwrap() > 1);
     assert!(store.min_phys() < store.max_phys());
     assert_eq!(put(&store, "Old", 0, b"", b"").0, 20);
+}
+
+/// A store that was stopped cleanly, with a queue whose messages are all far before what such a start reads, and the
+/// file of that queue.
+fn with_early_queue(root: &std::path::Path) -> (StoreConfig, std::path::PathBuf) {
+    let config = small(root);
+    let store = open(&config);
+    for (topic, count) in [("Early", 10), ("T", 200)] {
+        for _ in 0..count {
+            put(&store, topic, 0, b"", &[5; 50]);
+        }
+    }
+    store.close().unwrap();
+    (config, root.join(format!("consumequeue/Early/0/{:020}", 0)))
+}
+
+#[test]
+fn a_queue_file_cut_short_after_a_clean_stop_is_filled_from_the_log() {
+    for length in [0, 7, 187] {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, file) = with_early_queue(dir.path());
+        std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length).unwrap();
+        let store = open(&config);
+        assert_eq!((store.min_offset("Early", 0), bodies(&store, "Early", 0).len()), (0, 10), "{length}");
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_not_taken_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, file) = with_early_queue(dir.path());
+    std::fs::rename(&file, dir.path().join("aside")).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let error = Store::open(config.clone(), Arc::new(RealDisk), clock_at(1)).err().unwrap();
+    assert!(matches!(&error, StoreError::Io { path, .. } if *path == file), "{error}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(dir.path().join("aside"), &file).unwrap();
+    assert_eq!(bodies(&open(&config), "Early", 0).len(), 10);
 }
 
 /// Names of test functions in the sources below `dir`.

@@ -48,6 +48,21 @@ fn properties_with_nul_bytes_at_every_place_of_a_sector() {
     assert_eq!((store.max_offset("T", 0), bodies(&store, "T", 0).len()), (600, 600));
 }
 
+/// Java brokers before 5.1 put no separator behind the last property: a record may end with somebody's NUL.
+#[test]
+fn a_record_that_ends_with_a_nul_of_its_sender_is_whole_where_the_log_goes_on_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = small(dir.path());
+    let store = open(&config);
+    let places: Vec<i64> = (0..8).map(|_| put(&store, "T", 0, b"a\x01xy\x02", &[5; 50]).1).collect();
+    drop(store);
+    for place in &places[1..] {
+        write(&segment(dir.path(), 0), *place as u64 - 1, &[0]);
+    }
+    let store = open(&config);
+    assert_eq!((store.max_offset("T", 0), bodies(&store, "T", 0).len()), (8, 8));
+}
+
 #[test]
 fn old_bytes_behind_the_end_never_come_back() {
     let dir = tempfile::tempdir().unwrap();

@@ -236,6 +236,33 @@ fn all_queues_or_the_index_missing() {
     }
 }
 
+/// Batch queues lie in another directory: that they are there says nothing of the others.
+#[test]
+fn plain_queues_are_made_again_beside_batch_queues() {
+    for clean in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = small(dir.path());
+        let store = open(&config);
+        for _ in 0..60 {
+            put(&store, "T", 0, b"", &[1; 50]);
+            let mut batch = Batch::new();
+            let inner = message("B", 0, b"INNER_NUM\x013\x02", b"inner");
+            batch.push(&NewRecord { sys_flag: sys_flag::INNER_BATCH, ..inner }).unwrap();
+            store.append(&mut batch).unwrap();
+        }
+        store.flush_queues().unwrap();
+        store.persist_checkpoint().unwrap();
+        if clean {
+            store.close().unwrap();
+        }
+        drop(store);
+        std::fs::remove_dir_all(dir.path().join("consumequeue")).unwrap();
+        let store = open(&config);
+        let ends = |topic| (store.min_offset(topic, 0), store.max_offset(topic, 0));
+        assert_eq!((ends("T"), ends("B")), ((0, 60), (0, 180)), "clean: {clean}");
+    }
+}
+
 #[test]
 fn queue_files_missing_at_the_front_and_in_the_middle() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use crate::{
     handles::Handles,
     queue::{get_i32, get_i64},
     segments::{self, Found},
-    walk::{Stop, walk},
+    walk::{Stop, looks_torn, walk},
 };
 
 /// Bytes that the scanner reads at once.
@@ -122,11 +122,14 @@ impl LogFiles {
         if total as i64 > self.size {
             return Ok(None);
         }
-        bytes.resize(total, 0);
-        if total > read {
+        let with_next = total + BLANK_HEAD;
+        if with_next > read {
+            bytes.resize(with_next, 0);
             read = self.read(offset, &mut bytes)?;
         }
-        let whole = read >= total && is_record(&bytes, offset);
+        bytes.truncate(read);
+        let whole = read >= total && is_record(&bytes[..total], offset, &bytes[total..]);
+        bytes.truncate(total);
         Ok(whole.then_some(bytes))
     }
 
@@ -152,10 +155,10 @@ fn size_of(found: &[Found]) -> i64 {
     }
 }
 
-/// True for exactly one whole record of its own place.
-pub(crate) fn is_record(bytes: &[u8], offset: i64) -> bool {
+/// True for exactly one whole record of its own place; `behind` is what follows it.
+fn is_record(bytes: &[u8], offset: i64, behind: &[u8]) -> bool {
     matches!(check(bytes, true), Check::Record(record)
-        if record.physical_offset() == offset && record.size() == bytes.len() && !crate::walk::looks_torn(&record))
+        if record.physical_offset() == offset && record.size() == bytes.len() && !looks_torn(&record, behind))
 }
 
 /// How a step of a scan ended.

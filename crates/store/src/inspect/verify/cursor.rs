@@ -124,6 +124,11 @@ impl Cursor {
         self.buffered.contains(&self.next).then(|| self.buf.get(at..at + size))?
     }
 
+    /// The unit at the cursor leads to this place.
+    pub(crate) fn is_at(&mut self, physical: i64) -> Result<bool, StoreError> {
+        Ok(self.peek()?.is_some_and(|unit| unit.physical_offset == physical))
+    }
+
     /// Compares the unit `want`, encoded in `bytes`, which a record of the log calls for.
     pub(crate) fn take(&mut self, want: &Unit, bytes: &[u8], ground: &mut Ground<'_>) -> Result<Outcome, StoreError> {
         loop {

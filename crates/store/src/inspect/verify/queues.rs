@@ -194,9 +194,12 @@ impl QueueWalk {
         ground: &mut Ground<'_>,
         wait: &mut dyn FnMut() -> bool,
     ) -> Result<bool, StoreError> {
-        let mut missing = false;
+        let (mut missing, on_its_way) = (false, lmq::is_on_its_way(record.topic()));
         for (name, queue_offset) in lmq::places(record) {
             let Some(number) = self.cursor(name, topic::LMQ_QUEUE_ID) else { continue };
+            if on_its_way && !self.cursors[number].is_at(record.physical_offset())? {
+                continue;
+            }
             missing |= self.compare(number, &Unit { queue_offset, count: 1, ..*unit }, ground, wait)?;
         }
         Ok(missing)
