@@ -172,9 +172,12 @@ impl Clients {
         consumers.iter().filter(|(_, group)| of_topic(group)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The member of a group with that client id.
+    /// The member of a group with that client id, where it was heard last.
     pub fn member(&self, group: &str, client_id: &str) -> Option<ClientInfo> {
-        self.with_group(group, |group| group.members.values().find(|m| m.client_id == client_id).cloned())?
+        self.with_group(group, |group| {
+            let known = group.members.values().filter(|m| m.client_id == client_id);
+            known.max_by_key(|m| m.seen).cloned()
+        })?
     }
 
     /// The connection of a client that is a producer. Upstream forgets it when the client leaves one of its groups.
@@ -224,8 +227,8 @@ fn warn_of_double(group: &ConsumerGroup, info: &ClientInfo, name: &str) {
     let double = group.members.values().find(|m| m.client_id == info.client_id && m.conn.id() != info.conn.id());
     if let Some(double) = double.filter(|_| !group.members.contains_key(&info.conn.id())) {
         tracing::warn!(
-            "group {name} has two consumers with the client id {}: {} and {}; queues will be unread or read twice, \
-             give each its own instanceName",
+            "group {name} has two connections of the client id {}: {} and {}; if a client connected anew, the old one ends \
+             soon, if there are two clients, both read the same queues: give each its own instanceName",
             info.client_id,
             double.conn.peer(),
             info.conn.peer()

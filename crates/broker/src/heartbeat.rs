@@ -1,7 +1,7 @@
 //! HEART_BEAT, UNREGISTER_CLIENT, CHECK_CLIENT_CONFIG, GET_CONSUMER_LIST_BY_GROUP: who is here.
 //! Source: `broker/.../processor/ClientManageProcessor.java`; reference broker 6.1 and 6.5.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use remoting::Connection;
 use tokio::time::Instant;
@@ -108,14 +108,16 @@ pub fn check_client(_broker: &Broker, command: &Command) -> Command {
     }
 }
 
-/// GET_CONSUMER_LIST_BY_GROUP.
+/// GET_CONSUMER_LIST_BY_GROUP: each client once, however many connections it has. Clients share out queues by the place of
+/// their id: of one that is there twice, as upstream tells it, the second share has no reader until the old connection is gone.
 pub fn consumer_list(broker: &Broker, command: &Command) -> Command {
     let header: GetConsumerListByGroupRequestHeader = command.header();
     let ids = broker.clients.with_group(&header.consumer_group, |group| {
-        group.members.values().map(|member| member.client_id.clone()).collect::<Vec<_>>()
+        group.members.values().map(|member| member.client_id.clone()).collect::<BTreeSet<_>>()
     });
     match ids.filter(|ids| !ids.is_empty()) {
-        Some(consumer_id_list) => {
+        Some(ids) => {
+            let consumer_id_list = ids.into_iter().collect();
             command.ok_body(json::encode(&GetConsumerListByGroupResponseBody { consumer_id_list }))
         }
         None => {

@@ -45,6 +45,7 @@ pub mod sync;
 pub mod table;
 mod tasks;
 pub mod timer;
+mod told;
 pub mod topics;
 
 pub use config::BrokerConfig;

@@ -14,6 +14,7 @@ use crate::{
     schedule, space,
     stats::SAMPLE_SECONDS,
     sync, timer,
+    told::Told,
 };
 
 /// Most time between two flushes of queues, unless the configuration says more.
@@ -138,15 +139,15 @@ fn save_loop(broker: &Arc<Broker>) {
     }
 }
 
-/// A table that is saved again and again. A failure is said once, and once that it is over.
+/// A table that is saved again and again.
 struct Saved {
     last: Instant,
-    failing: bool,
+    told: Told,
 }
 
 impl Saved {
     fn new() -> Self {
-        Self { last: Instant::now(), failing: false }
+        Self { last: Instant::now(), told: Told::default() }
     }
 
     fn after(&mut self, interval_ms: u64, save: impl FnOnce() -> Result<(), crate::persist::PersistError>) {
@@ -154,12 +155,8 @@ impl Saved {
             return;
         }
         self.last = Instant::now();
-        match (save(), self.failing) {
-            (Err(error), false) => tracing::error!("not saved, it is tried again each {interval_ms} ms: {error}"),
-            (Ok(()), true) => tracing::info!("tables are saved again"),
-            (saved, failing) => return self.failing = saved.is_err() && failing,
-        }
-        self.failing = !self.failing;
+        let failed = format_args!("not saved, it is tried again each {interval_ms} ms");
+        self.told.of(save(), failed, "tables are saved again");
     }
 }
 

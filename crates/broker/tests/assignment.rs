@@ -88,6 +88,17 @@ async fn the_broker_shares_the_queues_of_a_topic_among_the_clients_of_a_group() 
     node.stop().await;
 }
 
+/// A client that connected anew is there twice until its old connection is known to be gone. Clients share out queues by the place
+/// of their id in this list: of an id that is in it twice, the second share would be read by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_on_two_connections_is_one_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "b", &[]).await;
+    let _connections = [consumer(&node, "c2").await, consumer(&node, "c1").await, consumer(&node, "c2").await];
+    assert_eq!(api().consumer_ids(&node.addr, "G").await.unwrap(), ["c1", "c2"]);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_in_pop_mode_is_told_that_there_is_no_pop() {
     let dir = tempfile::tempdir().unwrap();

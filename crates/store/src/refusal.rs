@@ -13,6 +13,10 @@ use crate::{
     store::Store,
 };
 
+/// Looks at the disks without a refused write until it is said that there is space again. On a full disk a small write still
+/// fits in a block that is there: success and refusal in turn would be two lines a second.
+const CALM_LOOKS: u32 = 5;
+
 /// State of a store.
 #[derive(Default)]
 pub(crate) struct Refusal {
@@ -29,6 +33,8 @@ struct State {
     by_system: Option<NoSpace>,
     /// The disks were looked at since: one write may try.
     may_try: bool,
+    /// Looks until a success counts as the end.
+    uneasy: u32,
     told: bool,
 }
 
@@ -59,6 +65,7 @@ impl Refusal {
         state.refuse = verdict.refuse.clone();
         state.refuse_raw = verdict.refuse_raw.clone();
         state.may_try = state.by_system.is_some();
+        state.uneasy = state.uneasy.saturating_sub(1);
         self.tell(&mut state, is_slave);
     }
 
@@ -68,6 +75,7 @@ impl Refusal {
         let mut state = self.state.lock();
         state.by_system = Some(cause.clone());
         state.may_try = false;
+        state.uneasy = CALM_LOOKS;
         self.tell(&mut state, is_slave);
         cause
     }
@@ -85,7 +93,7 @@ impl Refusal {
         self.any.store(state.refuse.is_some() || state.refuse_raw.is_some() || state.by_system.is_some(), SeqCst);
         let judged = if is_slave { &state.refuse_raw } else { &state.refuse };
         let cause = judged.as_ref().or(state.by_system.as_ref());
-        if cause.is_some() == state.told {
+        if cause.is_some() == state.told || (cause.is_none() && state.uneasy > 0) {
             return;
         }
         state.told = !state.told;
@@ -124,5 +132,32 @@ impl Store {
         let queues: u64 = self.queues.all().iter().map(|queue| queue.units().file_bytes()).sum();
         let log = self.log.bases().len() as u64 * self.log.segment_size() as u64;
         log + queues + self.index.as_ref().map_or(0, crate::index::Index::file_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::Deletion;
+
+    /// A write that still fits in a block that is there succeeds each second, the next one does not.
+    #[test]
+    fn a_disk_where_one_write_in_two_fits_is_told_of_once() {
+        let enough = Verdict { refuse: None, refuse_raw: None, deletion: Deletion::Nothing };
+        let refusal = Refusal::default();
+        for _ in 0..30 {
+            refusal.by_system("log".into(), false);
+            assert!(refusal.before_write(false).is_some());
+            refusal.judged(&enough, false);
+            assert!(refusal.before_write(false).is_none(), "one write may try");
+            refusal.written(false);
+            assert!(refusal.state.lock().told, "the next write finds none again");
+        }
+        for _ in 1..CALM_LOOKS {
+            assert!(refusal.state.lock().told);
+            refusal.judged(&enough, false);
+            assert!(refusal.before_write(false).is_none());
+        }
+        assert!(!refusal.state.lock().told);
     }
 }

@@ -49,6 +49,9 @@ fn tell(plan: &Plan) {
     if !plan.unknown.is_empty() {
         tracing::warn!("updateBrokerConfig: nobody knows {}; ignored", plan.unknown.join(", "));
     }
+    if let Some(id) = plan.waiting_id() {
+        tracing::warn!("updateBrokerConfig: brokerId={id} counts once brokerRole is SLAVE; the id of a master is 0");
+    }
     if !plan.at_start.is_empty() {
         tracing::warn!("updateBrokerConfig: {} count(s) from the next start on", plan.at_start.join(", "));
     }

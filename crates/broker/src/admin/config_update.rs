@@ -74,9 +74,9 @@ impl Plan {
         for (key, value) in entries {
             plan.take(&mut next_start, key, value.trim().to_owned())?;
         }
+        plan.check_id()?;
         next_start.finish().map_err(|error| Refused::error(error.to_string()))?;
         plan.config.finish().map_err(|error| Refused::error(error.to_string()))?;
-        plan.check_id(current)?;
         Ok(plan)
     }
 
@@ -101,17 +101,22 @@ impl Plan {
         Ok(())
     }
 
-    /// A master's id is 0 whatever is asked for; to say nothing would look like success.
-    fn check_id(&self, current: &BrokerConfig) -> Result<(), Refused> {
-        let asked = self.keys.iter().find(|(key, _)| key == "brokerId").map(|(_, value)| value.as_str());
-        match asked {
-            Some(id) if self.config.is_master() && id.parse() != Ok(0) => Err(Refused::error(format!(
-                "brokerId={id} is for a slave, brokerRole is {}; set brokerRole=SLAVE in the same request, the id of a \
-                 master is 0",
-                current.entries()["brokerRole"]
+    /// An id that cannot be this broker's: to say nothing would look like success.
+    fn check_id(&self) -> Result<(), Refused> {
+        let Some((_, asked)) = self.keys.iter().find(|(key, _)| key == "brokerId") else { return Ok(()) };
+        let least = if self.config.is_master() { 0 } else { 1 };
+        match asked.parse::<i64>() {
+            Ok(id) if id >= least => Ok(()),
+            _ => Err(Refused::error(format!(
+                "brokerId={asked}: a slave's id is 1 or more, a master's is 0; the one set at a master counts once \
+                 brokerRole is SLAVE"
             ))),
-            _ => Ok(()),
         }
+    }
+
+    /// The id that was asked for and waits for the broker to be a slave.
+    pub fn waiting_id(&self) -> Option<i64> {
+        (self.has("brokerId") && self.config.is_master()).then_some(self.config.slave_id).filter(|id| *id > 0)
     }
 
     /// True when key `key` was asked for.
@@ -231,7 +236,23 @@ mod tests {
         let plan = Plan::new(&current(), "brokerRole=SLAVE\nbrokerId=1").unwrap();
         assert!(plan.changes_role(&current()) && plan.has("brokerId"));
         assert!(refused("brokerRole=SLAVE").1.contains("brokerId"));
-        assert!(refused("brokerId=1").1.contains("brokerRole=SLAVE"));
+        assert!(refused("brokerRole=SLAVE\nbrokerId=0").1.contains("1 or more"));
+        assert!(refused("brokerId=-1").1.contains("1 or more"));
         assert!(!Plan::new(&current(), "brokerId=0").unwrap().changes_role(&current()));
+    }
+
+    #[test]
+    fn role_and_id_may_come_one_after_the_other() {
+        // One key a request is all that mqadmin can send.
+        let change = |config: &BrokerConfig, text: &str| Plan::new(config, text).map(|plan| plan.config);
+        let plan = Plan::new(&current(), "brokerId=3").unwrap();
+        assert!(!plan.changes_role(&current()));
+        assert_eq!((plan.config.broker_id, plan.waiting_id()), (0, Some(3)));
+        let slave = change(&plan.config, "brokerRole=SLAVE").unwrap();
+        assert_eq!((slave.broker_id, slave.is_master()), (3, false));
+        assert!(change(&slave, "brokerId=0").unwrap_err().1.contains("1 or more"));
+        let master = change(&slave, "brokerRole=SYNC_MASTER").unwrap();
+        assert_eq!((master.broker_id, master.is_master()), (0, true));
+        assert_eq!(change(&master, "brokerRole=SLAVE").unwrap().broker_id, 3);
     }
 }

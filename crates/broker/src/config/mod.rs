@@ -56,11 +56,14 @@ macro_rules! broker_config {
             pub tls: TlsSettings,
             /// Keys of upstream without effect, and unknown ones, with their values.
             pub other: BTreeMap<String, String>,
+            /// The `brokerId` that was set for this broker while it is a master, whose id is 0: it has it again as a
+            /// slave. 0 where none was.
+            pub slave_id: i64,
         }
 
         impl Default for BrokerConfig {
             fn default() -> Self {
-                Self { $($field: $default,)* tls: TlsSettings::default(), other: inert_defaults() }
+                Self { $($field: $default,)* tls: TlsSettings::default(), other: inert_defaults(), slave_id: 0 }
             }
         }
 
@@ -245,16 +248,7 @@ impl BrokerConfig {
         if self.ha_listen_port == 0 {
             self.ha_listen_port = self.listen_port.saturating_add(1);
         }
-        match self.broker_role {
-            BrokerRole::Slave if self.broker_id <= 0 => {
-                return Err(ConfigError::Conflict(format!(
-                    "brokerRole=SLAVE needs brokerId > 0, it is {}; set brokerId=1 (2, 3, … for further slaves)",
-                    self.broker_id
-                )));
-            }
-            BrokerRole::Slave => {}
-            _ => self.broker_id = 0,
-        }
+        self.fit_id()?;
         if !self.store_type.eq_ignore_ascii_case("default") {
             return Err(ConfigError::Conflict(format!(
                 "storeType={}: only the file store is served; set storeType=default for a file store directory",
@@ -266,6 +260,29 @@ impl BrokerConfig {
         self.sizes()?;
         self.check_space()?;
         self.delay_levels_ms().map(|_| ())
+    }
+
+    /// A master's id is 0. What was set beside that waits for the broker to be a slave: `mqadmin` changes one key at a time,
+    /// so role and id come one after the other.
+    fn fit_id(&mut self) -> Result<(), ConfigError> {
+        if self.is_master() {
+            if self.broker_id > 0 {
+                self.slave_id = self.broker_id;
+            }
+            self.broker_id = 0;
+            return Ok(());
+        }
+        let waiting = std::mem::take(&mut self.slave_id);
+        if self.broker_id <= 0 && waiting > 0 {
+            self.broker_id = waiting;
+        }
+        if self.broker_id <= 0 {
+            return Err(ConfigError::Conflict(format!(
+                "brokerRole=SLAVE needs brokerId > 0, it is {}; set brokerId=1 (2, 3, … for further slaves)",
+                self.broker_id
+            )));
+        }
+        Ok(())
     }
 
     /// Keys that keep timers, transactions or settings in RocksDB only.

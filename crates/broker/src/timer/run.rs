@@ -16,6 +16,7 @@ use crate::{
     context::{Broker, now_ms},
     deletion,
     space::is_hour,
+    told::Told,
 };
 
 /// Messages of one step.
@@ -148,17 +149,18 @@ fn recount(broker: &Broker) {
 /// Makes timer files durable every `timerFlushIntervalMs`, and at the end.
 pub fn flush_loop(broker: &Arc<Broker>) {
     let Some(timer) = broker.timers.timer() else { return };
+    let [mut files, mut metrics, mut expiry] = [(); 3].map(|()| Told::default());
     let (mut expired, mut sampled) = (Instant::now(), Sample::new(timer));
     let mut recount = Recount { thread: None, last: None };
     while !broker.is_stopping() {
         recount.look(broker);
         let config = broker.config();
         pause(broker, Duration::from_millis(config.timer_flush_interval_ms.clamp(100, 60_000)));
-        said(timer.flush(&broker.store));
-        save_metrics(broker);
+        flushed(&mut files, timer.flush(&broker.store));
+        save_metrics(&mut metrics, broker);
         if expired.elapsed() >= EXPIRE {
             expired = Instant::now();
-            said(timer.expire(&broker.store).map(|_| ()));
+            flushed(&mut expiry, timer.expire(&broker.store).map(|_| ()));
         }
         if sampled.at.elapsed() >= AGAIN {
             sampled = sampled.next(broker, timer);
@@ -177,21 +179,18 @@ fn pause(broker: &Broker, limit: Duration) {
 /// Writes everything, when nothing changes any more.
 pub fn close(broker: &Broker) {
     if let Some(timer) = broker.timers.timer() {
-        said(timer.close(&broker.store));
-        save_metrics(broker);
+        flushed(&mut Told::default(), timer.close(&broker.store));
+        save_metrics(&mut Told::default(), broker);
     }
 }
 
-fn save_metrics(broker: &Broker) {
-    if let Err(error) = broker.timers.metrics.save() {
-        tracing::error!("timer metrics are not saved, it is tried again: {error}");
-    }
+fn save_metrics(told: &mut Told, broker: &Broker) {
+    let saved = broker.timers.metrics.save();
+    told.of(saved, "timer metrics are not saved, it is tried again", "timer metrics are saved again");
 }
 
-fn said(result: Result<(), store::StoreError>) {
-    if let Err(error) = result {
-        tracing::error!("timer files are not written: {error}");
-    }
+fn flushed(told: &mut Told, result: Result<(), store::StoreError>) {
+    told.of(result, "timer files are not written, it is tried again", "timer files are written again");
 }
 
 /// Counters at one moment.
