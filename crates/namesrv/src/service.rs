@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use remoting::{Connection, Service};
+use remoting::{Connection, Requests, Service};
 use tokio::sync::Semaphore;
 use wire::{
     Command,
@@ -173,9 +173,9 @@ impl Shared {
 }
 
 impl Service for Shared {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
         let is_leaving = self.0.is_leaving.load(Ordering::Relaxed);
-        for request in requests.drain(..) {
+        for request in requests {
             if let Some(answer) = request.go_away().filter(|_| is_leaving) {
                 conn.reply(answer);
                 continue;
