@@ -17,15 +17,15 @@ use crate::{context::Broker, register};
 
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Answers what shall go elsewhere; the rest stays in `requests`.
-pub fn send_away(conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-    requests.retain(|command| match command.go_away().filter(|_| !is_of_a_slave(command.code)) {
+/// Answers what shall go elsewhere; false for what is to be served.
+pub fn send_away(conn: &Connection, command: &Command) -> bool {
+    match command.go_away().filter(|_| !is_of_a_slave(command.code)) {
         Some(answer) => {
             conn.reply(answer);
-            false
+            true
         }
-        None => true,
-    });
+        None => false,
+    }
 }
 
 fn is_of_a_slave(code: i32) -> bool {

@@ -38,7 +38,7 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
     let (broker, conn) = (broker.clone(), conn.clone());
     tokio::spawn(async move {
         let config = broker.config();
-        let mut answer = match send::check(&broker, &config, &command, conn.peer()) {
+        let mut answer = match send::check(&broker, &config, &command, conn.peer(), None) {
             Ok(checked) => deliver(&broker, &config, &conn, &command, &checked).await,
             Err(send::Refused(code, remark)) => command.error(code, remark),
         };

@@ -2,13 +2,13 @@
 //! Source: `broker/.../processor/SendMessageProcessor.java`; reference broker 2. Answers when the marks of the
 //! configuration are reached, never before the write returned.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, ops::Range, sync::Arc};
 
 use parking_lot::RwLockReadGuard;
 use remoting::Connection;
 use store::{AppendError, Batch};
 use wire::{
-    Command,
+    Command, SerializeType,
     body::TopicConfig,
     code::{request, response},
     property,
@@ -28,7 +28,7 @@ mod numbers;
 mod properties;
 mod spare;
 
-use answer::{amount_of, code_of, count_stored, recall_handle, stored_answer};
+use answer::{amount_of, code_of, count_stored, recall_handle};
 pub use answer::{append_failure, mark_region};
 pub use check::{Checked, any_queue, check};
 use check::{not_to_retry, place};
@@ -55,26 +55,42 @@ pub struct Run<'a> {
     broker: &'a Arc<Broker>,
     conn: &'a Arc<Connection>,
     config: Arc<BrokerConfig>,
-    batch: Batch,
-    waiting: Vec<Accepted>,
+    store_host: SocketAddr,
+    memory: Memory,
     /// From the first check to the append.
     topics_in_use: Option<RwLockReadGuard<'a, ()>>,
-    /// Memory for the properties of one send after the other.
-    text: Vec<u8>,
-    /// The same for message ids.
+}
+
+/// What a run works with; the next one gets it.
+#[derive(Default)]
+pub(crate) struct Memory {
+    batch: Batch,
+    waiting: Vec<Accepted>,
+    /// Ids of messages.
     ids: String,
+    /// The properties of one send after the other.
+    text: Vec<u8>,
+    /// What comes behind the properties of each.
+    marks: Vec<u8>,
 }
 
 /// A send that is in the batch.
 struct Accepted {
-    reply: Command,
+    opaque: i32,
+    serialize: SerializeType,
     oneway: bool,
     first: usize,
     entries: usize,
     queue_id: i32,
-    unique_id: String,
-    /// Of an inner batch: the id of the batch as a whole.
-    batch_id: Option<String>,
+    /// Place in the run's ids.
+    unique_id: Range<usize>,
+    /// The same, once it is stored.
+    msg_id: Range<usize>,
+    queue_offset: i64,
+    /// First byte behind its last record, in the log.
+    end: i64,
+    /// An inner batch: the unique id names the batch as a whole.
+    is_inner: bool,
     recall_handle: Option<String>,
     topic: Arc<TopicConfig>,
     /// It lies in the delay topic.
@@ -95,75 +111,77 @@ pub struct Placed {
 impl<'a> Run<'a> {
     /// An empty run.
     pub fn new(broker: &'a Arc<Broker>, conn: &'a Arc<Connection>) -> Self {
-        Self {
-            broker,
-            conn,
-            config: broker.config(),
-            batch: Batch::default(),
-            waiting: Vec::new(),
-            topics_in_use: None,
-            text: Vec::new(),
-            ids: String::new(),
-        }
+        let (config, store_host) = (broker.config(), broker.store_host());
+        Self { broker, conn, config, store_host, memory: Memory::default(), topics_in_use: None }
     }
 
     /// Checks one send and encodes it into the batch, or answers why not.
-    pub fn add(&mut self, command: Command) {
+    pub fn add(&mut self, command: &Command) {
         if self.topics_in_use.is_none() {
             self.topics_in_use = Some(self.broker.topics.in_use());
-            self.batch = self.broker.spare.take();
+            self.memory = self.broker.spare.take();
+            self.memory.marks = properties::marks(&self.config);
         }
-        match self.accept(&command) {
-            Ok(mut accepted) => {
-                accepted.reply.ext = command.ext.emptied();
-                self.waiting.push(accepted);
-            }
+        match self.accept(command) {
+            Ok(accepted) => self.memory.waiting.push(accepted),
             Err(Refused(code, remark)) => {
                 count(&self.broker.stats.put_failed, 1);
                 let mut answer = command.error(code, remark);
                 mark_region(&mut answer, &self.config);
-                answer_unless_oneway(self.conn, &command, answer);
+                answer_unless_oneway(self.conn, command, answer);
             }
         }
     }
 
     fn accept(&mut self, command: &Command) -> Result<Accepted, Refused> {
-        let checked = check(self.broker, &self.config, command, self.conn.peer())?;
-        let first = self.batch.entries().len();
-        let text = std::mem::take(&mut self.text);
-        let mut properties = Properties::prepare(checked.header.properties, text, self.broker, &self.config);
+        let last = self.memory.waiting.last().map(|last| &last.topic);
+        let checked = check(self.broker, &self.config, command, self.conn.peer(), last)?;
+        let first = self.memory.batch.len();
+        let text = std::mem::take(&mut self.memory.text);
+        let mut properties = Properties::prepare(checked.header.properties, text, self.broker, &self.memory.marks);
         properties.can_be_kept(checked.header.batch)?;
-        let mut inner = None;
-        let (queue_id, waits) = if checked.header.batch {
+        let mut is_inner = false;
+        if checked.header.batch {
             let messages = batch::split(&command.body, checked.header.topic.len(), self.config.max_message_size)?;
             not_to_retry(&checked)?;
-            match has_batch_queues(&checked.topic) && properties.named {
-                true => inner = Some(self.push_inner(&checked, &mut properties, &messages, &command.body)?),
+            is_inner = has_batch_queues(&checked.topic) && properties.named;
+            match is_inner {
+                true => self.push_inner(&checked, &mut properties, &messages, &command.body)?,
                 false => self.push_batch(&checked, &messages)?,
             }
-            (checked.queue_id, properties.waits())
         } else {
             self.push_single(&checked, &mut properties, &command.body)?;
-            (checked.queue_id, properties.waits())
-        };
+        }
+        let ids = &mut self.memory.ids;
+        ids.push_str(&properties.unique_id);
         let recall_handle = recall_handle(&self.config, command.code, &properties);
-        self.text = properties.text;
-        Ok(Accepted {
-            reply: command.response(response::SUCCESS),
+        let accepted = Accepted {
+            opaque: command.opaque,
+            serialize: command.serialize,
             oneway: command.is_oneway(),
             first,
-            entries: self.batch.entries().len() - first,
-            queue_id,
-            batch_id: inner.map(|()| properties.unique_id.clone()),
+            entries: self.memory.batch.len() - first,
+            queue_id: checked.queue_id,
+            unique_id: ids.len() - properties.unique_id.len()..ids.len(),
+            msg_id: 0..0,
+            queue_offset: 0,
+            end: 0,
+            is_inner,
             recall_handle,
             delayed: properties.delay > 0,
-            unique_id: properties.unique_id,
             topic: checked.topic,
-            waits,
-        })
+            waits: properties.waits(),
+        };
+        self.memory.text = properties.text;
+        Ok(accepted)
     }
 
-    fn push_single(&mut self, checked: &Checked<'_>, properties: &mut Properties, body: &[u8]) -> Result<(), Refused> {
+    fn push_single(
+        &mut self,
+        checked: &Checked<'_>,
+        properties: &mut Properties<'_>,
+        body: &[u8],
+    ) -> Result<(), Refused> {
         if body.len() as i64 > self.config.max_message_size.into() {
             return Err(illegal(&self.config));
         }
@@ -174,22 +192,22 @@ impl<'a> Run<'a> {
             return Err(illegal(&self.config));
         }
         let record = self.record(checked, &place.0, place.1, &properties.text, body);
-        self.batch.push(&record).map_err(|_| illegal(&self.config))?;
+        self.memory.batch.push(&record).map_err(|_| illegal(&self.config))?;
         Ok(())
     }
 
     /// A batch whose messages become records of their own.
     fn push_batch(&mut self, checked: &Checked<'_>, messages: &[batch::Message<'_>]) -> Result<(), Refused> {
-        self.batch.begin_group();
+        self.memory.batch.begin_group();
         for message in messages {
             let mut record =
                 self.record(checked, &checked.topic.topic_name, checked.queue_id, message.properties, message.body);
             record.flag = message.flag;
             record.reconsume_times = 0;
             record.sys_flag &= !(sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP);
-            self.batch.push(&record).map_err(|_| illegal(&self.config))?;
+            self.memory.batch.push(&record).map_err(|_| illegal(&self.config))?;
         }
-        self.batch.end_group();
+        self.memory.batch.end_group();
         Ok(())
     }
 
@@ -197,7 +215,7 @@ impl<'a> Run<'a> {
     fn push_inner(
         &mut self,
         checked: &Checked<'_>,
-        properties: &mut Properties,
+        properties: &mut Properties<'_>,
         messages: &[batch::Message<'_>],
         body: &[u8],
     ) -> Result<(), Refused> {
@@ -208,7 +226,7 @@ impl<'a> Run<'a> {
         inner::light_queues(&self.config, checked, properties)?;
         let mut record = self.record(checked, &checked.topic.topic_name, checked.queue_id, &properties.text, body);
         record.sys_flag |= sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP;
-        self.batch.push(&record).map_err(|_| illegal(&self.config))?;
+        self.memory.batch.push(&record).map_err(|_| illegal(&self.config))?;
         Ok(())
     }
 
@@ -228,7 +246,7 @@ impl<'a> Run<'a> {
             sys_flag: checked.numbers.sys_flag & !sys_flag::TRANSACTION_MASK,
             born_timestamp: checked.numbers.born_timestamp,
             born_host: self.conn.peer(),
-            store_host: self.broker.store_host(),
+            store_host: self.store_host,
             reconsume_times: header.reconsume_times.unwrap_or(0),
             prepared_transaction_offset: 0,
             properties,
@@ -239,18 +257,19 @@ impl<'a> Run<'a> {
     /// Appends what was accepted and answers it, now or when its marks are reached.
     pub fn finish(&mut self) {
         let in_use = self.topics_in_use.take();
-        if self.waiting.is_empty() {
+        if self.memory.waiting.is_empty() {
             return;
         }
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut self.memory.waiting);
         let timed = waiting.iter().any(|accepted| accepted.recall_handle.is_some());
-        match self.broker.store.append(&mut self.batch) {
-            Ok(()) => self.answer(waiting),
-            Err(AppendError::TooLarge { .. }) if waiting.len() > 1 => self.finish_one_by_one(waiting),
-            Err(error) => self.refuse(waiting, &error),
+        match self.broker.store.append(&mut self.memory.batch) {
+            Ok(()) => self.answer(&mut waiting),
+            Err(AppendError::TooLarge { .. }) if waiting.len() > 1 => self.finish_one_by_one(waiting.drain(..)),
+            Err(error) => self.refuse(&waiting, &error),
         }
         drop(in_use);
-        self.broker.spare.give_back(std::mem::take(&mut self.batch));
+        self.memory.waiting = waiting;
+        self.broker.spare.give_back(std::mem::take(&mut self.memory));
         self.broker.dispatch_soon();
         if timed {
             self.broker.timers.ring();
@@ -258,43 +277,44 @@ impl<'a> Run<'a> {
     }
 
     /// One send is too large for what the store adds to it; the others of the run do not suffer for it.
-    fn finish_one_by_one(&mut self, waiting: Vec<Accepted>) {
-        let all = std::mem::take(&mut self.batch);
+    fn finish_one_by_one(&mut self, waiting: impl Iterator<Item = Accepted>) {
+        let all = std::mem::take(&mut self.memory.batch);
         for accepted in waiting {
-            self.batch = all.part(accepted.first..accepted.first + accepted.entries);
-            let waiting = vec![Accepted { first: 0, ..accepted }];
-            match self.broker.store.append(&mut self.batch) {
-                Ok(()) => self.answer(waiting),
-                Err(error) => self.refuse(waiting, &error),
+            self.memory.batch = all.part(accepted.first..accepted.first + accepted.entries);
+            let mut waiting = vec![Accepted { first: 0, ..accepted }];
+            match self.broker.store.append(&mut self.memory.batch) {
+                Ok(()) => self.answer(&mut waiting),
+                Err(error) => self.refuse(&waiting, &error),
             }
         }
     }
 
-    fn answer(&mut self, waiting: Vec<Accepted>) {
-        let must_wait = self.broker.must_wait(&self.config);
-        let mut later = Vec::new();
-        self.count_stored(&waiting);
-        for mut accepted in waiting {
-            let entries = &self.batch.entries()[accepted.first..accepted.first + accepted.entries];
-            let Some(last) = entries.last() else { continue };
-            let end = last.physical_offset + last.size as i64;
-            let answer = stored_answer(self.broker, &self.config, &mut accepted, entries, &mut self.ids);
-            if accepted.oneway {
-                continue;
-            }
-            match must_wait && accepted.waits {
-                true => later.push((end, answer)),
-                false => self.conn.reply(answer),
-            }
+    fn answer(&mut self, waiting: &mut Vec<Accepted>) {
+        self.count_stored(waiting);
+        let Memory { batch, ids, .. } = &mut self.memory;
+        waiting.retain(|accepted| !accepted.oneway);
+        for accepted in waiting.iter_mut() {
+            let entries = &batch.entries()[accepted.first..accepted.first + accepted.entries];
+            accepted.placed(entries, self.store_host, ids);
         }
-        if !later.is_empty() {
+        if self.broker.must_wait(&self.config) && waiting.iter().any(|accepted| accepted.waits) {
+            let (later, now) = waiting.drain(..).partition(|accepted| accepted.waits);
+            *waiting = now;
             self.answer_later(later);
         }
+        if waiting.is_empty() {
+            return;
+        }
+        self.conn.reply_written(waiting.len(), |out| {
+            for accepted in &*waiting {
+                accepted.write_answer(response::SUCCESS, &self.memory.ids, &self.config, out);
+            }
+        });
     }
 
     /// Topics of a run are mostly one: it is looked up once for all sends that follow each other.
     fn count_stored(&self, waiting: &[Accepted]) {
-        let entries = |one: &Accepted| &self.batch.entries()[one.first..one.first + one.entries];
+        let entries = |one: &Accepted| &self.memory.batch.entries()[one.first..one.first + one.entries];
         let by_topic: Vec<_> = waiting
             .chunk_by(|one, next| Arc::ptr_eq(&one.topic, &next.topic))
             .map(|same| (&*same[0].topic.topic_name, amount_of(same.iter().flat_map(entries), same.len())))
@@ -306,27 +326,27 @@ impl<'a> Run<'a> {
     }
 
     /// One wait for the whole run: its messages were written together and become safe together.
-    fn answer_later(&self, mut later: Vec<(i64, Command)>) {
+    fn answer_later(&self, later: Vec<Accepted>) {
         let (broker, conn, config) = (self.broker.clone(), self.conn.clone(), self.config.clone());
+        let ids = self.memory.ids.clone();
         tokio::spawn(async move {
-            let end = later.iter().map(|(end, _)| *end).max().unwrap_or(0);
+            let end = later.iter().map(|accepted| accepted.end).max().unwrap_or(0);
             let stored = broker.wait_stored(end, &config).await;
-            for (end, answer) in &mut later {
-                answer.code = code_of(&broker, &config, *end, stored);
-            }
-            for (_, answer) in later {
-                conn.reply(answer);
-            }
+            let codes: Vec<i32> = later.iter().map(|one| code_of(&broker, &config, one.end, stored)).collect();
+            conn.reply_written(later.len(), |out| {
+                for (accepted, code) in later.iter().zip(codes) {
+                    accepted.write_answer(code, &ids, &config, out);
+                }
+            });
         });
     }
 
-    fn refuse(&self, waiting: Vec<Accepted>, error: &AppendError) {
+    fn refuse(&self, waiting: &[Accepted], error: &AppendError) {
         for accepted in waiting {
             count(&self.broker.stats.put_failed, 1);
             if !accepted.oneway {
                 let (code, remark) = append_failure(self.broker, error);
-                let mut answer = accepted.reply.clone();
-                (answer.code, answer.remark) = (code, Some(remark));
+                let mut answer = accepted.refused(code, remark);
                 mark_region(&mut answer, &self.config);
                 self.conn.reply(answer);
             }
@@ -352,13 +372,13 @@ pub fn store_one(
         return Err(illegal(&run.config));
     }
     let record = run.record(checked, &checked.topic.topic_name, checked.queue_id, properties, body);
-    run.batch.push(&record).map_err(|_| illegal(&run.config))?;
-    broker.store.append(&mut run.batch).map_err(|error| {
+    run.memory.batch.push(&record).map_err(|_| illegal(&run.config))?;
+    broker.store.append(&mut run.memory.batch).map_err(|error| {
         let (code, remark) = append_failure(broker, &error);
         Refused(code, remark)
     })?;
     broker.dispatch_soon();
-    let entries = run.batch.entries();
+    let entries = run.memory.batch.entries();
     count_stored(broker, &run.config, &[(&checked.topic.topic_name, amount_of(entries, 1))]);
     let placed = |entry: &store::Entry| Placed {
         physical_offset: entry.physical_offset,

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use remoting::{Connection, NOT_TAKEN, Service};
+use remoting::{Connection, NOT_TAKEN, Requests, Service};
 use wire::{
     Command,
     code::{request, response},
@@ -23,15 +23,17 @@ pub struct Front {
 }
 
 impl Service for Front {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
         let Some(broker) = self.starting.broker() else { return self.starting.answer(conn, requests) };
-        if broker.leaving.load(Ordering::Acquire) {
-            leaving::send_away(conn, requests);
-        }
+        let is_leaving = broker.leaving.load(Ordering::Acquire);
         let mut sends = send::Run::new(broker, conn);
-        for command in requests.drain(..) {
+        while let Some(command) = requests.next() {
+            if is_leaving && leaving::send_away(conn, &command) {
+                continue;
+            }
             if send::is_send(command.code) {
-                sends.add(command);
+                sends.add(&command);
+                requests.reuse(command);
                 continue;
             }
             sends.finish();

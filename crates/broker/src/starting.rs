@@ -6,11 +6,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use remoting::Connection;
+use remoting::{Connection, Requests};
 use store::Progress;
 use tokio::time::Instant;
 use wire::{
-    Command,
     body::KvTable,
     code::{request, response},
     json,
@@ -49,8 +48,8 @@ impl Starting {
     }
 
     /// Says what the broker is at. Producers try another broker at code 14, pulls come again after seconds.
-    pub fn answer(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        for command in requests.drain(..) {
+    pub fn answer(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
             let answer = match command.code {
                 // Clients of 4.x take each error answer for "no progress yet" and would skip to the newest message.
                 request::QUERY_CONSUMER_OFFSET => return conn.close("progress cannot be told before it is recovered"),

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
-use remoting::{Connection, Server, ServerConfig, Service};
+use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use wire::{
     Command,
@@ -167,8 +167,8 @@ struct Silent {
 }
 
 impl Service for Silent {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        for command in requests.drain(..).filter(|command| command.code != request::VIEW_MESSAGE_BY_ID) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests.filter(|command| command.code != request::VIEW_MESSAGE_BY_ID) {
             let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
             tokio::spawn(async move {
                 let opaque = command.opaque;

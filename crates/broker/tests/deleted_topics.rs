@@ -15,7 +15,7 @@ use broker::{clock::StoreClock, context::Broker};
 use bytes::Bytes;
 use client::BrokerApi;
 use common::{LIMIT, Node, Pair, api, drain, header, send, topic, until};
-use remoting::{Connection, Server, ServerConfig, Service};
+use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use wire::{
     Command,
     code::{request, response},
@@ -101,8 +101,8 @@ struct Late {
 }
 
 impl Service for Late {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        for command in requests.drain(..) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
             let stale = match command.code {
                 request::GET_ALL_TOPIC_CONFIG => self.topics.lock().unwrap().take(),
                 _ => None,

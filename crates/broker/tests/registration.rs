@@ -13,7 +13,7 @@ use std::{
 
 use client::{BrokerApi, Registration};
 use common::{LIMIT, Node, api, name_server, name_server_at, topic, until};
-use remoting::{Connection, Server, ServerConfig, Service};
+use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use wire::{
     Command,
     code::{request, response},
@@ -68,8 +68,8 @@ impl Gate {
 }
 
 impl Service for Gate {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        for command in requests.drain(..) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
             self.seen.lock().unwrap().push((conn.id(), command.code));
             let is_topic = command.code == request::REGISTER_TOPIC_IN_NAMESRV;
             match &mut *self.held.lock().unwrap() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use client::BrokerApi;
 use common::{Node, api, header, topic};
 use parking_lot::Mutex;
-use remoting::{Client, ClientConfig, Connection, Service};
+use remoting::{Client, ClientConfig, Connection, Requests, Service};
 use wire::{
     Command,
     body::{HeartbeatData, ProducerData},
@@ -29,8 +29,8 @@ struct Pushed {
 }
 
 impl Service for Pushed {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        for command in requests.drain(..) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
             let answer = if self.refuses { command.error(response::SYSTEM_ERROR, "no") } else { command.ok() };
             self.got.lock().push(command);
             conn.reply(answer);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use remoting::{Connection, NOT_TAKEN, Service};
+use remoting::{Connection, NOT_TAKEN, Requests, Service};
 use tokio::sync::Semaphore;
 use wire::{
     Command,
@@ -174,11 +174,11 @@ impl Shared {
 }
 
 impl Service for Shared {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
         let is_leaving = self.0.is_leaving.load(Ordering::Relaxed);
-        for request in requests.drain(..) {
+        for request in requests {
             if let Some(answer) = request.go_away().filter(|_| is_leaving) {
-                conn.reply_or_short(answer, || request.error(response::SYSTEM_BUSY, NOT_TAKEN));
+                conn.reply(answer);
                 continue;
             }
             match writes_a_file(request.code) {

@@ -10,7 +10,7 @@ use std::{
 
 use common::{Broker, LIMIT, Rig, client, config, listen};
 use namesrv::{NameServer, StartError};
-use remoting::Connection;
+use remoting::{Connection, Requests};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -179,8 +179,8 @@ async fn query_data_version_tells_changes() {
 struct Listener(Mutex<Vec<Command>>);
 
 impl remoting::Service for Listener {
-    fn on_requests(&self, _: &Arc<Connection>, requests: &mut Vec<Command>) {
-        self.0.lock().unwrap().append(requests);
+    fn on_requests(&self, _: &Arc<Connection>, requests: &mut Requests<'_>) {
+        self.0.lock().unwrap().extend(requests);
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 use wire::Command;
 
@@ -115,7 +115,13 @@ impl Connection {
     pub fn reply(&self, mut response: Command) {
         let body = std::mem::take(&mut response.body);
         self.outbound.push(&response, body);
-        self.answered();
+        self.answered(1);
+    }
+
+    /// Queues so many answers at once: `write` puts their frames behind each other.
+    pub fn reply_written(&self, answers: usize, write: impl FnOnce(&mut BytesMut)) {
+        self.outbound.push_written(write);
+        self.answered(answers);
     }
 
     /// Queues an answer, or where its body is long and the peer does not take what waits for it already, `short` in its place:
@@ -128,7 +134,7 @@ impl Connection {
     /// Queues an answer whose body comes in parts; `head.body` is ignored.
     pub fn reply_parts(&self, head: &Command, body: Vec<Bytes>) {
         self.outbound.push_parts(head, body);
-        self.answered();
+        self.answered(1);
     }
 
     /// Sends a request and waits for its answer. Sets its opaque. Fails at once when the connection closes.
@@ -200,18 +206,18 @@ impl Connection {
     /// Counts a request as done that gets no answer because this side closes the connection: closing waits for the others
     /// alone.
     pub fn leave_unanswered(&self) {
-        self.answered();
+        self.answered(1);
     }
 
     pub(crate) fn received(&self, requests: usize) {
         self.unanswered.fetch_add(requests, Ordering::Relaxed);
     }
 
-    /// Counts an answer. Never below zero: an answer to a one-way request was not counted when it came.
-    fn answered(&self) {
-        let one_less = |count: usize| count.checked_sub(1);
-        let before = self.unanswered.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less);
-        if before == Ok(1) && self.outbound.stage() == Stage::Draining {
+    /// Counts answers. Never below zero: an answer to a one-way request was not counted when it came.
+    fn answered(&self, answers: usize) {
+        let fewer = |count: usize| (count > 0).then(|| count.saturating_sub(answers));
+        let before = self.unanswered.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
+        if before.is_ok_and(|before| before <= answers) && self.outbound.stage() == Stage::Draining {
             self.outbound.nudge();
         }
     }

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 use tracing::{debug, warn};
-use wire::{Command, frame::FrameError};
+use wire::frame::FrameError;
 
 use crate::{
     Connection, LineLimit, ServerTls, Service, TlsMode,
@@ -29,6 +29,7 @@ use crate::{
     inbound::Inbound,
     outbound::{self, Stage},
     preface::{self, Preface},
+    requests::{End, Requests},
     stream::{Replayed, Stream},
 };
 
@@ -38,10 +39,6 @@ const ABANDONED: Duration = Duration::from_secs(600);
 
 /// How long a drained connection waits for its peer to close too, so that the last answers are not reset away.
 const LINGER: Duration = Duration::from_millis(200);
-
-/// Commands decoded before what they were answered with is written, and looked at for the high-water mark: what a
-/// peer can have queued beyond that mark is bounded by this many answers.
-const MAX_BATCH: usize = 128;
 
 /// While this many requests of a peer have no answer, nothing more is read from it.
 const MAX_UNANSWERED: usize = 65_536;
@@ -71,7 +68,6 @@ pub(crate) struct Driver {
     expect: Expect,
     opened: bool,
     inbound: Inbound,
-    requests: Vec<Command>,
     /// Bytes are left that may hold whole frames.
     has_backlog: bool,
     writing: VecDeque<Bytes>,
@@ -130,7 +126,6 @@ impl Driver {
             tls: tls.unwrap_or_else(ServerTls::disabled),
             opened: false,
             inbound: Inbound::new(limits.max_frame, limits.read_buffer),
-            requests: Vec::new(),
             has_backlog: false,
             writing: VecDeque::new(),
             is_unflushed: false,
@@ -277,11 +272,18 @@ impl Driver {
         self.process()
     }
 
+    /// What was read before a bad frame is served all the same.
     fn process(&mut self) -> Result<(), Ending> {
-        let outcome = self.decode();
-        // What was read before a bad frame is served all the same.
-        self.serve();
-        outcome
+        let mut requests = Requests::new(&mut self.inbound, &self.conn);
+        if let Some(service) = &self.service {
+            service.on_requests(&self.conn, &mut requests);
+        }
+        let end = requests.finish();
+        self.has_backlog = matches!(end, End::Part);
+        match end {
+            End::Bad(error) => Err(error.into()),
+            End::Read | End::Part => Ok(()),
+        }
     }
 
     /// Takes one step through the first bytes; false when more are needed.
@@ -336,31 +338,6 @@ impl Driver {
         self.expect = Expect::Frames;
         self.open();
         Ok(())
-    }
-
-    fn decode(&mut self) -> Result<(), Ending> {
-        self.has_backlog = false;
-        for _ in 0..MAX_BATCH {
-            let Some(command) = self.inbound.next()? else { return Ok(()) };
-            if !command.is_response() {
-                self.requests.push(command);
-            } else if !self.conn.pending.complete(command) {
-                debug!(peer = %self.conn.display_peer(), "an answer that nobody waits for");
-            }
-        }
-        self.has_backlog = true;
-        Ok(())
-    }
-
-    fn serve(&mut self) {
-        if self.requests.is_empty() {
-            return;
-        }
-        if let Some(service) = &self.service {
-            self.conn.received(self.requests.iter().filter(|request| !request.is_oneway()).count());
-            service.on_requests(&self.conn, &mut self.requests);
-        }
-        self.requests.clear();
     }
 
     fn on_idle_check(&mut self) -> Result<(), Ending> {

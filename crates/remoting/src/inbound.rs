@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BytesMut};
 use wire::{
-    Command,
+    Command, ExtFields,
     frame::{self, FrameError},
 };
 
@@ -63,12 +63,9 @@ impl Inbound {
         self.bytes.advance(count);
     }
 
-    /// The next command; `None` when more bytes are needed.
-    pub fn next(&mut self) -> Result<Option<Command>, FrameError> {
-        match frame::split_frame(&mut self.bytes, self.max_frame)? {
-            Some(frame) => frame::decode(frame).map(Some),
-            None => Ok(None),
-        }
+    /// The next command; `None` when more bytes are needed. Its fields get the memory of `fields`.
+    pub fn next(&mut self, fields: &mut ExtFields) -> Result<Option<Command>, FrameError> {
+        frame::next(&mut self.bytes, self.max_frame, fields)
     }
 
     /// Gives memory back before the connection sleeps.
@@ -112,7 +109,7 @@ mod tests {
     fn a_promised_length_reserves_nothing() {
         let mut inbound = Inbound::new(frame::MAX_FRAME, 64 * 1024);
         feed(&mut inbound, &(15 * 1024 * 1024u32).to_be_bytes());
-        assert!(inbound.next().unwrap().is_none());
+        assert!(inbound.next(&mut ExtFields::new()).unwrap().is_none());
         assert!(inbound.capacity() <= 2 * SMALLEST_READ, "{}", inbound.capacity());
     }
 
@@ -123,7 +120,7 @@ mod tests {
         frame::encode(&Command::request(1).with_body(vec![7u8; 4 << 20]), &mut bytes);
         bytes.extend_from_slice(&[0, 0]);
         feed(&mut inbound, &bytes);
-        assert_eq!(inbound.next().unwrap().unwrap().body.len(), 4 << 20);
+        assert_eq!(inbound.next(&mut ExtFields::new()).unwrap().unwrap().body.len(), 4 << 20);
         inbound.relax();
         assert_eq!(inbound.bytes(), [0, 0]);
         assert!(inbound.capacity() < 256 * 1024, "{}", inbound.capacity());

@@ -15,28 +15,28 @@ mod line_limit;
 mod outbound;
 mod pending;
 mod preface;
+mod requests;
 mod server;
 mod stream;
 pub mod tls;
 
 use std::sync::Arc;
 
-use wire::Command;
-
 pub use client::Client;
 pub use config::{ClientConfig, ServerConfig};
 pub use connection::{Connection, NOT_TAKEN};
 pub use error::RemotingError;
 pub use line_limit::{LeftOut, LineLimit};
+pub use requests::Requests;
 pub use server::Server;
 pub use tls::{ClientTls, ServerTls, TlsError, TlsMode, TlsSettings};
 
 /// What answers requests: the broker, the name server, or the part of a client that its server may call.
 pub trait Service: Send + Sync + 'static {
-    /// The requests decoded from one socket read, in order; a read that brought very many comes in parts. Runs on the
-    /// connection's task and must not block. Answers go through [`Connection::reply`], now or later, from anywhere;
-    /// each request that is not one-way must get one. What is left in `requests` is dropped.
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>);
+    /// The requests of one socket read, perhaps none. Runs on the connection's task and must not block. Answers go through
+    /// [`Connection::reply`], now or later, from anywhere; each request that is not one-way must get one. What is left in
+    /// `requests` is dropped.
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>);
 
     /// A connection is there. On a server it is called once the first bytes showed what the peer speaks.
     fn on_open(&self, _conn: &Arc<Connection>) {}

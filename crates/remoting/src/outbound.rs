@@ -64,6 +64,15 @@ impl Outbound {
         self.add(|queue| queue.push_frame(head, length, body.into_iter()))
     }
 
+    /// Adds frames that `write` puts behind each other.
+    pub fn push_written(&self, write: impl FnOnce(&mut BytesMut)) -> bool {
+        self.add(|queue| {
+            let before = queue.tail.len();
+            write(&mut queue.tail);
+            queue.tail.len() - before
+        })
+    }
+
     fn add(&self, write: impl FnOnce(&mut Queue) -> usize) -> bool {
         let mut queue = self.queue.lock();
         if queue.stage == Stage::Closed {

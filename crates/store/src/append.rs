@@ -65,8 +65,11 @@ impl Store {
     fn find_all_queues(&self, batch: &mut Batch) {
         for first in (0..batch.len()).step_by(TOGETHER) {
             let numbers = first..(first + TOGETHER).min(batch.len());
-            let wanted = numbers.clone().map(|number| (batch.topic(number), batch.entries[number].queue_id));
-            let found = self.queues.get_together(wanted);
+            let mut wanted = [("", 0); TOGETHER];
+            for (wanted, number) in wanted.iter_mut().zip(numbers.clone()) {
+                *wanted = (batch.topic(number), batch.entries[number].queue_id);
+            }
+            let found = self.queues.get_together(wanted[..numbers.len()].iter().copied());
             for (number, queue) in numbers.zip(found) {
                 let entry = &mut batch.entries[number];
                 entry.queue = queue.filter(|_| entry.step > 0);

@@ -149,21 +149,23 @@ impl Builder {
         if views.deleted.hides(topic, record.physical_offset()) {
             return self.add_to_light_alone(views, record);
         }
+        let keys = keys_of(record, true);
         if sys_flag::is_queued(record.sys_flag()) {
-            self.add_unit(views, record, queue)?;
+            self.add_unit(views, record, keys.as_ref().and_then(|keys| keys.tags), queue)?;
             self.last = Some(Last { start: record.physical_offset(), store_timestamp: record.store_timestamp() });
         }
-        put_keys(views, record)
+        put_keys(views, keys)
     }
 
     fn add_unit(
         &mut self,
         views: &Views<'_>,
         record: &RecordView<'_>,
+        tags: Option<&str>,
         found: Option<Arc<Queue>>,
     ) -> Result<(), StoreError> {
         let queue = self.queue_of(views, record, found)?;
-        let unit = unit_of(views.config, queue.kind(), record);
+        let unit = unit_with(views.config, queue.kind(), record, tags);
         self.add_to(views, queue, unit, record.store_timestamp())?;
         self.add_to_light(views, record, unit)
     }
@@ -405,6 +407,11 @@ pub(crate) fn is_directory_name(topic: &str) -> bool {
 }
 
 pub(crate) fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>) -> Unit {
+    unit_with(config, kind, record, record.property(property::TAGS))
+}
+
+/// The same for a record whose tags are known.
+fn unit_with(config: &StoreConfig, kind: Kind, record: &RecordView<'_>, tags: Option<&str>) -> Unit {
     let (queue_offset, count) = match kind {
         Kind::Simple => (record.queue_offset(), 1),
         Kind::Batch => inner_batch(record),
@@ -414,7 +421,7 @@ pub(crate) fn unit_of(config: &StoreConfig, kind: Kind, record: &RecordView<'_>)
         count,
         physical_offset: record.physical_offset(),
         size: record.size() as i32,
-        tags_code: code_of(config, record),
+        tags_code: code_with(config, record, tags),
         store_timestamp: record.store_timestamp(),
     }
 }
@@ -445,13 +452,17 @@ fn inner_batch(record: &RecordView<'_>) -> (i64, i32) {
 
 /// Hash of the tags, or the time of delivery of a message with a delay level.
 pub(crate) fn code_of(config: &StoreConfig, record: &RecordView<'_>) -> i64 {
+    code_with(config, record, record.property(property::TAGS))
+}
+
+fn code_with(config: &StoreConfig, record: &RecordView<'_>, tags: Option<&str>) -> i64 {
     if record.topic_bytes() == topic::SCHEDULE.as_bytes()
         && let Some(level) = record.property(property::DELAY).and_then(|level| level.parse::<i64>().ok())
         && level > 0
     {
         return record.store_timestamp() + delay_ms(&config.delay_levels_ms, level);
     }
-    tags_code(record.property(property::TAGS))
+    tags_code(tags)
 }
 
 fn delay_ms(levels: &[i64], level: i64) -> i64 {
@@ -459,12 +470,11 @@ fn delay_ms(levels: &[i64], level: i64) -> i64 {
     usize::try_from(level).ok().and_then(|level| levels.get(level)).copied().unwrap_or(1000)
 }
 
-/// The index entries of a record.
-pub(crate) fn put_keys(views: &Views<'_>, record: &RecordView<'_>) -> Result<(), StoreError> {
-    match (views.index, keys_of(record, views.config.index_tags)) {
-        (Some(index), Some(keys)) => index.put(&keys, views.now_ms),
-        _ => Ok(()),
-    }
+/// The index entries of a record that has these keys.
+pub(crate) fn put_keys(views: &Views<'_>, keys: Option<Keys<'_>>) -> Result<(), StoreError> {
+    let (Some(index), Some(mut keys)) = (views.index, keys) else { return Ok(()) };
+    keys.tags = keys.tags.filter(|_| views.config.index_tags);
+    index.put(&keys, views.now_ms)
 }
 
 /// What is indexed of a record; `None` for a rollback.

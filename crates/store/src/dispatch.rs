@@ -62,19 +62,20 @@ impl Dispatcher {
     }
 }
 
-/// Reads on from `offset` up to `limit` into `buf`, at most `most` bytes; false where there is nothing.
+/// Reads on from `offset` up to `limit` into the first bytes of `buf`, at most `most` bytes; returns how many. What `buf` has
+/// beyond them is from before: to fill it with zeros each time costs as much as to read.
 pub(crate) fn read_chunk(
     log: &Log,
     offset: i64,
     limit: i64,
     most: usize,
     buf: &mut Vec<u8>,
-) -> Result<bool, StoreError> {
+) -> Result<usize, StoreError> {
     let wanted = (limit - offset).clamp(0, most as i64) as usize;
-    buf.resize(wanted, 0);
-    let read = log.read(offset, buf)?.unwrap_or(0);
-    buf.truncate(read);
-    Ok(read > 0)
+    if buf.len() < wanted {
+        buf.resize(wanted, 0);
+    }
+    Ok(log.read(offset, &mut buf[..wanted])?.unwrap_or(0))
 }
 
 impl Store {
@@ -130,16 +131,15 @@ impl Store {
     /// One chunk; returns the records taken, counting a step to the next segment as one, or 0 when it cannot go on.
     fn dispatch_chunk(&self, state: &mut DispatchState, from: i64, limit: i64) -> Result<usize, StoreError> {
         let mut at_least = 0;
-        let (at, records, stop) = loop {
-            if !read_chunk(&self.log, from, limit, CHUNK.max(at_least), &mut state.buf)? {
+        let (at, records, stop, read) = loop {
+            let read = read_chunk(&self.log, from, limit, CHUNK.max(at_least), &mut state.buf)?;
+            if read == 0 {
                 return Ok(0);
             }
-            let (at, records, stop) = self.build_chunk(state, from)?;
+            let (at, records, stop) = self.build_chunk(state, from, read)?;
             match stop {
-                Stop::Short(needed) if records == 0 && needed > state.buf.len() && needed > at_least => {
-                    at_least = needed;
-                }
-                stop => break (at, records, stop),
+                Stop::Short(needed) if records == 0 && needed > read && needed > at_least => at_least = needed,
+                stop => break (at, records, stop, read),
             }
         };
         state.builder.commit(&self.views())?;
@@ -148,7 +148,7 @@ impl Store {
             Stop::Blank if self.log.next_base(at) <= limit => (self.log.next_base(at), 1),
             Stop::Short(needed)
                 if at + needed as i64 > self.log.next_base(at)
-                    && says_its_size(from + state.buf.len() as i64 - at, self.log.next_base(at) - at) =>
+                    && says_its_size(from + read as i64 - at, self.log.next_base(at) - at) =>
             {
                 self.report_stuck(state, at, "a record would reach beyond its segment");
                 (at, 0)
@@ -164,12 +164,12 @@ impl Store {
         Ok(records + stepped)
     }
 
-    fn build_chunk(&self, state: &mut DispatchState, from: i64) -> Result<(i64, usize, Stop), StoreError> {
+    fn build_chunk(&self, state: &mut DispatchState, from: i64, read: usize) -> Result<(i64, usize, Stop), StoreError> {
         let (views, builder) = (self.views(), &mut state.builder);
         let (mut records, mut result) = (0, Ok(()));
         let mut together = Vec::with_capacity(TOGETHER);
         builder.arrivals.clear();
-        let (at, stop) = walk(&state.buf, from, Verify::Layout, |record| {
+        let (at, stop) = walk(&state.buf[..read], from, Verify::Layout, |record| {
             together.push(*record);
             records += 1;
             if together.len() == TOGETHER {

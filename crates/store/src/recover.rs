@@ -488,7 +488,9 @@ impl<'a> Scan<'a> {
                 self.store.log.will_read(from, READ_AHEAD);
                 self.asked_to = from + READ_AHEAD;
             }
-            if !read_chunk(&self.store.log, at, limit, PIECE.max(at_least), &mut self.buf)? {
+            let read = read_chunk(&self.store.log, at, limit, PIECE.max(at_least), &mut self.buf)?;
+            self.buf.truncate(read);
+            if read == 0 {
                 return Ok((at, false));
             }
             let (next, stop) = self.chunk(at)?;

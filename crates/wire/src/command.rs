@@ -12,7 +12,7 @@ pub const CURRENT_VERSION: i32 = 479;
 /// `V5_3_1` in upstream's list; clients after it connect anew when they hear GO_AWAY and ask once more.
 const LAST_WITHOUT_GO_AWAY: i32 = 475;
 
-const FLAG_RESPONSE: i32 = 1;
+pub(crate) const FLAG_RESPONSE: i32 = 1;
 const FLAG_ONEWAY: i32 = 2;
 
 /// How a header is written (`SerializeType.java`). The number is the first byte of the header length word.

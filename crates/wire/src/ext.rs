@@ -22,8 +22,8 @@ struct Span {
 /// Room for values that are kept once more without their escapes, in bytes.
 const UNESCAPED: usize = 512;
 
-/// Memory that is used again, in bytes of text: 65,536 sends of a connection may wait for their answers.
-const TEXT_KEPT: usize = 1024;
+/// Memory that is used again, in bytes of text.
+const TEXT_KEPT: usize = 4096;
 /// The same, in entries.
 const SPANS_KEPT: usize = 32;
 
@@ -46,9 +46,10 @@ impl ExtFields {
         Self::default()
     }
 
-    /// An empty map with room for `bytes` of names and values.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { text: String::with_capacity(bytes), spans: Vec::with_capacity((bytes / 16).min(16)) }
+    /// Makes room for `bytes` of names and values.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.text.reserve(bytes);
+        self.spans.reserve((bytes / 16).min(16));
     }
 
     /// An empty map in the memory of this one, unless that is much.
@@ -82,7 +83,7 @@ impl ExtFields {
     pub(crate) fn begin_within(&mut self, text: &str) {
         self.spans.clear();
         if self.text.is_empty() {
-            *self = Self::with_capacity(text.len() + text.len().min(UNESCAPED));
+            self.reserve(text.len() + text.len().min(UNESCAPED));
             self.text.push_str(text);
         }
     }
@@ -130,6 +131,12 @@ impl ExtFields {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.spans.iter().map(|span| (key_of(&self.text, span), value_of(&self.text, span)))
     }
+
+    /// The same; names are bytes, as who compares them needs no more.
+    pub(crate) fn by_bytes(&self) -> impl Iterator<Item = (&[u8], &str)> {
+        let key = |span: &Span| &self.text.as_bytes()[span.key.from as usize..span.key.to as usize];
+        self.spans.iter().map(move |span| (key(span), value_of(&self.text, span)))
+    }
 }
 
 fn key_of<'a>(text: &'a str, span: &Span) -> &'a str {
@@ -164,7 +171,8 @@ mod tests {
     #[test]
     fn memory_is_used_again_unless_it_is_much() {
         for (bytes, kept) in [(TEXT_KEPT, TEXT_KEPT), (TEXT_KEPT + 1, 0)] {
-            let mut fields = ExtFields::with_capacity(bytes);
+            let mut fields = ExtFields::new();
+            fields.text.reserve_exact(bytes);
             fields.push("a", "b");
             let fields = fields.emptied();
             assert_eq!((fields.is_empty(), fields.get("a"), fields.text.capacity()), (true, None, kept));

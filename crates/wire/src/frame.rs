@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
     Command, ExtFields, Language, SerializeType,
+    head::{Head, HeadWriter},
     json::{self, Json},
 };
 
@@ -42,34 +43,56 @@ pub enum FrameError {
 /// Takes the next whole frame off `buffer`, without its length word; `None` when more bytes are needed.
 /// Reserves no memory for a frame that has not arrived.
 pub fn split_frame(buffer: &mut BytesMut, max_frame: usize) -> Result<Option<Bytes>, FrameError> {
-    let Some(word) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let Some(length) = whole(buffer, max_frame)? else { return Ok(None) };
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// Takes the next command off `buffer`; `None` when more bytes are needed. Its fields get the memory of `fields`, which is
+/// empty afterwards. The body is a part of the buffer, not a copy. After an error nothing is taken.
+pub fn next(buffer: &mut BytesMut, max_frame: usize, fields: &mut ExtFields) -> Result<Option<Command>, FrameError> {
+    let Some(length) = whole(buffer, max_frame)? else { return Ok(None) };
+    let (mut command, head) = decode_head(&buffer[4..4 + length], std::mem::take(fields))?;
+    buffer.advance(4 + head);
+    if length > head {
+        command.body = buffer.split_to(length - head).freeze();
+    }
+    Ok(Some(command))
+}
+
+/// Length of the frame that `buffer` begins with, without its length word, once all of it is there.
+fn whole(buffer: &[u8], max_frame: usize) -> Result<Option<usize>, FrameError> {
+    let Some(word) = buffer.first_chunk() else { return Ok(None) };
     let length = i32::from_be_bytes(*word);
     if length < 4 || length as usize > max_frame.saturating_sub(4) {
         return Err(FrameError::Length(length.into(), max_frame));
     }
-    if buffer.len() < 4 + length as usize {
-        return Ok(None);
-    }
-    buffer.advance(4);
-    Ok(Some(buffer.split_to(length as usize).freeze()))
+    Ok((buffer.len() >= 4 + length as usize).then_some(length as usize))
 }
 
 /// Decodes a frame without its length word. The body is a slice of `frame`, not a copy.
 pub fn decode(frame: Bytes) -> Result<Command, FrameError> {
-    let Some(word) = frame.first_chunk::<4>() else { return Err(FrameError::Length(frame.len() as i64, MAX_FRAME)) };
+    let (mut command, head) = decode_head(&frame, ExtFields::new())?;
+    command.body = frame.slice(head..);
+    Ok(command)
+}
+
+/// The command without its body, and where that begins.
+fn decode_head(frame: &[u8], fields: ExtFields) -> Result<(Command, usize), FrameError> {
+    let Some(word) = frame.first_chunk() else { return Err(FrameError::Length(frame.len() as i64, MAX_FRAME)) };
     let word = u32::from_be_bytes(*word);
     let header_length = (word & 0x00FF_FFFF) as usize;
     if header_length > frame.len() - 4 {
         return Err(FrameError::HeaderLength(header_length, frame.len()));
     }
     let header = &frame[4..4 + header_length];
-    let mut command = match (word >> 24) as u8 {
-        0 => decode_json(header)?,
-        1 => decode_binary(header)?,
+    let mut command = Command { ext: fields.emptied(), ..Command::default() };
+    match (word >> 24) as u8 {
+        0 => decode_json(header, &mut command)?,
+        1 => decode_binary(header, &mut command)?,
         other => return Err(FrameError::SerializeType(other)),
-    };
-    command.body = frame.slice(4 + header_length..);
-    Ok(command)
+    }
+    Ok((command, 4 + header_length))
 }
 
 /// Writes everything of `command` but its body, with a length word that counts the body.
@@ -79,27 +102,19 @@ pub fn encode_head(command: &Command, out: &mut BytesMut) {
 
 /// Same, for a body of `body_length` bytes that the caller sends itself.
 pub fn encode_head_for(command: &Command, body_length: usize, out: &mut BytesMut) {
-    let start = out.len();
-    out.put_u64(0);
-    match command.serialize {
-        SerializeType::Json => encode_json(command, out),
-        SerializeType::RocketMq => encode_binary(command, out),
-    }
-    let header_length = out.len() - start - 8;
-    let length = (4 + header_length + body_length) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
-    let word = (command.serialize as u32) << 24 | header_length as u32;
-    out[start + 4..start + 8].copy_from_slice(&word.to_be_bytes());
+    let has_fields = command.has_ext || !command.ext.is_empty();
+    let mut head = HeadWriter::begin(Head::of(command), has_fields, out);
+    command.ext.iter().for_each(|(name, value)| head.any_field(name, value));
+    head.end(body_length);
 }
 
 /// Writes the whole frame.
 pub fn encode(command: &Command, out: &mut BytesMut) {
     encode_head(command, out);
-    out.put_slice(&command.body);
+    out.extend_from_slice(&command.body);
 }
 
-fn decode_json(header: &[u8]) -> Result<Command, FrameError> {
-    let mut command = Command::default();
+fn decode_json(header: &[u8], command: &mut Command) -> Result<(), FrameError> {
     let mut reader = json::Reader::new(header);
     if !reader.begin_object()? {
         return Err(FrameError::Shape("not an object"));
@@ -116,8 +131,7 @@ fn decode_json(header: &[u8]) -> Result<Command, FrameError> {
             _ => reader.skip_value()?,
         }
     }
-    reader.end()?;
-    Ok(command)
+    Ok(reader.end()?)
 }
 
 fn member<'a>(reader: &mut json::Reader<'a>) -> Result<Option<Cow<'a, str>>, json::JsonError> {
@@ -209,42 +223,11 @@ fn ext_fields(reader: &mut json::Reader<'_>, ext: &mut ExtFields) -> Result<bool
     }
 }
 
-fn encode_json(command: &Command, out: &mut BytesMut) {
-    let mut text = json::Writer::over(out);
-    text.raw("{\"code\":");
-    text.integer(command.code.into());
-    if command.has_ext || !command.ext.is_empty() {
-        text.raw(",\"extFields\":{");
-        for (at, (key, value)) in command.ext.iter().enumerate() {
-            if at > 0 {
-                text.raw(",");
-            }
-            text.string(key);
-            text.raw(":");
-            text.string(value);
-        }
-        text.raw("}");
-    }
-    text.raw(",\"flag\":");
-    text.integer(command.flag.into());
-    text.raw(",\"language\":\"");
-    text.raw(command.language.name());
-    text.raw("\",\"opaque\":");
-    text.integer(command.opaque.into());
-    if let Some(remark) = &command.remark {
-        text.raw(",\"remark\":");
-        text.string(remark);
-    }
-    text.raw(",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
-    text.integer(command.version.into());
-    text.raw("}");
-}
-
-fn decode_binary(mut header: &[u8]) -> Result<Command, FrameError> {
+fn decode_binary(mut header: &[u8], command: &mut Command) -> Result<(), FrameError> {
     if header.len() < BINARY_FIXED {
         return Err(FrameError::Binary("shorter than its fixed part of 21 bytes"));
     }
-    let mut command = Command { serialize: SerializeType::RocketMq, ..Command::default() };
+    command.serialize = SerializeType::RocketMq;
     command.code = header.get_i16().into();
     command.language = Language::from_number(header.get_i8().into());
     command.version = header.get_i16().into();
@@ -254,7 +237,7 @@ fn decode_binary(mut header: &[u8]) -> Result<Command, FrameError> {
     command.remark = (!remark.is_empty()).then(|| String::from_utf8_lossy(remark).into_owned());
     let mut ext = take_block(&mut header, "extFields are longer than the header")?;
     command.has_ext = !ext.is_empty();
-    command.ext = ExtFields::with_capacity(ext.len());
+    command.ext.reserve(ext.len());
     while !ext.is_empty() {
         let key = take_short(&mut ext)?;
         let value = take_block(&mut ext, "a value is longer than extFields")?;
@@ -263,7 +246,7 @@ fn decode_binary(mut header: &[u8]) -> Result<Command, FrameError> {
             command.ext.push(&String::from_utf8_lossy(key), &String::from_utf8_lossy(value));
         }
     }
-    Ok(command)
+    Ok(())
 }
 
 fn take_block<'a>(bytes: &mut &'a [u8], what: &'static str) -> Result<&'a [u8], FrameError> {
@@ -290,25 +273,4 @@ fn take_short<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], FrameError> {
     let (block, rest) = bytes.split_at(length as usize);
     *bytes = rest;
     Ok(block)
-}
-
-fn encode_binary(command: &Command, out: &mut BytesMut) {
-    out.put_i16(command.code as i16);
-    out.put_i8(command.language as i8);
-    out.put_i16(command.version as i16);
-    out.put_i32(command.opaque);
-    out.put_i32(command.flag);
-    let remark = command.remark.as_deref().unwrap_or("");
-    out.put_i32(remark.len() as i32);
-    out.put_slice(remark.as_bytes());
-    let at = out.len();
-    out.put_i32(0);
-    for (key, value) in command.ext.iter() {
-        out.put_i16(key.len() as i16);
-        out.put_slice(key.as_bytes());
-        out.put_i32(value.len() as i32);
-        out.put_slice(value.as_bytes());
-    }
-    let length = (out.len() - at - 4) as i32;
-    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }

@@ -11,6 +11,7 @@ pub mod command;
 pub mod ext;
 pub mod frame;
 pub mod hash;
+pub mod head;
 pub mod header;
 pub mod json;
 pub mod message_id;

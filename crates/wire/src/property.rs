@@ -91,28 +91,46 @@ pub fn iter(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 
 /// As [`iter`], of what is text already.
 pub fn iter_text(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    spans(text.as_bytes()).filter_map(|(name, value)| Some((text.get(name)?, text.get(value)?)))
+    spans(text.as_bytes()).filter_map(|entry| Some((text.get(entry.name())?, text.get(entry.value())?)))
 }
 
 /// As [`iter`], without looking whether they are text.
 pub fn entries(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    spans(text).map(|(name, value)| (&text[name], &text[value]))
+    spans(text).map(|entry| (&text[entry.name()], &text[entry.value()]))
 }
 
-/// Where names and values are.
-fn spans(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+/// Where the name and the value of an entry are; neither is empty.
+struct Entry {
+    start: usize,
+    name_end: usize,
+    value_end: usize,
+}
+
+impl Entry {
+    fn name(&self) -> Range<usize> {
+        self.start..self.name_end
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.name_end + 1..self.value_end
+    }
+}
+
+/// As [`entries`], their places.
+fn spans(text: &[u8]) -> impl Iterator<Item = Entry> {
     let mut at = 0;
     std::iter::from_fn(move || {
         while at < text.len() {
-            let name = at..find_byte(text, at, [NAME_END, VALUE_END]);
-            at = name.end + 1;
-            if text.get(name.end) != Some(&NAME_END) {
+            let start = at;
+            let name_end = find_byte(text, at, [NAME_END, VALUE_END]);
+            at = name_end + 1;
+            if text.get(name_end) != Some(&NAME_END) {
                 continue;
             }
-            let value = at..find_byte(text, at, [VALUE_END]);
-            at = value.end + 1;
-            if !name.is_empty() && !value.is_empty() {
-                return Some((name, value));
+            let value_end = find_byte(text, at, [VALUE_END]);
+            at = value_end + 1;
+            if name_end > start && value_end > name_end + 1 {
+                return Some(Entry { start, name_end, value_end });
             }
         }
         None
@@ -123,6 +141,30 @@ fn spans(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
 pub fn find<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
     let named = entries(text).filter(|(key, _)| *key == name.as_bytes());
     named.filter_map(|(_, value)| std::str::from_utf8(value).ok()).last()
+}
+
+/// Appends the entries of `from` that `keeps` says yes to. Those that follow each other are copied at once.
+pub fn push_kept<'a>(text: &mut Vec<u8>, from: &'a str, mut keeps: impl FnMut(&'a str, &'a str) -> bool) {
+    let mut kept = 0..0;
+    for entry in spans(from.as_bytes()) {
+        if !keeps(&from[entry.name()], &from[entry.value()]) {
+            continue;
+        }
+        if kept.is_empty() || entry.start != kept.end + 1 {
+            push_whole(text, &from.as_bytes()[kept]);
+            kept = entry.start..entry.start;
+        }
+        kept.end = entry.value_end;
+    }
+    push_whole(text, &from.as_bytes()[kept]);
+}
+
+/// Appends entries, the last one without its end.
+fn push_whole(text: &mut Vec<u8>, entries: &[u8]) {
+    if !entries.is_empty() {
+        text.extend_from_slice(entries);
+        text.push(VALUE_END);
+    }
 }
 
 /// Appends one entry.
@@ -197,6 +239,22 @@ mod tests {
             assert_eq!(found, plain(&text), "{text:?}");
             if let Ok(text) = str::from_utf8(&text) {
                 assert!(iter_text(text).eq(iter(text.as_bytes())), "{text:?}");
+            }
+        }
+    }
+
+    /// Against one by one.
+    #[test]
+    fn kept_entries() {
+        let entries = ["a\x011\x02", "b\x012\x01x\x02", "", "\x02", "junk\x02", "c\x01\x02", "\x01d\x02", "e\x013"];
+        for number in 0..8usize.pow(4) {
+            let text: String = (0..4).map(|place| entries[number >> (3 * place) & 7]).collect();
+            for unwanted in ["", "a", "b"] {
+                let (mut kept, mut expected) = (Vec::new(), Vec::new());
+                push_kept(&mut kept, &text, |name, _| name != unwanted);
+                let wanted = iter_text(&text).filter(|(name, _)| *name != unwanted);
+                wanted.for_each(|(name, value)| push(&mut expected, name, value));
+                assert_eq!(kept, expected, "{text:?} without {unwanted}");
             }
         }
     }

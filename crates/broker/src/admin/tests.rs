@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use remoting::{Client, ClientConfig, Connection, Server, ServerConfig, Service};
+use remoting::{Client, ClientConfig, Connection, Requests, Server, ServerConfig, Service};
 use store::Batch;
 use tempfile::TempDir;
 use wire::{
@@ -398,8 +398,8 @@ fn an_unknown_code_is_not_supported() {
 struct Consumer;
 
 impl Service for Consumer {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        for command in requests.drain(..) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
             let text = match command.code {
                 request::GET_CONSUMER_STATUS_FROM_CLIENT => {
                     r#"{"messageQueueTable":{{"brokerName":"b","queueId":0,"topic":"T"}:5}}"#.to_owned()

@@ -1,9 +1,13 @@
 //! What sends are answered, and what is counted of them. Reference broker 2.2, 2.8, 2.9 and 2.12.
 
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
 use store::AppendError;
 use wire::{
     Command,
     code::{request, response},
+    head::{Head, HeadWriter},
     message_id, property,
     recall_handle::RecallHandle,
     topic,
@@ -16,39 +20,48 @@ use crate::{
     stats::{Amount, count},
 };
 
-/// `ids` is memory alone.
-pub(super) fn stored_answer(
-    broker: &Broker,
-    config: &BrokerConfig,
-    accepted: &mut Accepted,
-    entries: &[store::Entry],
-    ids: &mut String,
-) -> Command {
-    let mut answer = std::mem::take(&mut accepted.reply);
-    let host = broker.store_host();
-    ids.clear();
-    for entry in entries {
-        if !ids.is_empty() {
-            ids.push(',');
+impl Accepted {
+    /// Its messages have their places. Their ids come behind `text`.
+    pub(super) fn placed(&mut self, entries: &[store::Entry], host: SocketAddr, text: &mut String) {
+        let start = text.len();
+        for entry in entries {
+            if text.len() > start {
+                text.push(',');
+            }
+            message_id::push_offset_id(text, host, entry.physical_offset);
         }
-        message_id::push_offset_id(ids, host, entry.physical_offset);
+        self.msg_id = start..text.len();
+        self.queue_offset = entries.first().map_or(0, |entry| entry.queue_offset);
+        self.end = entries.last().map_or(0, store::Entry::end);
     }
-    answer.ext.push("msgId", ids);
-    answer.ext.push_number("queueId", accepted.queue_id);
-    answer.ext.push_number("queueOffset", entries.first().map_or(0, |entry| entry.queue_offset));
-    answer.ext.push("transactionId", &accepted.unique_id);
-    if let Some(id) = &accepted.batch_id {
-        answer.ext.push("batchUniqId", id);
+
+    /// Writes what a stored send is answered; its texts are in `text`.
+    pub(super) fn write_answer(&self, code: i32, text: &str, config: &BrokerConfig, out: &mut BytesMut) {
+        let unique_id = &text[self.unique_id.clone()];
+        let mut head = HeadWriter::begin(Head::response(code, self.opaque, self.serialize), true, out);
+        head.field("msgId", &text[self.msg_id.clone()]);
+        head.number("queueId", self.queue_id.into());
+        head.number("queueOffset", self.queue_offset);
+        head.field("transactionId", unique_id);
+        if self.is_inner {
+            head.field("batchUniqId", unique_id);
+        }
+        if let Some(handle) = &self.recall_handle {
+            head.field("recallHandle", handle);
+        }
+        head.field("MSG_REGION", &config.region_id);
+        head.field("TRACE_ON", trace_on(config));
+        head.end(0);
     }
-    if let Some(handle) = &accepted.recall_handle {
-        answer.ext.push("recallHandle", handle);
+
+    /// The answer when it was not stored.
+    pub(super) fn refused(&self, code: i32, remark: String) -> Command {
+        Command { opaque: self.opaque, serialize: self.serialize, ..Command::default() }.error(code, remark)
     }
-    mark_region(&mut answer, config);
-    answer
 }
 
 /// By which the producer of a timer message may take it back. Not for messages of a batch or of a retry topic.
-pub(super) fn recall_handle(config: &BrokerConfig, code: i32, properties: &Properties) -> Option<String> {
+pub(super) fn recall_handle(config: &BrokerConfig, code: i32, properties: &Properties<'_>) -> Option<String> {
     if !properties.timer || code == request::SEND_BATCH_MESSAGE {
         return None;
     }
@@ -59,7 +72,7 @@ pub(super) fn recall_handle(config: &BrokerConfig, code: i32, properties: &Prope
         broker_name: config.broker_name.clone(),
         // Rounding it again leads to the same tick.
         time_ms: (out_ms + 1).to_string(),
-        unique_id: properties.unique_id.clone(),
+        unique_id: properties.unique_id.clone().into_owned(),
     };
     Some(handle.encode())
 }
@@ -67,7 +80,11 @@ pub(super) fn recall_handle(config: &BrokerConfig, code: i32, properties: &Prope
 /// Java producers take an answer without `extFields` for broken; upstream always sends these two.
 pub fn mark_region(answer: &mut Command, config: &BrokerConfig) {
     answer.ext.push("MSG_REGION", &config.region_id);
-    answer.ext.push("TRACE_ON", if config.trace_on { "true" } else { "false" });
+    answer.ext.push("TRACE_ON", trace_on(config));
+}
+
+fn trace_on(config: &BrokerConfig) -> &'static str {
+    if config.trace_on { "true" } else { "false" }
 }
 
 /// What `sends` stored as `entries`.

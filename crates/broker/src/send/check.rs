@@ -33,12 +33,14 @@ pub(super) fn not_to_retry(checked: &Checked<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Checks what every send is checked for; creates the topic where that is allowed.
+/// Checks what every send is checked for; creates the topic where that is allowed. `last` is the topic of a send that was
+/// checked just before, and is not looked up again.
 pub fn check<'a>(
     broker: &Broker,
     config: &BrokerConfig,
     command: &'a Command,
     peer: SocketAddr,
+    last: Option<&Arc<TopicConfig>>,
 ) -> Result<Checked<'a>, Refused> {
     if config.broker_role == BrokerRole::Slave {
         let remark = format!(
@@ -49,23 +51,31 @@ pub fn check<'a>(
         return Err(Refused::new(response::SYSTEM_BUSY, remark));
     }
     let header = SendRequest::of(command);
-    if now_ms() < config.start_accept_send_request_time_stamp {
-        let until = config.start_accept_send_request_time_stamp;
+    let until = config.start_accept_send_request_time_stamp;
+    if until > 0 && now_ms() < until {
         return Err(Refused::new(response::SYSTEM_ERROR, format!("broker unable to service, until {until}")));
     }
-    topic::validate(header.topic).map_err(|remark| Refused::new(response::INVALID_PARAMETER, remark))?;
-    if topic::forbids_send(header.topic) {
-        let remark = format!("Sending message to topic[{}] is forbidden.", header.topic);
-        return Err(Refused::new(response::NO_PERMISSION, remark));
+    let last = last.filter(|last| last.topic_name == header.topic);
+    if last.is_none() {
+        allowed(header.topic)?;
     }
     if command.body.is_empty() {
         return Err(Refused::new(response::MESSAGE_ILLEGAL, "the request has no body"));
     }
     let (asked, numbers) = Numbers::of(&header)?;
-    let topic = topic_of(broker, config, &header)?;
+    let topic = last.map_or_else(|| topic_of(broker, config, &header), |last| Ok(last.clone()))?;
     writable(config, &topic)?;
     let queue_id = queue_of(&topic, asked, peer)?;
     Ok(Checked { header, topic, queue_id, numbers })
+}
+
+fn allowed(name: &str) -> Result<(), Refused> {
+    topic::validate(name).map_err(|remark| Refused::new(response::INVALID_PARAMETER, remark))?;
+    if topic::forbids_send(name) {
+        let remark = format!("Sending message to topic[{name}] is forbidden.");
+        return Err(Refused::new(response::NO_PERMISSION, remark));
+    }
+    Ok(())
 }
 
 fn writable(config: &BrokerConfig, topic: &TopicConfig) -> Result<(), Refused> {
@@ -128,7 +138,7 @@ pub(super) fn place<'a>(
     broker: &Broker,
     config: &BrokerConfig,
     checked: &'a Checked<'_>,
-    properties: &mut Properties,
+    properties: &mut Properties<'_>,
 ) -> Result<(Cow<'a, str>, i32), Refused> {
     let header = &checked.header;
     if properties.transaction {

@@ -12,7 +12,7 @@ pub fn allowed(
     config: &BrokerConfig,
     checked: &Checked<'_>,
     stored_in: &str,
-    properties: &Properties,
+    properties: &Properties<'_>,
 ) -> Result<(), Refused> {
     let count = properties.inner.then(|| properties.get(property::INNER_NUM)).flatten();
     if checked.numbers.sys_flag & sys_flag::INNER_BATCH == 0 {
@@ -24,7 +24,7 @@ pub fn allowed(
 }
 
 /// Names of light queues must be such: a Java broker that meets another one with `enableLmq` dispatches nothing more.
-pub fn light_queues(config: &BrokerConfig, checked: &Checked<'_>, properties: &Properties) -> Result<(), Refused> {
+pub fn light_queues(config: &BrokerConfig, checked: &Checked<'_>, properties: &Properties<'_>) -> Result<(), Refused> {
     if !config.enable_lmq || !properties.inner {
         return Ok(());
     }

@@ -1,17 +1,19 @@
 //! The properties of a message that is being sent: what the broker adds, and what decides where it goes.
 //! Reference broker 2.3 "Property handling before storing".
 
+use std::borrow::Cow;
+
 use wire::{code::response, property, topic};
 
 use super::Refused;
 use crate::{config::BrokerConfig, context::Broker};
 
 /// Property text ready to store, and what a look at it told.
-pub struct Properties {
+pub struct Properties<'a> {
     /// Text as it will be stored.
     pub text: Vec<u8>,
     /// The client's message id, or ours where it has none.
-    pub unique_id: String,
+    pub unique_id: Cow<'a, str>,
     /// Delay level, 0 without one that can be read.
     pub delay: i32,
     /// Asks for delivery at an arbitrary time.
@@ -26,14 +28,21 @@ pub struct Properties {
     waits: bool,
 }
 
-impl Properties {
-    /// From the header's text. What `memory` holds is forgotten.
-    pub fn prepare(received: &str, mut memory: Vec<u8>, broker: &Broker, config: &BrokerConfig) -> Self {
-        memory.clear();
-        memory.reserve(received.len() + 96);
+/// What the broker says of each message: its region, whether it is traced, its cluster.
+pub fn marks(config: &BrokerConfig) -> Vec<u8> {
+    let mut text = Vec::new();
+    property::push(&mut text, property::MSG_REGION, &config.region_id);
+    property::push(&mut text, property::TRACE_ON, if config.trace_on { "true" } else { "false" });
+    property::push(&mut text, property::CLUSTER, &config.broker_cluster_name);
+    text
+}
+
+impl<'a> Properties<'a> {
+    /// From the header's text; `marks` come behind it. What `memory` holds is forgotten.
+    pub fn prepare(received: &'a str, memory: Vec<u8>, broker: &Broker, marks: &[u8]) -> Self {
         let mut out = Self {
-            text: memory,
-            unique_id: String::new(),
+            text: Vec::new(),
+            unique_id: Cow::Borrowed(""),
             delay: 0,
             timer: false,
             transaction: false,
@@ -42,26 +51,26 @@ impl Properties {
             broken_delay: false,
             waits: true,
         };
-        for (name, value) in property::iter_text(received) {
-            out.take(name, value);
-        }
+        let mut text = memory;
+        text.clear();
+        property::push_kept(&mut text, received, |name, value| out.take(name, value));
+        out.text = text;
         if out.unique_id.is_empty() {
-            out.unique_id = broker.unique_id();
+            out.unique_id = Cow::Owned(broker.unique_id());
             property::push(&mut out.text, property::UNIQ_KEY, &out.unique_id);
         }
-        property::push(&mut out.text, property::MSG_REGION, &config.region_id);
-        property::push(&mut out.text, property::TRACE_ON, if config.trace_on { "true" } else { "false" });
-        property::push(&mut out.text, property::CLUSTER, &config.broker_cluster_name);
+        out.text.extend_from_slice(marks);
         out
     }
 
-    fn take(&mut self, name: &str, value: &str) {
+    /// Looks at an entry; false when it is not stored.
+    fn take(&mut self, name: &str, value: &'a str) -> bool {
         match name {
             property::POP_CK | property::MSG_REGION | property::TRACE_ON | property::CLUSTER | property::CRC32 => {
-                return;
+                return false;
             }
             property::UNIQ_KEY => {
-                value.clone_into(&mut self.unique_id);
+                self.unique_id = Cow::Borrowed(value);
                 self.named = true;
             }
             property::INNER_NUM | property::INNER_MULTI_DISPATCH => self.inner = true,
@@ -74,7 +83,7 @@ impl Properties {
             property::TIMER_DELAY_MS | property::TIMER_DELAY_SEC | property::TIMER_DELIVER_MS => self.timer = true,
             _ => {}
         }
-        property::push(&mut self.text, name, value);
+        true
     }
 
     /// Refuses a delay that nobody can read, and that of a batch: it would be delivered at once. Java does both.

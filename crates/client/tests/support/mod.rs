@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use client::BrokerApi;
-use remoting::{Client, ClientConfig, Connection, Server, ServerConfig, Service};
+use remoting::{Client, ClientConfig, Connection, Requests, Server, ServerConfig, Service};
 use wire::Command;
 
 pub const LONG: Duration = Duration::from_secs(20);
@@ -16,8 +16,8 @@ pub const NOWHERE: &str = "192.0.2.9:9876";
 struct Answers<F>(F);
 
 impl<F: Fn(&Command) -> Option<Command> + Send + Sync + 'static> Service for Answers<F> {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        requests.drain(..).filter_map(|request| (self.0)(&request)).for_each(|answer| conn.reply(answer));
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        requests.filter_map(|request| (self.0)(&request)).for_each(|answer| conn.reply(answer));
     }
 }
 

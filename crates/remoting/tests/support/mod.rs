@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use remoting::{Connection, Server, ServerConfig, Service};
+use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -64,10 +64,14 @@ impl Work {
 }
 
 impl Service for Work {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        let requests: Vec<_> = requests.collect();
+        if requests.is_empty() {
+            return;
+        }
         self.batches.lock().push(requests.len());
         self.seen.lock().extend(requests.iter().cloned());
-        requests.drain(..).for_each(|request| work(conn, request));
+        requests.into_iter().for_each(|request| work(conn, request));
     }
 
     fn on_open(&self, conn: &Arc<Connection>) {

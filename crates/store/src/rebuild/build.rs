@@ -11,7 +11,7 @@ use wire::record::RecordView;
 
 use crate::{
     append::Tail,
-    build::{Builder, Views, put_keys},
+    build::{Builder, Views, keys_of, put_keys},
     checkpoint::Checkpoint,
     config::StoreConfig,
     deleted::Deleted,
@@ -132,7 +132,7 @@ impl<'a> Build<'a> {
             return builder.add(&views, record);
         }
         // A Java broker leaves the keys of a deleted topic in the index.
-        put_keys(&views, record)?;
+        put_keys(&views, keys_of(record, true))?;
         builder.add_to_light_alone(&views, record)
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use remoting::{Connection, Server, ServerConfig, Service};
+use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use tokio::sync::watch;
 use wire::{
     Command,
@@ -52,8 +52,8 @@ struct SmallBroker {
 }
 
 impl Service for SmallBroker {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Vec<Command>) {
-        requests.drain(..).for_each(|request| conn.reply(self.answer(&request)));
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        requests.for_each(|request| conn.reply(self.answer(&request)));
     }
 }
 

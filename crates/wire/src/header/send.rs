@@ -110,20 +110,19 @@ macro_rules! send_request {
         /// A send of either spelling, read in place.
         #[derive(Clone, Copy, Debug, Default, PartialEq)]
         pub struct SendRequest<'a> {
-            $($(#[$meta])* #[doc = concat!("\n\nField `", $long, "` or `", $short, "`.")] pub $field: $kind,)*
+            $($(#[$meta])* #[doc = concat!("\n\nField `", $long, "` or `", stringify!($short), "`.")] pub $field: $kind,)*
         }
 
         impl<'a> SendRequest<'a> {
-            fn take_long(&mut self, name: &str, value: &'a str) {
-                match name {
-                    $($long => self.$field = $read(value).unwrap_or(self.$field),)*
-                    _ => {}
-                }
+            fn take_long(&mut self, name: &[u8], value: &'a str) {
+                $(if name == $long.as_bytes() {
+                    return self.$field = $read(value).unwrap_or(self.$field);
+                })*
             }
 
-            fn take_short(&mut self, name: &str, value: &'a str) {
+            fn take_short(&mut self, name: &[u8], value: &'a str) {
                 match name {
-                    $($short => self.$field = $read(value).unwrap_or(self.$field),)*
+                    $([$short] => self.$field = $read(value).unwrap_or(self.$field),)*
                     _ => {}
                 }
             }
@@ -132,22 +131,22 @@ macro_rules! send_request {
 }
 
 send_request! {
-    "producerGroup" "a" producer_group: &'a str, Some;
-    "topic" "b" topic: &'a str, Some;
+    "producerGroup" b'a' producer_group: &'a str, Some;
+    "topic" b'b' topic: &'a str, Some;
     /// Template for a topic that does not exist yet.
-    "defaultTopic" "c" default_topic: &'a str, Some;
-    "defaultTopicQueueNums" "d" default_topic_queue_nums: i32, ExtValue::read;
+    "defaultTopic" b'c' default_topic: &'a str, Some;
+    "defaultTopicQueueNums" b'd' default_topic_queue_nums: i32, ExtValue::read;
     /// Negative: the broker picks a queue.
-    "queueId" "e" queue_id: Option<i32>, ExtValue::read;
-    "sysFlag" "f" sys_flag: Option<i32>, ExtValue::read;
-    "bornTimestamp" "g" born_timestamp: Option<i64>, ExtValue::read;
-    "flag" "h" flag: Option<i32>, ExtValue::read;
-    "properties" "i" properties: &'a str, Some;
-    "reconsumeTimes" "j" reconsume_times: Option<i32>, ExtValue::read;
-    "unitMode" "k" unit_mode: bool, ExtValue::read;
-    "maxReconsumeTimes" "l" max_reconsume_times: Option<i32>, ExtValue::read;
+    "queueId" b'e' queue_id: Option<i32>, ExtValue::read;
+    "sysFlag" b'f' sys_flag: Option<i32>, ExtValue::read;
+    "bornTimestamp" b'g' born_timestamp: Option<i64>, ExtValue::read;
+    "flag" b'h' flag: Option<i32>, ExtValue::read;
+    "properties" b'i' properties: &'a str, Some;
+    "reconsumeTimes" b'j' reconsume_times: Option<i32>, ExtValue::read;
+    "unitMode" b'k' unit_mode: bool, ExtValue::read;
+    "maxReconsumeTimes" b'l' max_reconsume_times: Option<i32>, ExtValue::read;
     /// Decides, and not the code, whether the body is a batch.
-    "batch" "m" batch: bool, ExtValue::read;
+    "batch" b'm' batch: bool, ExtValue::read;
 }
 
 impl<'a> SendRequest<'a> {
@@ -155,12 +154,14 @@ impl<'a> SendRequest<'a> {
     /// default; those without which nothing can be stored are options, so that a broken send is not one to queue 0.
     pub fn of(command: &'a Command) -> Self {
         use request::{SEND_BATCH_MESSAGE, SEND_MESSAGE_V2, SEND_REPLY_MESSAGE_V2};
-        let take = match command.code {
-            SEND_MESSAGE_V2 | SEND_BATCH_MESSAGE | SEND_REPLY_MESSAGE_V2 => Self::take_short,
-            _ => Self::take_long,
-        };
         let mut this = Self::default();
-        command.ext.iter().for_each(|(name, value)| take(&mut this, name, value));
+        let fields = command.ext.by_bytes();
+        match command.code {
+            SEND_MESSAGE_V2 | SEND_BATCH_MESSAGE | SEND_REPLY_MESSAGE_V2 => {
+                fields.for_each(|(name, value)| this.take_short(name, value));
+            }
+            _ => fields.for_each(|(name, value)| this.take_long(name, value)),
+        }
         this
     }
 }

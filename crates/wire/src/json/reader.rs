@@ -57,12 +57,12 @@ impl<'a> Reader<'a> {
 
     /// Where the next member's name is, its colon read too, if it is written as Java writes it: `"name":` without blanks
     /// and escapes. `None`, and nothing read, otherwise: also at the end.
+    #[inline]
     pub fn plain_name(&mut self) -> Option<Range<usize>> {
-        let comma = usize::from(self.after_value);
         if self.after_value && self.text.get(self.at) != Some(&b',') {
             return None;
         }
-        let name = self.plain_quoted(self.at + comma)?;
+        let name = self.plain_quoted(self.at + usize::from(self.after_value))?;
         if self.text.get(name.end + 1) != Some(&b':') {
             return None;
         }
@@ -71,6 +71,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Where the next value is, if it is a string without escapes right here. `None`, and nothing read, otherwise.
+    #[inline]
     pub fn plain_value(&mut self) -> Option<Range<usize>> {
         let value = self.plain_quoted(self.at)?;
         self.at = value.end + 1;
@@ -99,6 +100,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What the double quote at `at` begins, without quotes, unless it holds an escape.
+    #[inline]
     fn plain_quoted(&self, at: usize) -> Option<Range<usize>> {
         self.utf8?;
         if self.text.get(at) != Some(&b'"') {
@@ -304,11 +306,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Text from `start` to here. Bytes that are no UTF-8 become U+FFFD, as in Java.
+    #[inline]
     fn since(&self, start: usize) -> Cow<'a, str> {
         match self.utf8.and_then(|text| text.get(start..self.at)) {
             Some(text) => Cow::Borrowed(text),
-            None => String::from_utf8_lossy(&self.text[start..self.at]),
+            None => self.replaced_since(start),
         }
+    }
+
+    #[cold]
+    fn replaced_since(&self, start: usize) -> Cow<'a, str> {
+        String::from_utf8_lossy(&self.text[start..self.at])
     }
 
     fn take_while(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
@@ -336,8 +344,20 @@ impl<'a> Reader<'a> {
     /// Up to the quote that ends it.
     fn rest_of_string(&mut self, quote: u8, out: &mut String) -> Result<(), JsonError> {
         loop {
-            out.push_str(&self.plain(quote));
-            let Some(byte) = self.text.get(self.at) else { return self.fail("the text ends inside a string") };
+            let start = self.at;
+            self.at = find(self.text, start, [quote, b'\\']);
+            match self.utf8 {
+                Some(text) => out.push_str(&text[start..self.at]),
+                None => out.push_str(&self.replaced_since(start)),
+            }
+            let rest = &self.text[self.at..];
+            // What separates properties is written this way.
+            if let [b'\\', b'u', b'0', b'0', high @ b'0'..=b'7', low @ b'0'..=b'9', ..] = rest {
+                out.push(char::from((high - b'0') << 4 | (low - b'0')));
+                self.at += 6;
+                continue;
+            }
+            let Some(byte) = rest.first() else { return self.fail("the text ends inside a string") };
             self.at += 1;
             if *byte == quote {
                 return Ok(());
@@ -347,13 +367,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The part of a string up to its end or to an escape.
+    #[inline]
     fn plain(&mut self, quote: u8) -> Cow<'a, str> {
         let start = self.at;
         self.at = find(self.text, start, [quote, b'\\']);
         self.since(start)
     }
 
-    #[inline]
     fn escape(&mut self) -> Result<char, JsonError> {
         let Some(byte) = self.text.get(self.at) else { return self.fail("the text ends inside a string") };
         self.at += 1;
@@ -374,13 +394,6 @@ impl<'a> Reader<'a> {
 
     /// One UTF-16 unit, or two that belong together; half a pair becomes U+FFFD.
     fn unicode(&mut self) -> Result<char, JsonError> {
-        // What separates properties is written this way.
-        if let Some([b'0', b'0', high @ b'0'..=b'7', low @ b'0'..=b'9']) =
-            self.text.get(self.at..).and_then(<[u8]>::first_chunk)
-        {
-            self.at += 4;
-            return Ok(char::from((high - b'0') << 4 | (low - b'0')));
-        }
         let unit = self.hex(4)?;
         let is_high = (0xD800..0xDC00).contains(&unit);
         if is_high && self.text[self.at..].starts_with(b"\\u") {

@@ -1,6 +1,8 @@
 //! Escaping, and a writer for headers that are written member by member.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
+
+use crate::scan::is_printable;
 
 /// Writes JSON text at the end of a buffer. Punctuation is the caller's.
 pub struct Writer<'a> {
@@ -14,8 +16,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Text as it is.
+    #[inline]
     pub fn raw(&mut self, text: &str) {
-        self.out.put_slice(text.as_bytes());
+        self.out.extend_from_slice(text.as_bytes());
     }
 
     /// A number.
@@ -25,10 +28,19 @@ impl<'a> Writer<'a> {
 
     /// A string in quotes, escaped as Java does.
     pub fn string(&mut self, text: &str) {
-        self.out.put_u8(b'"');
-        escape_java(text, |part| self.out.put_slice(part.as_bytes()));
-        self.out.put_u8(b'"');
+        self.raw("\"");
+        match is_plain(text.as_bytes()) {
+            true => self.raw(text),
+            false => escape_java(text, |part| self.out.extend_from_slice(part.as_bytes())),
+        }
+        self.raw("\"");
     }
+}
+
+/// True when nothing of `text` is escaped. What is not ASCII is not looked at here.
+fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks();
+    words.iter().all(|word| is_printable(word, [b'"', b'\\'])) && rest.iter().all(|byte| PLAIN[*byte as usize])
 }
 
 /// Hands `text` on in parts, what fastjson escapes by default escaped.
