@@ -15,24 +15,27 @@ use crate::{
 /// Sizes of Java's default index file.
 const DEFAULT: Geometry = Geometry { slots: 5_000_000, max_index: 20_000_000 };
 
-/// Only files with the configured size after which that is believed.
+/// Only files after which the longest is believed.
 const MOST_ROWS: usize = 64;
 
 /// Bytes of a file of the queues below `dir`, which have units of `shape`. Looks at queues until one tells; usually that is
-/// the first. After an unclean stop an only file may be short, so that the longest of them counts.
+/// the first. An only file may be short, after an unclean stop or as it was damaged, so that the longest of them counts.
 pub(crate) fn of_queues(disk: &dyn Disk, dir: &Path, shape: &Shape, clean: bool) -> Result<u64, StoreError> {
     let configured = shape.segment;
-    let (mut longest, mut as_configured) = (None, 0);
+    let (mut longest, mut rows) = (None, 0);
     for topic in list_sorted(disk, dir).at("list", dir)?.into_iter().filter(|entry| entry.is_dir) {
         let topic_dir = dir.join(&topic.name);
         for queue in list_sorted(disk, &topic_dir).at("list", &topic_dir)?.into_iter().filter(|entry| entry.is_dir) {
             let found = segments::find(disk, &topic_dir.join(&queue.name))?;
             let Some(size) = segments::size_of_row(&found, configured, shape.unit as u64, clean) else { continue };
-            as_configured += usize::from(size == configured);
-            if clean || found.len() > 1 || as_configured > MOST_ROWS {
+            if found.len() > 1 || clean && size == configured {
                 return Ok(told(dir, size, shape));
             }
-            longest = longest.max(Some(size));
+            let most = *longest.insert(longest.unwrap_or(0).max(size));
+            rows += usize::from(clean || size == configured);
+            if rows > MOST_ROWS {
+                return Ok(told(dir, most, shape));
+            }
         }
     }
     // What a power loss left of them tells nothing: they are extended.

@@ -263,7 +263,7 @@ fn with_early_queue(root: &std::path::Path) -> (StoreConfig, std::path::PathBuf)
 
 #[test]
 fn a_queue_file_cut_short_after_a_clean_stop_is_filled_from_the_log() {
-    for length in [0, 7, 187] {
+    for length in [0, 7, 60, 180, 187] {
         let dir = tempfile::tempdir().unwrap();
         let (config, file) = with_early_queue(dir.path());
         std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length).unwrap();
