@@ -275,8 +275,10 @@ impl Driver {
     /// What was read before a bad frame is served all the same.
     fn process(&mut self) -> Result<(), Ending> {
         let mut requests = Requests::new(&mut self.inbound, &self.conn);
-        if let Some(service) = &self.service {
-            service.on_requests(&self.conn, &mut requests);
+        match &self.service {
+            Some(service) => service.on_requests(&self.conn, &mut requests),
+            // Nobody will answer: that must not keep the connection open.
+            None => requests.by_ref().filter(|one| !one.is_oneway()).for_each(|_| self.conn.leave_unanswered()),
         }
         let end = requests.finish();
         self.has_backlog = matches!(end, End::Part);

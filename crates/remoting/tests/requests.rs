@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use remoting::{Client, ClientConfig, RemotingError, ServerConfig};
 use support::*;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::Instant,
+};
 use wire::{Command, SerializeType};
 
 fn client() -> Client {
@@ -200,4 +204,16 @@ async fn extensions_belong_to_a_connection() {
     assert!(!conn.set_extension(8u32));
     assert_eq!((conn.extension::<u32>(), conn.extension::<String>()), (Some(&7), None));
     assert_eq!(conn.peer().to_string(), addr);
+}
+
+#[tokio::test]
+async fn a_request_to_a_client_that_serves_nothing_keeps_no_connection_open() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = ClientConfig { idle_timeout: Duration::from_millis(200), ..ClientConfig::default() };
+    let client = Client::new(config, None);
+    client.oneway(&listener.local_addr().unwrap().to_string(), Command::request(ECHO), LONG).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(&bytes_of(&[Command::request(ECHO)])).await.unwrap();
+    let mut came = Vec::new();
+    tokio::time::timeout(LONG, stream.read_to_end(&mut came)).await.expect("it is closed when it is idle").unwrap();
 }
