@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
         if self.topics_in_use.is_none() {
             self.topics_in_use = Some(self.broker.topics.in_use());
             self.memory = self.broker.spare.take();
-            self.memory.marks = properties::marks(&self.config);
+            properties::marks(&self.config, &mut self.memory.marks);
         }
         match self.accept(command) {
             Ok(accepted) => self.memory.waiting.push(accepted),

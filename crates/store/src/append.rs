@@ -69,7 +69,7 @@ impl Store {
             for (wanted, number) in wanted.iter_mut().zip(numbers.clone()) {
                 *wanted = (batch.topic(number), batch.entries[number].queue_id);
             }
-            let found = self.queues.get_together(wanted[..numbers.len()].iter().copied());
+            let found = self.queues.get_together(&wanted[..numbers.len()]);
             for (number, queue) in numbers.zip(found) {
                 let entry = &mut batch.entries[number];
                 entry.queue = queue.filter(|_| entry.step > 0);

@@ -26,7 +26,7 @@ use crate::{
     lmq,
     log::Log,
     queue::{self, Kind, Queue, Records, Unit},
-    queues::Queues,
+    queues::{Queues, TOGETHER},
 };
 
 /// A message became readable.
@@ -125,11 +125,18 @@ impl Builder {
         self.add_to_found(views, record, None)
     }
 
-    /// Takes up to [`crate::queues::TOGETHER`] records in. Queues that are not at hand are looked up together.
+    /// Takes up to [`TOGETHER`] records in. Queues that are not at hand are looked up together.
     pub(crate) fn add_together(&mut self, views: &Views<'_>, records: &[RecordView<'_>]) -> Result<(), StoreError> {
         let found = match records.iter().all(|record| self.at_hand(record).is_some()) {
             true => Default::default(),
-            false => views.queues.get_together(records.iter().map(|record| (record.topic(), record.queue_id()))),
+            false => {
+                let mut wanted = [("", 0); TOGETHER];
+                wanted
+                    .iter_mut()
+                    .zip(records)
+                    .for_each(|(wanted, record)| *wanted = (record.topic(), record.queue_id()));
+                views.queues.get_together(&wanted[..records.len()])
+            }
         };
         let mut together = records.iter().zip(found);
         together.try_for_each(|(record, queue)| self.add_to_found(views, record, queue))
@@ -149,7 +156,7 @@ impl Builder {
         if views.deleted.hides(topic, record.physical_offset()) {
             return self.add_to_light_alone(views, record);
         }
-        let keys = keys_of(record, true);
+        let keys = keys_of(record);
         if sys_flag::is_queued(record.sys_flag()) {
             self.add_unit(views, record, keys.as_ref().and_then(|keys| keys.tags), queue)?;
             self.last = Some(Last { start: record.physical_offset(), store_timestamp: record.store_timestamp() });
@@ -478,7 +485,7 @@ pub(crate) fn put_keys(views: &Views<'_>, keys: Option<Keys<'_>>) -> Result<(), 
 }
 
 /// What is indexed of a record; `None` for a rollback.
-pub(crate) fn keys_of<'a>(record: &RecordView<'a>, with_tags: bool) -> Option<Keys<'a>> {
+pub(crate) fn keys_of<'a>(record: &RecordView<'a>) -> Option<Keys<'a>> {
     if record.sys_flag() & sys_flag::TRANSACTION_MASK == sys_flag::TRANSACTION_ROLLBACK {
         return None;
     }
@@ -494,7 +501,7 @@ pub(crate) fn keys_of<'a>(record: &RecordView<'a>, with_tags: bool) -> Option<Ke
         let place = match name {
             _ if name == property::UNIQ_KEY.as_bytes() => &mut keys.unique,
             _ if name == property::KEYS.as_bytes() => &mut keys.keys,
-            _ if with_tags && name == property::TAGS.as_bytes() => &mut keys.tags,
+            _ if name == property::TAGS.as_bytes() => &mut keys.tags,
             _ => continue,
         };
         *place = std::str::from_utf8(value).ok().or(*place);

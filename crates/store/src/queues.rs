@@ -148,28 +148,25 @@ impl Queues {
 
     /// Up to [`TOGETHER`] queues, as far as they are known. Of many thousand queues hardly one is in the processor's cache;
     /// it fetches all of these at once, as neither a lock nor a counter comes between.
-    pub(crate) fn get_together<'a>(
-        &self,
-        wanted: impl Iterator<Item = (&'a str, i32)> + Clone,
-    ) -> [Option<Arc<Queue>>; TOGETHER] {
-        let set = wanted.clone().fold(0u32, |set, (topic, _)| set | 1 << shard_of(topic));
+    pub(crate) fn get_together(&self, wanted: &[(&str, i32)]) -> [Option<Arc<Queue>>; TOGETHER] {
+        let set = wanted.iter().fold(0u32, |set, (topic, _)| set | 1 << shard_of(topic));
         // In their order: two who each wait for what the other one holds, behind those who want to write, would wait for ever.
         let shards: [Option<RwLockReadGuard<'_, Shard>>; SHARDS] =
             std::array::from_fn(|place| (set >> place & 1 == 1).then(|| self.shards[place].read()));
         let mut of_topics: [Option<&OfTopic>; TOGETHER] = [None; TOGETHER];
-        for (of_topic, (topic, _)) in of_topics.iter_mut().zip(wanted.clone()) {
-            *of_topic = shards[shard_of(topic)].as_ref().and_then(|shard| shard.get(topic));
+        for (of_topic, (topic, _)) in of_topics.iter_mut().zip(wanted) {
+            *of_topic = shards[shard_of(topic)].as_ref().and_then(|shard| shard.get(*topic));
         }
-        for (queues, (_, queue_id)) in of_topics.iter().zip(wanted.clone()) {
+        for (queues, (_, queue_id)) in of_topics.iter().zip(wanted) {
             // Where it most likely is.
-            if let Some(queue) = queues.and_then(|queues| queues.get(queue_id as usize)) {
+            if let Some(queue) = queues.and_then(|queues| queues.get(*queue_id as usize)) {
                 queue.touch();
             }
         }
-        let mut wanted = wanted;
+        let mut wanted = wanted.iter();
         of_topics.map(|queues| {
             let (_, queue_id) = wanted.next()?;
-            of_id(queues?, queue_id).cloned()
+            of_id(queues?, *queue_id).cloned()
         })
     }
 
@@ -268,6 +265,11 @@ impl Queues {
             dirs.into_iter().try_for_each(|dir| disk.sync_dir(&dir).at("sync", &dir))?;
         }
         Ok(())
+    }
+
+    /// True when there is a queue of this kind.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.shards.iter().any(|shard| shard.read().values().flatten().any(|queue| queue.kind() == kind))
     }
 
     /// All queues, by topic and id.
@@ -404,7 +406,7 @@ mod tests {
             queues.get_or_make(topic, queue_id);
         }
         let wanted = [("A", 7), ("B", 3), ("A", 0), ("D", 0), ("A", 2), ("B", -1), ("C", 0), ("A", i32::MAX), ("B", 0)];
-        let found = queues.get_together(wanted.into_iter());
+        let found = queues.get_together(&wanted);
         let expected = [true, true, true, false, false, true, true, true, false];
         for ((found, (topic, queue_id)), is_there) in found.iter().zip(wanted).zip(expected) {
             let alone = queues.get(topic, queue_id);

@@ -127,7 +127,7 @@ impl Store {
             return true;
         }
         let bytes = self.record_in_files(physical);
-        let keys = bytes.as_deref().and_then(RecordView::layout).and_then(|record| keys_of(&record, true));
+        let keys = bytes.as_deref().and_then(RecordView::layout).and_then(|record| keys_of(&record));
         keys.is_some_and(|keys| keys.parts().any(|part| keys.hash(part) == hash))
     }
 

@@ -274,9 +274,7 @@ impl Plan {
 /// End of the newest record that has a unit. 0 when `consumequeue` was taken away: that batch queues, which lie elsewhere,
 /// are left says nothing of the others.
 fn queued_to(store: &Store) -> i64 {
-    let is_plain = |queue: &Arc<Queue>| queue.kind() == Kind::Simple;
-    let lost =
-        !store.queues.all().iter().any(is_plain) && store.log.bases().into_iter().any(|base| lacks_queue(store, base));
+    let lost = !store.queues.has(Kind::Simple) && store.log.bases().into_iter().any(|base| lacks_queue(store, base));
     if lost { 0 } else { store.queues.max_physical() }
 }
 

@@ -104,7 +104,7 @@ pub fn encode_head(command: &Command, out: &mut BytesMut) {
 pub fn encode_head_for(command: &Command, body_length: usize, out: &mut BytesMut) {
     let has_fields = command.has_ext || !command.ext.is_empty();
     let mut head = HeadWriter::begin(Head::of(command), has_fields, out);
-    command.ext.iter().for_each(|(name, value)| head.any_field(name, value));
+    command.ext.iter().for_each(|(name, value)| head.field(name, value));
     head.end(body_length);
 }
 

@@ -85,30 +85,9 @@ impl<'a> HeadWriter<'a> {
         Self { out, head, start, fields, has_fields }
     }
 
-    /// Appends a field whose name is the program's own: letters that stand for themselves.
+    /// Appends a field.
     #[inline]
-    pub fn field(&mut self, name: &'static str, value: &str) {
-        match self.head.serialize {
-            SerializeType::Json => {
-                let is_first = self.out.len() == self.fields;
-                let mut text = json::Writer::over(self.out);
-                text.raw(if is_first { "\"" } else { ",\"" });
-                text.raw(name);
-                text.raw("\":");
-                text.string(value);
-            }
-            SerializeType::RocketMq => self.binary_field(name, value),
-        }
-    }
-
-    /// Appends a field that is a number.
-    #[inline]
-    pub fn number(&mut self, name: &'static str, value: i64) {
-        self.field(name, itoa::Buffer::new().format(value));
-    }
-
-    /// Appends a field whose name may be anything.
-    pub fn any_field(&mut self, name: &str, value: &str) {
+    pub fn field(&mut self, name: &str, value: &str) {
         match self.head.serialize {
             SerializeType::Json => {
                 let is_first = self.out.len() == self.fields;
@@ -120,6 +99,12 @@ impl<'a> HeadWriter<'a> {
             }
             SerializeType::RocketMq => self.binary_field(name, value),
         }
+    }
+
+    /// Appends a field that is a number.
+    #[inline]
+    pub fn number(&mut self, name: &str, value: i64) {
+        self.field(name, itoa::Buffer::new().format(value));
     }
 
     fn binary_field(&mut self, name: &str, value: &str) {

@@ -83,7 +83,7 @@ pub fn mark_region(answer: &mut Command, config: &BrokerConfig) {
     answer.ext.push("TRACE_ON", trace_on(config));
 }
 
-fn trace_on(config: &BrokerConfig) -> &'static str {
+pub(super) fn trace_on(config: &BrokerConfig) -> &'static str {
     if config.trace_on { "true" } else { "false" }
 }
 

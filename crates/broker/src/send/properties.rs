@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use wire::{code::response, property, topic};
 
-use super::Refused;
+use super::{Refused, answer::trace_on};
 use crate::{config::BrokerConfig, context::Broker};
 
 /// Property text ready to store, and what a look at it told.
@@ -28,13 +28,12 @@ pub struct Properties<'a> {
     waits: bool,
 }
 
-/// What the broker says of each message: its region, whether it is traced, its cluster.
-pub fn marks(config: &BrokerConfig) -> Vec<u8> {
-    let mut text = Vec::new();
-    property::push(&mut text, property::MSG_REGION, &config.region_id);
-    property::push(&mut text, property::TRACE_ON, if config.trace_on { "true" } else { "false" });
-    property::push(&mut text, property::CLUSTER, &config.broker_cluster_name);
-    text
+/// Makes of `text` what the broker says of each message: its region, whether it is traced, its cluster.
+pub fn marks(config: &BrokerConfig, text: &mut Vec<u8>) {
+    text.clear();
+    property::push(text, property::MSG_REGION, &config.region_id);
+    property::push(text, property::TRACE_ON, trace_on(config));
+    property::push(text, property::CLUSTER, &config.broker_cluster_name);
 }
 
 impl<'a> Properties<'a> {

@@ -132,7 +132,7 @@ impl<'a> Build<'a> {
             return builder.add(&views, record);
         }
         // A Java broker leaves the keys of a deleted topic in the index.
-        put_keys(&views, keys_of(record, true))?;
+        put_keys(&views, keys_of(record))?;
         builder.add_to_light_alone(&views, record)
     }
 

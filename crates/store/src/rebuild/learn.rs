@@ -93,7 +93,7 @@ fn has_tags(view: &StoreView) -> Result<bool, StoreError> {
         for entry in entries.iter().take(file.entries().max(0) as usize) {
             let Some(bytes) = view.log.record(entry.physical)? else { continue };
             let Some(record) = RecordView::layout(&bytes) else { continue };
-            let Some(keys) = keys_of(&record, true) else { continue };
+            let Some(keys) = keys_of(&record) else { continue };
             let of_tags = |part: &[&str; 2]| part[0] == TAGS_MARK && keys.hash(*part) == entry.hash;
             if keys.parts().any(|part| of_tags(&part)) {
                 return Ok(true);

@@ -246,7 +246,7 @@ impl<'a> EntryWalk<'a> {
     /// Sets the record whose entries come next. `hidden`: its topic was deleted, so it needs none.
     pub(crate) fn want(&mut self, record: &RecordView<'_>, hidden: bool) {
         self.wanted.clear();
-        let Some(keys) = keys_of(record, true) else { return };
+        let Some(keys) = keys_of(record) else { return };
         for part in keys.parts() {
             let hash = keys.hash(part);
             let required = !hidden && part[0] != TAGS_MARK;
@@ -301,7 +301,7 @@ impl<'a> EntryWalk<'a> {
             return Ok(false);
         }
         let Some(bytes) = ground.log.record(entry.physical)? else { return Ok(true) };
-        let keys = RecordView::layout(&bytes).and_then(|record| keys_of(&record, true));
+        let keys = RecordView::layout(&bytes).and_then(|record| keys_of(&record));
         Ok(!keys.is_some_and(|keys| keys.parts().any(|part| keys.hash(part) == entry.hash)))
     }
 
