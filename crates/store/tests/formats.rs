@@ -597,3 +597,18 @@ fn a_batch_queue_without_anything_to_read_begins_at_its_next_message() {
     slave.dispatch();
     assert_eq!((slave.min_offset("B", 0), slave.max_offset("B", 0)), (20, 21));
 }
+
+/// Queues of one dispatch are looked up together; the one that a batch in the middle replaces gets nothing more.
+#[test]
+fn what_comes_behind_the_batch_that_makes_a_queue_a_batch_queue_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&small(dir.path()));
+    let mut batch = Batch::new();
+    let inner = message("T", 0, b"INNER_NUM\x013\x02", b"inner");
+    batch.push(&message("T", 0, b"", b"before")).unwrap();
+    batch.push(&NewRecord { sys_flag: sys_flag::INNER_BATCH, ..inner }).unwrap();
+    batch.push(&message("T", 0, b"", b"behind")).unwrap();
+    store.append(&mut batch).unwrap();
+    store.dispatch();
+    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (0, 5));
+}
