@@ -50,3 +50,4 @@ pub mod topics;
 
 pub use config::BrokerConfig;
 pub use start::{RunningBroker, StartError, store_config};
+pub use tasks::STORE_FAILED;

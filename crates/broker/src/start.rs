@@ -7,7 +7,7 @@ use std::{
 };
 
 use remoting::{ClientConfig, ClientTls, Server, ServerConfig, ServerTls, TlsError};
-use store::{Directory, Disk, LogDirs, RealDisk, Store, StoreConfig};
+use store::{Directory, Disk, LogDirs, RealDisk, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 use wire::address;
 
@@ -45,7 +45,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// The store directory.
     #[error(transparent)]
-    Store(#[from] store::StoreError),
+    Store(#[from] StoreError),
     /// A port.
     #[error("cannot listen on {addr} ({key}): {source}; free the port or set another {key}")]
     Listen {
@@ -53,6 +53,16 @@ pub enum StartError {
         addr: String,
         /// The key that sets it.
         key: &'static str,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// A thread.
+    #[error(
+        "cannot start the thread {name}: {source}; allow more threads (`ulimit -u`, `TasksMax` of the service, `pids.max` of the container)"
+    )]
+    Thread {
+        /// What it is for.
+        name: &'static str,
         /// Cause.
         source: std::io::Error,
     },
@@ -89,14 +99,14 @@ impl RunningBroker {
         let ha_port = Port::take(&loading.config).await.map_err(|source| no_ha_port(&loading.config, source))?;
         let starting = Arc::new(Starting::new(loading.config.clone(), loading.directory.progress()));
         let servers = listen(&starting, &loading.config, &tls).await?;
-        let (broker, ha) = match bring_up(loading, ha_port).await {
+        let up = bring_up(loading, ha_port).await;
+        let (threads, broker, ha) = match up.and_then(|(broker, ha)| Ok((tasks::start(&broker)?, broker, ha))) {
             Ok(up) => up,
             Err(error) => {
                 close(&servers, Duration::ZERO).await;
                 return Err(error);
             }
         };
-        let threads = tasks::start(&broker);
         starting.serve(&broker);
         // A slave asks its master what that has before it follows: with `haMasterAddress` only a name server tells whom.
         register::start(&broker).await;
@@ -112,8 +122,8 @@ impl RunningBroker {
     }
 
     /// Stops in the order that loses nothing: with `enableShutdownGracefully` sends clients away first; leaves the name servers, answers what is held, closes the listeners,
-    /// writes progress, closes the store.
-    pub async fn shutdown(self) {
+    /// writes progress, closes the store. An error has been logged: the store failed, and the next start recovers it.
+    pub async fn shutdown(self) -> Result<(), StoreError> {
         let Self { broker, servers, ha, threads, tls_watch } = self;
         tls_watch.abort();
         if broker.config().enable_shutdown_gracefully {
@@ -139,11 +149,12 @@ impl RunningBroker {
             timer::close(&broker);
             broker.store.close()
         });
-        match closed.await {
-            Ok(Ok(())) => tracing::info!("the store is closed, every message is on disk"),
-            Ok(Err(error)) => tracing::error!("the store did not close cleanly, the next start recovers it: {error}"),
-            Err(error) => tracing::error!("closing the store failed: {error}"),
+        let closed = closed.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        match &closed {
+            Ok(()) => tracing::info!("the store is closed, every message is on disk"),
+            Err(error) => tracing::error!("the store did not close cleanly, the next start recovers it: {error}"),
         }
+        closed
     }
 }
 

@@ -2,7 +2,8 @@
 //! the disk, tasks for the rest.
 
 use std::{
-    sync::Arc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::Release},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use crate::{
     config::FlushDiskType,
     context::{Broker, now_ms},
     schedule, space,
+    start::StartError,
     stats::SAMPLE_SECONDS,
     sync, timer,
     told::Told,
@@ -21,40 +23,57 @@ use crate::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The threads of a broker.
+#[derive(Default)]
 pub struct Threads(Vec<JoinHandle<()>>);
 
 impl Threads {
     /// Waits until all have seen that the broker stops.
     pub fn join(self) {
         for thread in self.0 {
-            if thread.join().is_err() {
-                tracing::error!("a thread ended by a panic, see above");
-            }
+            // One that panicked has ended the process.
+            let _ = thread.join();
         }
     }
 }
 
-/// Starts the threads.
-pub fn start(broker: &Arc<Broker>) -> Threads {
-    let named = |name: &str, run: fn(&Arc<Broker>)| {
-        let broker = broker.clone();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&broker))
-    };
-    let threads = [
-        named("flush", flush_loop),
-        named("flush-queues", flush_queues_loop),
-        named("save", save_loop),
-        named("delay", schedule::run),
-        named("space", space::run),
-        named("timer", timer::run),
-        named("timer-flush", timer::flush_loop),
-    ];
-    Threads(
-        threads
-            .into_iter()
-            .filter_map(|thread| thread.map_err(|error| tracing::error!("a thread cannot be started: {error}")).ok())
-            .collect(),
-    )
+/// What a broker cannot be without.
+const THREADS: [(&str, fn(&Arc<Broker>)); 7] = [
+    ("flush", flush_loop),
+    ("flush-queues", flush_queues_loop),
+    ("save", save_loop),
+    ("delay", schedule::run),
+    ("space", space::run),
+    ("timer", timer::run),
+    ("timer-flush", timer::flush_loop),
+];
+
+/// Starts the threads, all or none.
+pub fn start(broker: &Arc<Broker>) -> Result<Threads, StartError> {
+    let mut threads = Threads::default();
+    for (name, run) in THREADS {
+        let of_thread = broker.clone();
+        let run = move || or_end(name, || run(&of_thread), || std::process::exit(101));
+        match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+            Ok(thread) => threads.0.push(thread),
+            Err(source) => {
+                broker.stopping.store(true, Release);
+                broker.deserted.store(true, Release);
+                threads.join();
+                return Err(StartError::Thread { name, source });
+            }
+        }
+    }
+    Ok(threads)
+}
+
+/// A broker that goes on without one of its threads would acknowledge what nobody flushes any more.
+fn or_end(name: &str, run: impl FnOnce(), end: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!(
+            "the thread {name} has panicked, see above, and this process ends; start it again: it recovers"
+        );
+        end();
+    }
 }
 
 /// Starts the tasks.
@@ -121,11 +140,14 @@ fn flush_queues(broker: &Broker, proven: i64) -> Result<i64, store::StoreError> 
     Ok(end)
 }
 
+/// Exit code of a process whose store failed: `EX_IOERR` of `sysexits.h`.
+pub const STORE_FAILED: u8 = 74;
+
 /// A failed write or fsync: what is on the device is unknown, so nothing may be acknowledged any more.
 fn fatal(broker: &Broker) -> ! {
     let cause = broker.store.failed().map_or_else(|| "unknown".to_owned(), |cause| cause.to_string());
     tracing::error!("the store has failed and this process ends: {cause}; check the disk, then start again to recover");
-    std::process::exit(74)
+    std::process::exit(STORE_FAILED.into())
 }
 
 /// Saves progress every `flushConsumerOffsetInterval` and delay progress every `flushDelayOffsetInterval`.
@@ -194,5 +216,19 @@ async fn ticks(broker: Arc<Broker>) {
                 conn.close("no heartbeat in time");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_is_gone_without_the_process() {
+        let mut ended = 0;
+        or_end("a", || {}, || ended += 1);
+        assert_eq!(ended, 0);
+        or_end("b", || panic!("for the test"), || ended += 1);
+        assert_eq!(ended, 1);
     }
 }

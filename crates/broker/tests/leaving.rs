@@ -86,7 +86,7 @@ async fn clients_are_sent_away_before_the_broker_stops() {
     assert!(api.query_route(&namesrv, "T").await.is_err(), "it does not register again");
 
     client.close_all();
-    tokio::time::timeout(LIMIT, stop).await.expect("it stops when nobody is connected").unwrap();
+    tokio::time::timeout(LIMIT, stop).await.expect("it stops when nobody is connected").unwrap().unwrap();
     assert!(!node.root.join("abort").exists(), "a clean stop");
     drop(broker);
     node.again().await;

@@ -76,7 +76,7 @@ async fn a_stop_waits_for_the_sync_of_what_was_sent() {
     for sent in sends {
         assert!(sent.await.unwrap().is_complete());
     }
-    stop.await.unwrap();
+    stop.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,8 +51,7 @@ pub async fn run(args: BrokerArgs) -> Result<()> {
     announce(&running);
     signals.end(HangUp::Ignored).await;
     tracing::info!("stopping");
-    running.shutdown().await;
-    Ok(())
+    Ok(running.shutdown().await?)
 }
 
 fn read(args: &BrokerArgs) -> Result<BrokerConfig> {

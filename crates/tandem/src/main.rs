@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
+            // At a stop; the log says it.
+            Err(error) if error.is::<::store::StoreError>() => ExitCode::from(::broker::STORE_FAILED),
             Err(error) => failed(&error),
         }
     });

@@ -97,9 +97,10 @@ impl Member {
         Ok(())
     }
 
-    async fn shutdown(self) {
-        if let Some(running) = self.running {
-            self.part.run(running.shutdown()).await;
+    async fn shutdown(self) -> Result<()> {
+        match self.running {
+            Some(running) => Ok(self.part.run(running.shutdown()).await?),
+            None => Ok(()),
         }
     }
 }
@@ -121,10 +122,9 @@ pub async fn run(args: UpArgs) -> Result<()> {
         say(format_args!("stopping …"));
     }
     // The master first: what it has taken is acknowledged while its slave is still there.
-    master.shutdown().await;
-    slave.shutdown().await;
+    let stopped = [master.shutdown().await, slave.shutdown().await];
     namesrv.run(name_server.shutdown()).await;
-    started.unwrap_or(Ok(()))
+    started.into_iter().chain(stopped).collect()
 }
 
 /// Both at once: after a kill both recover, and sends wait for the slower one. What has started is in its place even when

@@ -15,7 +15,7 @@ use std::{
 };
 
 use client::BrokerApi;
-use support::{LIMIT, Running, broker, port, refused, tandem, up};
+use support::{LIMIT, Running, broker, broker_with, port, refused, tandem, up};
 use wire::{code::response, header::SendMessageRequestHeaderV2, topic::AUTO_CREATE};
 
 #[test]
@@ -166,6 +166,23 @@ fn up_stops_its_master_first() {
     });
     assert!(running.ended());
     assert!(!others.contains(&response::FLUSH_SLAVE_TIMEOUT), "{others:?}");
+}
+
+/// Whoever started it hears that the stop was no clean one, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_at_the_stop_is_told_by_the_exit_code() {
+    let (dir, at) = (tempfile::tempdir().unwrap(), port());
+    let mut running = Running::start(broker_with(dir.path(), at, "flushIntervalConsumeQueue=3600000"));
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    send(&api, at, "").await.unwrap();
+    // Where its queues should go there is a file.
+    let queues = dir.path().join("store/consumequeue");
+    std::fs::rename(&queues, dir.path().join("elsewhere")).unwrap();
+    std::fs::write(&queues, "").unwrap();
+    running.signal("TERM");
+    assert!(running.ended());
+    assert_eq!(running.0.wait().unwrap().code(), Some(::broker::STORE_FAILED.into()));
+    assert!(dir.path().join("store/abort").exists(), "the next start recovers it");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Node {
 
     pub async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.shutdown().await;
+            running.shutdown().await.unwrap();
         }
     }
 
