@@ -27,6 +27,7 @@ use crate::{
     groups::Groups,
     ha::Replicas,
     hold::Holds,
+    leaving::Leaving,
     locks::QueueLocks,
     offsets::Offsets,
     put_off::PutOff,
@@ -98,7 +99,7 @@ pub struct Broker {
     /// Start.
     pub started: Instant,
     /// Set before a graceful stop: clients are sent away (`enableShutdownGracefully`).
-    pub leaving: AtomicBool,
+    pub leaving: Leaving,
     /// Set once the broker stops.
     pub stopping: AtomicBool,
     /// Set when the broker stops and its connections are closed: nobody waits for a flush any more.
@@ -178,7 +179,7 @@ impl Broker {
             clock: parts.clock,
             started_ms: now_ms(),
             started: Instant::now(),
-            leaving: AtomicBool::new(false),
+            leaving: Leaving::default(),
             stopping: AtomicBool::new(false),
             deserted: AtomicBool::new(false),
             put_off: PutOff::default(),
@@ -203,9 +204,14 @@ impl Broker {
         *self.store_host.read()
     }
 
+    /// True when the queues have every message of the log.
+    pub fn is_dispatched(&self) -> bool {
+        self.store.marks().dispatched.get() >= self.store.dispatch_limit()
+    }
+
     /// True once the broker is about to stop, or stops: no name server shall lead clients here any more.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) || self.is_stopping()
+        self.leaving.has_begun() || self.is_stopping()
     }
 
     /// True once the broker stops.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use store::{StoreError, TopicDeletion};
-use wire::{body::DataVersion, topic::LMQ_PREFIX};
+use wire::{body::DataVersion, code::response, topic::LMQ_PREFIX};
 
 use crate::{
     context::{Broker, now_ms},
@@ -105,7 +105,9 @@ pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Resul
             broker.sync.absent(|absent| absent.add(*version, Known { topics, end, deleted }));
         }
     }
-    while let Some(known) = broker.sync.absent(|absent| absent.reached(broker.store.max_phys())) {
+    broker.dispatch();
+    let dispatched = broker.store.marks().dispatched.get();
+    while let Some(known) = broker.sync.absent(|absent| absent.reached(dispatched)) {
         remove_deleted(broker, &known)?;
         remove_absent(broker, addr, &known).await?;
         broker.sync.absent(|absent| absent.settled(&known));
@@ -116,7 +118,6 @@ pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Resul
 /// Queues of topics that were deleted and made again between two looks at the table: what is in them is old where nothing came
 /// for them since.
 fn remove_deleted(broker: &Broker, known: &Known) -> Result<(), SyncError> {
-    broker.dispatch();
     let store = &broker.store;
     let stored: HashSet<_> = store.queues().into_iter().map(|(topic, _)| topic).collect();
     let min = store.min_phys();
@@ -129,7 +130,6 @@ fn remove_deleted(broker: &Broker, known: &Known) -> Result<(), SyncError> {
 }
 
 async fn remove_absent(broker: &Broker, addr: &str, known: &Known) -> Result<(), SyncError> {
-    broker.dispatch();
     let mut stored: BTreeMap<Arc<str>, Vec<i32>> = BTreeMap::new();
     for (topic, queue_id) in broker.store.queues() {
         stored.entry(topic).or_default().push(queue_id);
@@ -180,7 +180,8 @@ async fn master_has(broker: &Broker, addr: &str, topic: &str, queues: &[i32]) ->
         match broker.api.max_offset(addr, topic, *queue_id).await {
             Ok(end) if end > 0 => return Ok(true),
             Ok(_) => {}
-            Err(error) if error.is_answer() => {}
+            // Any other refusal says nothing of what it has.
+            Err(error) if error.code() == Some(response::TOPIC_NOT_EXIST) => {}
             Err(error) => return Err(error.into()),
         }
     }

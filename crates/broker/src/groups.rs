@@ -107,17 +107,16 @@ impl Groups {
         self.put_all(vec![group], now_ms).map(|changed| changed > 0)
     }
 
-    /// Removes one group; false when it was not there.
+    /// Removes one group; false when it was not there. It is not in the file in either case.
     pub fn remove(&self, name: &str, now_ms: i64) -> Result<bool, PersistError> {
-        {
-            let mut state = self.state.write();
-            if !state.table.remove(name) {
-                return Ok(false);
-            }
+        let mut state = self.state.write();
+        let removed = state.table.remove(name);
+        if removed {
             state.forbidden.remove(name);
             state.version.next(now_ms);
         }
-        self.save().map(|()| true)
+        drop(state);
+        self.save().map(|()| removed)
     }
 
     /// True when the group may not read the topic.
@@ -158,13 +157,11 @@ impl Groups {
         }
     }
 
-    /// Takes a master's table as differences and keeps its version (W-23); an equal version writes nothing (F-34).
+    /// Takes a master's table as differences and keeps its version (W-23); an equal version writes nothing that is in the file
+    /// (F-34).
     pub fn adopt(&self, master: Wrapper) -> Result<(), PersistError> {
-        {
-            let mut state = self.state.write();
-            if state.version == master.data_version {
-                return Ok(());
-            }
+        let mut state = self.state.write();
+        if state.version != master.data_version {
             state.table.keep(&master.subscription_group_table);
             for (name, group) in master.subscription_group_table {
                 state.table.put(&name, group);
@@ -172,6 +169,7 @@ impl Groups {
             state.forbidden = master.forbidden_table;
             state.version = master.data_version;
         }
+        drop(state);
         self.save()
     }
 

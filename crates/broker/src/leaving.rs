@@ -1,14 +1,19 @@
 //! A graceful stop (`enableShutdownGracefully`): for `shutdownWaitTimeSeconds` clients that understand it are told to go
 //! away, others are served as ever. Source: `NettyRemotingAbstract.java`, `NettyRemotingServer.java`; reference remoting 6.
 //!
-//! Unlike upstream's, requests that want no answer are carried out (nobody would repeat them), slaves get the tables to the
-//! end, and it is over when nobody is connected any more.
+//! Unlike upstream's, requests that want no answer are carried out (nobody would repeat them), slaves get bytes and tables to
+//! the end, and it is over when no client is connected any more.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use remoting::{Connection, Server};
 use tokio::time::Instant;
 use wire::{Command, code::request};
@@ -17,9 +22,40 @@ use crate::{context::Broker, register};
 
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Whether a graceful stop has begun, and who asks for nothing but what slaves ask for.
+#[derive(Default)]
+pub struct Leaving {
+    has_begun: AtomicBool,
+    slaves: Mutex<HashSet<u64>>,
+}
+
+impl Leaving {
+    /// True once a graceful stop has begun.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    fn heard(&self, conn: &Connection, is_of_a_slave: bool) {
+        let mut slaves = self.slaves.lock();
+        if is_of_a_slave {
+            slaves.insert(conn.id())
+        } else {
+            slaves.remove(&conn.id())
+        };
+    }
+
+    /// True while a client is connected.
+    fn serves(&self, servers: &[Server]) -> bool {
+        let slaves = self.slaves.lock();
+        servers.iter().flat_map(Server::connections).any(|conn| !slaves.contains(&conn.id()))
+    }
+}
+
 /// Answers what shall go elsewhere; false for what is to be served.
-pub fn send_away(conn: &Connection, command: &Command) -> bool {
-    match command.go_away().filter(|_| !is_of_a_slave(command.code)) {
+pub fn send_away(broker: &Broker, conn: &Connection, command: &Command) -> bool {
+    let is_of_a_slave = is_of_a_slave(command.code);
+    broker.leaving.heard(conn, is_of_a_slave);
+    match command.go_away().filter(|_| !is_of_a_slave) {
         Some(answer) => {
             conn.reply(answer);
             true
@@ -40,21 +76,23 @@ fn is_of_a_slave(code: i32) -> bool {
             | request::GET_TIMER_CHECK_POINT
             | request::GET_BROKER_RUNTIME_INFO
             | request::GET_MAX_OFFSET
+            | request::VIEW_MESSAGE_BY_ID
+            | request::UPDATE_CONSUMER_OFFSET
     )
 }
 
-/// Sends clients away until nobody is connected, or for as long as is configured.
+/// Sends clients away until none is connected, or for as long as is configured.
 pub async fn leave(broker: &Arc<Broker>, servers: &[Server]) {
     let limit = Duration::from_secs(broker.config().shutdown_wait_time_seconds);
     tracing::info!(
         "clients are sent away for up to {} s (enableShutdownGracefully), then the broker stops",
         limit.as_secs()
     );
-    broker.leaving.store(true, Ordering::Release);
+    broker.leaving.has_begun.store(true, Ordering::Release);
     register::unregister_all(broker).await;
     broker.holds.wake_all(broker);
     let end = Instant::now() + limit;
-    while Instant::now() < end && servers.iter().any(|server| !server.connections().is_empty()) {
+    while Instant::now() < end && broker.leaving.serves(servers) {
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -163,7 +163,7 @@ impl Offsets {
         }
     }
 
-    /// This broker is a master now, or follows another one: its table is what counts.
+    /// This broker is a master now: its table is what counts.
     pub fn forget_own(&self) {
         let mut state = self.state.write();
         state.own_changes += u64::from(!state.own.is_empty());
@@ -196,6 +196,13 @@ impl Offsets {
     pub fn take_reset(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
         self.pending_reset(topic, group, queue_id)?;
         self.state.write().resets.get_mut(&key(topic, group))?.remove(&queue_id)
+    }
+
+    /// This broker is a slave now: the table has what was reset, and what the master says since is what counts.
+    pub fn forget_resets(&self) {
+        let mut state = self.state.write();
+        state.resets.clear();
+        state.pulled.clear();
     }
 
     /// Remembers where a group pulls.

@@ -343,9 +343,7 @@ async fn register_at(broker: &Broker, server: &NameServer) -> bool {
             if server.answered() {
                 tracing::info!("registration at name server {addr} works again");
             }
-            if !config.is_master() {
-                broker.sync.learned(&config, answer.master_addr, answer.ha_server_addr);
-            }
+            broker.sync.learned(|| broker.config(), answer.master_addr, answer.ha_server_addr);
             true
         }
         Err(error) => {

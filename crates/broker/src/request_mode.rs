@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use wire::body::{MessageRequestModeSerializeWrapper as Wrapper, SetMessageRequestModeRequestBody as Mode};
 
 use crate::persist::{self, PersistError};
@@ -12,13 +12,16 @@ use crate::persist::{self, PersistError};
 pub struct RequestModes {
     table: RwLock<Wrapper>,
     file: PathBuf,
+    /// What is in the file.
+    written: Mutex<Option<Wrapper>>,
 }
 
 impl RequestModes {
     /// Loads `messageRequestMode.json`.
     pub fn load(file: PathBuf) -> Result<Self, PersistError> {
-        let table = persist::load::<Wrapper>(&file)?.unwrap_or_default();
-        Ok(Self { table: RwLock::new(table), file })
+        let stored = persist::load::<Wrapper>(&file)?;
+        let table = RwLock::new(stored.clone().unwrap_or_default());
+        Ok(Self { table, file, written: Mutex::new(stored) })
     }
 
     /// The mode of a group on a topic.
@@ -31,7 +34,8 @@ impl RequestModes {
         let mut table = self.table.write();
         let groups = table.message_request_mode_map.entry(mode.topic.clone()).or_default();
         groups.insert(mode.consumer_group.clone(), mode);
-        persist::save(&self.file, &*table)
+        drop(table);
+        self.save()
     }
 
     /// The whole table.
@@ -39,13 +43,21 @@ impl RequestModes {
         self.table.read().clone()
     }
 
-    /// Takes a master's table; writes only what differs.
+    /// Takes a master's table; writes only what the file has not.
     pub fn adopt(&self, master: Wrapper) -> Result<(), PersistError> {
-        let mut table = self.table.write();
-        if *table == master {
-            return Ok(());
-        }
-        *table = master;
-        persist::save(&self.file, &*table)
+        *self.table.write() = master;
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), PersistError> {
+        persist::apart(|| {
+            let mut written = self.written.lock();
+            let table = self.snapshot();
+            if written.as_ref() != Some(&table) {
+                persist::save(&self.file, &table)?;
+                *written = Some(table);
+            }
+            Ok(())
+        })
     }
 }

@@ -1,7 +1,9 @@
 //! Roles: what a broker does on becoming master or slave, and what its acknowledgement means.
 //! Reference replication 4.6; upstream has no role change in classic mode.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     config::{BrokerConfig, BrokerRole, FlushDiskType},
@@ -10,13 +12,29 @@ use crate::{
 };
 use replica::{AckPolicy, FlushType, Role};
 
+/// How long an old master that answers may take to hand on the rest of its log at its slave's promotion, and slaves to take it
+/// at a demotion.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// How long the queues may take to have what was replicated, before a promotion goes on without.
+const DISPATCH: Duration = Duration::from_secs(30);
+
 /// Makes progress fit the log before this broker serves as master: progress beyond a queue's end would skip what
 /// comes next (P-6, P-7), delay progress outside its queue would lose or repeat (F-24).
 /// Nothing is stored with an earlier time than what is there (F-21).
 pub fn prepare_master(broker: &Arc<Broker>) {
     let store = &broker.store;
-    for (key, queue_id, was, end) in broker.offsets.clamp(|topic, queue| store.max_offset(topic, queue)) {
-        tracing::warn!("progress of {key} queue {queue_id} was {was}, beyond the end of the queue: it is {end} now");
+    broker.offsets.forget_own();
+    if broker.is_dispatched() {
+        for (key, queue_id, was, end) in broker.offsets.clamp(|topic, queue| store.max_offset(topic, queue)) {
+            tracing::warn!(
+                "progress of {key} queue {queue_id} was {was}, beyond the end of the queue: it is {end} now"
+            );
+        }
+    } else {
+        tracing::error!(
+            "the queues end before the log does: consumer and delay progress stay as they are, though some may lie beyond the end of their queue"
+        );
     }
     schedule::lead(broker);
     broker.clock.not_before(store.last_store_time());
@@ -50,12 +68,14 @@ pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), S
     Ok(())
 }
 
-/// A last round from the old master where it still answers, then no more bytes from it, then progress is made to fit.
+/// A last round and the rest of the log from the old master where it still answers, then no more bytes from it, then progress
+/// is made to fit.
 async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
-    sync::round(broker).await;
     // No round that is on its way brings the old master's tables later.
-    let _no_round = broker.sync.hold().await;
-    broker.sync.forget();
+    let (_no_round, answers) = sync::last_round(broker).await;
+    if answers {
+        catch_up(broker).await;
+    }
     // Before the first append: the old master must not write into this log any more.
     broker.replicas.end_following().await;
     // The store takes no append before what was replicated is in the queues, with SYNC_FLUSH after it is on the device.
@@ -63,12 +83,17 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
         tracing::error!("{error}");
     }
     broker.dispatch();
+    // Another thread may be at it.
+    let dispatched = broker.store.marks().dispatched.wait(broker.store.dispatch_limit());
+    let _too_long = tokio::time::timeout(DISPATCH, dispatched).await;
     broker.replicas.new_term();
     prepare_master(broker);
-    broker.offsets.forget_own();
     broker.store.set_slave(false);
     broker.set_config(new);
-    // Not before: until the configuration says master, a follower that may run would append the old master's bytes.
+    // Not before: until the configuration says master, consumers commit as at a slave, name servers teach a master, and a
+    // follower that may run would append the old master's bytes.
+    broker.offsets.forget_own();
+    broker.sync.forget();
     broker.replicas.allow_following();
     if let Err(error) = broker.topics.touch(now_ms()) {
         tracing::error!("{error}");
@@ -77,19 +102,50 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.holds.wake_all(broker);
 }
 
-/// No more sends, held requests answered, slaves disconnected; then it follows the new master once a name server
-/// tells of it.
+/// In a planned switch the old master stores nothing any more and still answers: what it acknowledged is waited for.
+async fn catch_up(broker: &Arc<Broker>) {
+    let Some(addr) = sync::addresses(broker).into_iter().next() else { return };
+    let Ok(Ok(Some(end))) = tokio::time::timeout(HAND_OVER, sync::log_end(broker, &addr)).await else { return };
+    if tokio::time::timeout(HAND_OVER, broker.store.marks().appended.wait(end)).await.is_err() {
+        tracing::error!(
+            "the log of {addr} goes on for {} bytes that are not here after {HAND_OVER:?}: this broker becomes master without them",
+            end - broker.store.max_phys()
+        );
+    }
+}
+
+/// No more sends, held requests answered, slaves have everything and are disconnected; then it follows the new master once a
+/// name server tells of it.
 async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
-    broker.set_config(new);
+    broker.replicas.pause_following();
     // Returns when no delivery is under way.
     broker.timers.set_delivering(&broker.store, false);
     broker.store.set_slave(true);
+    hand_over(broker).await;
+    broker.sync.forget();
+    broker.set_config(new);
     schedule::follow(broker);
     broker.holds.wake_all(broker);
     broker.replicas.disconnect_all();
     broker.replicas.new_term();
+    broker.offsets.forget_resets();
     tasks::save_all(broker);
-    broker.sync.forget();
+    broker.replicas.allow_following();
+}
+
+/// Nothing is stored any more: what was goes to the slaves that are connected, as one of them is to be the master.
+async fn hand_over(broker: &Broker) {
+    let (begin, end) = (Instant::now(), broker.store.max_phys());
+    while let Some(slowest) = broker.replicas.slowest().filter(|slowest| *slowest < end) {
+        if begin.elapsed() > HAND_OVER {
+            tracing::error!(
+                "a slave has {} bytes of the log not yet, {HAND_OVER:?} after the last message was stored: do not make it the master before it has them",
+                end - slowest.max(0)
+            );
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// What an acknowledgement means under this configuration, in one line.

@@ -1,7 +1,7 @@
 //! The front door: requests of one socket read, in order, to their families. Reads no header.
 //! Which code belongs where: reference remoting 10.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use remoting::{Connection, NOT_TAKEN, Requests, Service};
 use wire::{
@@ -25,10 +25,10 @@ pub struct Front {
 impl Service for Front {
     fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
         let Some(broker) = self.starting.broker() else { return self.starting.answer(conn, requests) };
-        let is_leaving = broker.leaving.load(Ordering::Acquire);
+        let is_leaving = broker.leaving.has_begun();
         let mut sends = send::Run::new(broker, conn);
         while let Some(command) = requests.next() {
-            if is_leaving && leaving::send_away(conn, &command) {
+            if is_leaving && leaving::send_away(broker, conn, &command) {
                 continue;
             }
             if send::is_send(command.code) {

@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use client::ClientError;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper, KvTable};
 
 use crate::{
@@ -24,6 +27,9 @@ use crate::{
 /// How long a master has to tell what it has where this log ends, before each round.
 const COMPARE_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long the last round before a promotion may take: until it is over nobody serves.
+const LAST_ROUND: Duration = Duration::from_secs(5);
+
 /// How often a fault that lasts is told.
 const TOLD_EACH: Duration = Duration::from_secs(60);
 
@@ -34,6 +40,8 @@ pub struct SyncState {
     bell: Notify,
     /// Held by the round that runs.
     turn: tokio::sync::Mutex<()>,
+    /// The round that runs shall end.
+    halted: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -50,10 +58,20 @@ struct State {
 }
 
 impl SyncState {
-    /// Takes what a name server answered. A configured `haMasterAddress` stays.
-    pub fn learned(&self, config: &BrokerConfig, master_addr: Option<String>, ha_addr: Option<String>) {
-        let own = config.broker_addr();
+    /// Takes what a name server answered, at a slave. A configured `haMasterAddress` stays.
+    pub fn learned(
+        &self,
+        config: impl FnOnce() -> Arc<BrokerConfig>,
+        master_addr: Option<String>,
+        ha_addr: Option<String>,
+    ) {
         let mut state = self.state.lock();
+        // The configuration in force: that of the question may be from before a promotion.
+        let config = config();
+        if config.is_master() {
+            return;
+        }
+        let own = config.broker_addr();
         let master_addr = master_addr.filter(|addr| !addr.is_empty() && *addr != own);
         if master_addr.is_none() {
             // The master is not registered at this server; what another one said may still be right.
@@ -177,9 +195,34 @@ pub async fn run(broker: Arc<Broker>) {
     }
 }
 
-/// One round of all items, from the address that answers.
+/// One round, unless a promotion wants its turn.
 pub async fn round(broker: &Arc<Broker>) -> bool {
     let _turn = broker.sync.hold().await;
+    let mut halted = broker.sync.halted.subscribe();
+    tokio::select! {
+        biased;
+        _ = halted.wait_for(|halted| *halted) => false,
+        complete = all(broker) => complete,
+    }
+}
+
+/// Ends the round that runs, wherever it waits, does a last one as far as the master still answers, and lets no other begin
+/// before the guard is dropped. False when the master did not answer in time.
+pub async fn last_round(broker: &Arc<Broker>) -> (tokio::sync::MutexGuard<'_, ()>, bool) {
+    broker.sync.halted.send_replace(true);
+    let turn = broker.sync.hold().await;
+    broker.sync.halted.send_replace(false);
+    let is_in_time = tokio::time::timeout(LAST_ROUND, all(broker)).await.is_ok();
+    if !is_in_time {
+        tracing::warn!(
+            "the old master does not tell its tables within {LAST_ROUND:?}: what it told before is what counts now"
+        );
+    }
+    (turn, is_in_time)
+}
+
+/// All items, from the address that answers.
+async fn all(broker: &Arc<Broker>) -> bool {
     let addresses = addresses(broker);
     if addresses.is_empty() || broker.config().is_master() {
         return false;
@@ -228,30 +271,31 @@ pub fn addresses(broker: &Broker) -> Vec<String> {
     all
 }
 
-/// All items; the first failure is the answer, the others are still tried.
+/// All items; the first failure is the answer. The others are still tried, unless the master does not answer.
 async fn items(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
-    let first = topics(broker, addr).await;
-    if matches!(&first, Err(SyncError::Call(error)) if error.is_unreachable()) {
-        return first;
-    }
-    let results = [
-        first,
-        offsets(broker, addr).await,
-        delays(broker, addr).await,
-        groups(broker, addr).await,
-        request_modes(broker, addr).await,
-        timers(broker, addr).await,
-    ];
-    results.into_iter().collect()
+    let mut failure = None;
+    let mut goes_on = |result: Result<(), SyncError>| {
+        let is_gone = matches!(&result, Err(SyncError::Call(error)) if error.is_unreachable());
+        failure = failure.take().or(result.err());
+        !is_gone
+    };
+    let _all = goes_on(topics(broker, addr).await)
+        && goes_on(offsets(broker, addr).await)
+        && goes_on(delays(broker, addr).await)
+        && goes_on(groups(broker, addr).await)
+        && goes_on(request_modes(broker, addr).await)
+        && goes_on(timers(broker, addr).await);
+    failure.map_or(Ok(()), Err)
 }
 
 async fn topics(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     let table = broker.api.get_all_topic_config(addr).await?;
     let version = table.data_version;
-    let adopted = broker.topics.adopt(table)?;
+    let adopted = broker.topics.adopt(table);
     if adopted.batch_queues {
         broker.store.align_queue_types()?;
     }
+    adopted.saved?;
     deletion::follow(broker, addr, &version).await
 }
 
@@ -276,14 +320,17 @@ async fn tell_own_progress(broker: &Arc<Broker>, addr: &str, table: &mut Consume
         if known.is_none_or(|known| known < offset) {
             match broker.api.update_consumer_offset(addr, group, topic, *queue_id, *offset).await {
                 Ok(()) => {
-                    table.offset_table.entry(key).or_default().insert(*queue_id, *offset);
+                    match table.lmq_offset_table.as_mut().and_then(|table| table.get_mut(&key)) {
+                        Some(light) => *light = *offset,
+                        None => drop(table.offset_table.entry(key).or_default().insert(*queue_id, *offset)),
+                    }
                     told += 1;
                 }
-                Err(error) if error.is_answer() => {
+                Err(error) if error.is_final() => {
                     refused.push(format!("progress {offset} of {key} queue {queue_id}: {error}"));
                 }
-                // The next round tells it.
-                Err(_) => continue,
+                // The next round tells it, and what comes after it.
+                Err(_) => break,
             }
         }
         broker.offsets.told(&own);

@@ -36,8 +36,10 @@ impl Threads {
     }
 }
 
+type Run = fn(&Arc<Broker>);
+
 /// What a broker cannot be without.
-const THREADS: [(&str, fn(&Arc<Broker>)); 7] = [
+const THREADS: [(&str, Run); 7] = [
     ("flush", flush_loop),
     ("flush-queues", flush_queues_loop),
     ("save", save_loop),

@@ -147,16 +147,15 @@ impl Topics {
         missed.len() < MOST_MISSED && missed.insert(name.to_owned())
     }
 
-    /// Removes one topic; false when it was not there.
+    /// Removes one topic; false when it was not there. It is not in the file in either case.
     pub fn remove(&self, name: &str, now_ms: i64) -> Result<bool, PersistError> {
-        {
-            let mut state = self.state.write();
-            if !state.table.remove(name) {
-                return Ok(false);
-            }
+        let mut state = self.state.write();
+        let removed = state.table.remove(name);
+        if removed {
             state.version.next(now_ms);
         }
-        self.save().map(|()| true)
+        drop(state);
+        self.save().map(|()| removed)
     }
 
     /// Raises the version without a change, so that peers look again.
@@ -231,25 +230,23 @@ impl Topics {
     }
 
     /// Takes a master's table as differences: names absent there go, others are put, its version is kept (W-23).
-    /// Answers what changed; an equal version changes nothing and writes nothing (F-34).
-    pub fn adopt(&self, master: Wrapper) -> Result<Adopted, PersistError> {
-        let mut adopted = Adopted::default();
-        {
-            let mut state = self.state.write();
-            if state.version == master.data_version {
-                return Ok(adopted);
-            }
+    /// Answers what changed; an equal version changes nothing, and writes nothing that is in the file (F-34).
+    pub fn adopt(&self, master: Wrapper) -> Adopted {
+        let mut batch_queues = false;
+        let mut state = self.state.write();
+        if state.version != master.data_version {
             state.table.keep(&master.topic_config_table);
             for (name, topic) in &master.topic_config_table {
                 if state.table.put(name, topic.clone()) {
-                    adopted.batch_queues |= has_batch_queues(topic);
+                    batch_queues |= has_batch_queues(topic);
                     warn_of_compaction(topic);
                 }
             }
             state.version = master.data_version;
             state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..master };
         }
-        self.save().map(|()| adopted)
+        drop(state);
+        Adopted { batch_queues, saved: self.save() }
     }
 
     /// The same of several, which are written once; answers how many changed.
@@ -304,10 +301,12 @@ impl ToJson for Stored<'_> {
 }
 
 /// What [`Topics::adopt`] changed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Adopted {
     /// A topic with batch queues is new or changed.
     pub batch_queues: bool,
+    /// Whether the file has it, too; else the next call tries it again.
+    pub saved: Result<(), PersistError>,
 }
 
 /// True when the attribute `queue.type` says BatchCQ. Source: `QueueTypeUtils.java`.
@@ -386,6 +385,30 @@ mod tests {
         }
         std::fs::remove_dir(&aside).unwrap();
         assert!(!topics.put(topic, 1).unwrap(), "nothing changed");
+        assert!(load().get("T").is_some(), "it is in the file now");
+        std::fs::create_dir(&aside).unwrap();
+        (0..2).for_each(|_| drop(topics.remove("T", 2).unwrap_err()));
+        std::fs::remove_dir(&aside).unwrap();
+        assert!(!topics.remove("T", 2).unwrap(), "it was gone already");
+        assert!(load().get("T").is_none(), "from the file, too");
+    }
+
+    #[test]
+    fn a_masters_table_that_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, aside) = (dir.path().join("topics.json"), dir.path().join("topics.json.tmp"));
+        let load = || Topics::load(&BrokerConfig::default(), file.clone()).unwrap();
+        let topics = load();
+        let topic = TopicConfig { topic_name: "T".into(), ..TopicConfig::default() };
+        let master = || Wrapper {
+            topic_config_table: BTreeMap::from([("T".to_owned(), topic.clone())]),
+            data_version: DataVersion { counter: 7, ..DataVersion::default() },
+            ..Wrapper::default()
+        };
+        std::fs::create_dir(&aside).unwrap();
+        (0..2).for_each(|_| drop(topics.adopt(master()).saved.unwrap_err()));
+        std::fs::remove_dir(&aside).unwrap();
+        topics.adopt(master()).saved.unwrap();
         assert!(load().get("T").is_some(), "it is in the file now");
     }
 }

@@ -192,7 +192,7 @@ async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(silent)).await.unwrap();
     // A round of the slave's own may still be on its way.
     let between_rounds = slave.sync.hold().await;
-    slave.sync.learned(&slave.config(), Some(server.local_addr().to_string()), None);
+    slave.sync.learned(|| slave.config(), Some(server.local_addr().to_string()), None);
     drop(between_rounds);
     topic(&pair.api, &pair.master.addr, "U", 1).await;
     assert!(!broker::sync::round(slave).await);

@@ -143,7 +143,7 @@ async fn f01_a_topic_created_anew_while_the_slave_hears_of_its_deletion() {
     let late = Late { api: api.clone(), master: addr.clone(), topics: Mutex::new(Some(without)) };
     let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(late)).await.unwrap();
     let slave = pair.slave.broker();
-    slave.sync.learned(&slave.config(), Some(server.local_addr().to_string()), None);
+    slave.sync.learned(|| slave.config(), Some(server.local_addr().to_string()), None);
     sync(&pair.slave).await;
     sync(&pair.slave).await;
     is_new(&pair, &api, 10).await;

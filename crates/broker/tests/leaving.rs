@@ -5,7 +5,7 @@ mod common;
 use std::{sync::atomic::Ordering, time::Duration};
 
 use client::Puller;
-use common::{LIMIT, Node, api, header, name_server, send, topic, until};
+use common::{LIMIT, Node, Pair, api, header, lines::Lines, name_server, send, topic, until};
 use wire::{
     Command,
     body::{ConsumerData, HeartbeatData},
@@ -37,6 +37,29 @@ async fn a_held_pull_does_not_hold_up_a_stop() {
     assert_eq!(conn.unanswered(), 0, "the connection may close");
     node.stop().await;
     held.await.unwrap().expect_err("its client goes elsewhere");
+}
+
+/// Clients that do not understand it are served, and their messages are copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_follows_to_the_end_and_does_not_hold_it_up() {
+    let lines = Lines::of_process();
+    let mut pair = Pair::start(&[("enableShutdownGracefully", "true"), ("shutdownWaitTimeSeconds", "600")], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"before").await;
+    pair.equal().await;
+    let (master, slave) = (pair.master.broker().clone(), pair.slave.broker().clone());
+    let stop = tokio::spawn(pair.master.running.take().unwrap().shutdown());
+    until("it is leaving", || async { master.is_leaving() }).await;
+    let rounds = slave.sync.rounds();
+    until("the slave gets tables", || async { slave.sync.rounds() > rounds + 2 }).await;
+    let command = Command::request_with(request::SEND_MESSAGE_V2, &header("T", 0, &[])).with_body("x");
+    let sent = pair.api.client().invoke(&pair.master.addr, Command { version: OLD, ..command }, LIMIT).await.unwrap();
+    assert_eq!(sent.code, response::SUCCESS, "{:?}", sent.remark);
+    assert_eq!(master.store.max_phys(), slave.store.max_phys());
+    pair.api.client().close_all();
+    tokio::time::timeout(LIMIT, stop).await.expect("it stops when no client is connected").unwrap().unwrap();
+    assert_eq!(lines.with(&["parted"]), 0);
+    pair.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,19 @@ async fn p3_it_learns_it_from_a_slave_that_was_restarted_meanwhile() {
     a_returning_master_learns(true).await;
 }
 
+/// Later, as a slave again, it would tell a master progress from before a reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_at_a_slave_is_forgotten_when_it_starts_as_master() {
+    let mut pair = pair_at_10().await;
+    pair.master.stop().await;
+    commit(&pair, &pair.slave, 60).await;
+    pair.slave.stop().await;
+    pair.slave.keys.push(("brokerRole".into(), "ASYNC_MASTER".into()));
+    pair.slave.again().await;
+    assert_eq!((progress(&pair.slave), pair.slave.broker().offsets.own()), (Some(60), vec![]));
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_master_knows_better_is_the_masters() {
     let mut pair = pair_at_10().await;

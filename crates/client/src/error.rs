@@ -1,7 +1,11 @@
 //! Why a call failed. Each text says whom was asked for what, and what came instead.
 
 use remoting::RemotingError;
-use wire::{Command, code, json::JsonError};
+use wire::{
+    Command,
+    code::{self, response},
+    json::JsonError,
+};
 
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,6 +61,14 @@ impl ClientError {
     /// True when the peer answered and refused.
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Answer { .. })
+    }
+
+    /// True for a refusal that the same question would get again. A peer that is busy, starting or leaving says nothing of what
+    /// it was asked.
+    pub fn is_final(&self) -> bool {
+        let passing =
+            [response::SYSTEM_BUSY, response::SERVICE_NOT_AVAILABLE, response::FLOW_CONTROL, response::GO_AWAY];
+        self.code().is_some_and(|code| !passing.contains(&code))
     }
 
     /// The response code of a refusal.

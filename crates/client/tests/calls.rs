@@ -30,7 +30,12 @@ async fn errors_say_who_was_asked_for_what() {
     let (_server, addr) = serve(|request| Some(request.error(response::SYSTEM_ERROR, "no disk"))).await;
     let error = api().max_offset(&addr, "T", 0).await.unwrap_err();
     assert_eq!(error.to_string(), format!("GET_MAX_OFFSET at {addr} answered 1 SYSTEM_ERROR: no disk"));
-    assert!(error.is_answer() && !error.is_unreachable());
+    assert!(error.is_answer() && error.is_final() && !error.is_unreachable());
+    for passing in [response::SYSTEM_BUSY, response::SERVICE_NOT_AVAILABLE, response::FLOW_CONTROL, response::GO_AWAY] {
+        let (_server, addr) = serve(move |request| Some(request.error(passing, "not now"))).await;
+        let error = api().max_offset(&addr, "T", 0).await.unwrap_err();
+        assert!(error.is_answer() && !error.is_final(), "{error}");
+    }
 
     let (server, addr) = serve(|_| None).await;
     server.shutdown(Duration::ZERO).await;

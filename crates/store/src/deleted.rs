@@ -23,6 +23,8 @@ pub(crate) struct Deleted {
     root: PathBuf,
     topics: Mutex<BTreeMap<String, i64>>,
     any: AtomicBool,
+    /// Held from where the table is read until the changed one is in the file and in its place.
+    writing: Mutex<()>,
 }
 
 impl Deleted {
@@ -36,7 +38,7 @@ impl Deleted {
             topics = String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect();
         }
         let any = AtomicBool::new(!topics.is_empty());
-        Ok(Self { disk, root: root.to_path_buf(), topics: Mutex::new(topics), any })
+        Ok(Self { disk, root: root.to_path_buf(), topics: Mutex::new(topics), any, writing: Mutex::default() })
     }
 
     /// True when a record of `topic` at `physical` belongs to a deleted topic.
@@ -61,6 +63,7 @@ impl Deleted {
 
     /// Hides everything of `topic` below `end`, durably; on an error nothing is hidden that was not before.
     pub(crate) fn hide(&self, topic: &str, end: i64) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
         let mut topics = self.topics.lock().clone();
         let hidden = topics.entry(topic.to_owned()).or_insert(end);
         *hidden = end.max(*hidden);
@@ -72,6 +75,7 @@ impl Deleted {
 
     /// Forgets topics whose records are all below `min`, and lowers the others to `max`, the log's end.
     pub(crate) fn fit(&self, min: i64, max: i64) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
         let before = self.topics.lock().clone();
         let mut topics = before.clone();
         topics.values_mut().for_each(|end| *end = (*end).min(max));
@@ -105,6 +109,25 @@ fn parse(line: &str) -> Option<(String, i64)> {
 mod tests {
     use super::*;
     use crate::RealDisk;
+
+    /// Retention asks for the one while topics are deleted.
+    #[test]
+    fn two_changes_at_once_are_both_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = || Deleted::load(Arc::new(RealDisk), dir.path()).unwrap();
+        let deleted = load();
+        deleted.hide("first", 1).unwrap();
+        std::thread::scope(|scope| {
+            let hiding =
+                scope.spawn(|| (0..200).for_each(|number| deleted.hide(&format!("T{number}"), 1 << 40).unwrap()));
+            let mut ends = (1..1 << 40).rev();
+            while !hiding.is_finished() {
+                deleted.fit(0, ends.next().unwrap()).unwrap();
+            }
+        });
+        let topics = load().topics();
+        assert_eq!((topics.len(), topics.clone()), (201, deleted.topics()));
+    }
 
     #[test]
     fn remembers_across_a_restart() {

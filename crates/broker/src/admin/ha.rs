@@ -25,7 +25,7 @@ pub fn exchange(broker: &Arc<Broker>, command: &Command) -> Answer {
     let config = broker.config();
     if header.master_ha_address.is_some() {
         if !config.is_master() {
-            broker.sync.learned(&config, header.master_address, header.master_ha_address);
+            broker.sync.learned(|| broker.config(), header.master_address, header.master_ha_address);
         }
         return Ok(command.ok());
     }

@@ -97,6 +97,11 @@ impl Replicas {
         state.floor = 0;
     }
 
+    /// No follower starts before the configuration says of whom.
+    pub fn pause_following(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
     /// A follower may start again, once the configuration says of whom.
     pub fn allow_following(&self) {
         self.paused.store(false, Ordering::Release);
@@ -109,7 +114,7 @@ impl Replicas {
 
     /// Ends the following of a master and waits until nothing of it can be appended any more.
     pub async fn end_following(&self) {
-        self.paused.store(true, Ordering::Release);
+        self.pause_following();
         self.disconnect_all();
         drop(self.following.lock().await);
     }

@@ -42,7 +42,7 @@ async fn compare_at(broker: &Broker, addr: &str, record: &[u8]) -> Result<Compar
     match broker.api.view_message(addr, offset).await {
         Ok(bytes) if bytes == record => Ok(Compared::One),
         Ok(_) => Err(SlaveClose::Parted { offset }),
-        Err(error) if error.is_answer() => missing(broker, addr, offset, offset + record.len() as i64).await,
+        Err(error) if error.is_final() => missing(broker, addr, offset, offset + record.len() as i64).await,
         Err(error) => Ok(Compared::Untold(format!("{addr}: {error}"))),
     }
 }

@@ -270,8 +270,8 @@ impl<'a> Deliverer<'a> {
     }
 
     fn complain(&mut self, error: &AppendError) {
-        if matches!(error, AppendError::NoSpace(_)) {
-            // The store has said so, and says when it is over.
+        if matches!(error, AppendError::NoSpace(_) | AppendError::Slave) {
+            // The store has said so, and says when it is over; or the role is changing.
             return;
         }
         let error = error.to_string();

@@ -229,6 +229,9 @@ pub fn lead(broker: &Broker) {
             delays.set(level, delivery.next);
         }
     }
+    if !broker.is_dispatched() {
+        return;
+    }
     let store = &broker.store;
     delays.correct(|queue| (store.min_offset(topic::SCHEDULE, queue), store.max_offset(topic::SCHEDULE, queue)));
 }

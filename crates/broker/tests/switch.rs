@@ -1,0 +1,179 @@
+//! Role changes at run time: what they wait for, and what of the former role is gone after them.
+
+mod common;
+#[path = "common/gate_disk.rs"]
+mod gate_disk;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use client::BrokerApi;
+use common::{LIMIT, Pair, header, lines::Lines, send, topic, until};
+use gate_disk::GateDisk;
+use remoting::{Connection, Requests, Server, ServerConfig, Service};
+use tokio::task::JoinHandle;
+use wire::{Command, code::request, header::ResetOffsetRequestHeader};
+
+const GROUP: &str = "TOOLS_CONSUMER";
+const ASYNC: [(&str, &str); 1] = [("brokerRole", "ASYNC_MASTER")];
+
+/// A log that takes no writes until this is dropped.
+struct Slow(Arc<GateDisk>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.close_writes(false);
+    }
+}
+
+/// A pair of which the slave writes nothing to its log, ten megabytes behind: more than sockets hold.
+async fn pair_with_a_slow_slave() -> (Pair, Slow) {
+    let disks = [(); 2].map(|()| Arc::new(GateDisk::default()));
+    let slow = Slow(disks[1].clone());
+    let pair = Pair::start_on(disks, &ASYNC, &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"first").await;
+    pair.equal().await;
+    slow.0.close_writes(true);
+    for _ in 0..500 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], &[7; 20_000]).await;
+    }
+    (pair, slow)
+}
+
+fn change(api: &BrokerApi, addr: &str, keys: &'static str) -> JoinHandle<()> {
+    let (api, addr) = (api.clone().with_limit(LIMIT), addr.to_owned());
+    tokio::spawn(async move { api.update_config(&addr, keys).await.unwrap() })
+}
+
+fn ends(pair: &Pair) -> (i64, i64) {
+    (pair.master.broker().store.max_phys(), pair.slave.broker().store.max_phys())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demotion_waits_until_the_slaves_have_everything() {
+    let (pair, slow) = pair_with_a_slow_slave().await;
+    let demotion = change(&pair.api, &pair.master.addr, "brokerRole=SLAVE\nbrokerId=2");
+    until("no message is taken any more", || async {
+        pair.api.send(&pair.master.addr, &header("T", 0, &[]), "more", LIMIT).await.is_err()
+    })
+    .await;
+    drop(slow);
+    demotion.await.unwrap();
+    let (master, slave) = ends(&pair);
+    assert_eq!(master, slave);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_waits_for_what_the_old_master_has() {
+    let (pair, slow) = pair_with_a_slow_slave().await;
+    let promotion = change(&pair.api, &pair.slave.addr, "brokerRole=ASYNC_MASTER");
+    let appended = pair.slave.broker().store.marks().appended.clone();
+    until("it waits for the rest", || async { appended.waiting() > 0 }).await;
+    drop(slow);
+    promotion.await.unwrap();
+    let (master, slave) = ends(&pair);
+    assert_eq!(master, slave);
+    pair.stop().await;
+}
+
+/// A master that vanishes in the middle of a round.
+struct Vanishing {
+    api: BrokerApi,
+    master: String,
+    swallowed: Arc<AtomicUsize>,
+}
+
+impl Service for Vanishing {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
+            if command.code == request::GET_ALL_CONSUMER_OFFSET {
+                self.swallowed.fetch_add(1, SeqCst);
+                continue;
+            }
+            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
+            tokio::spawn(async move {
+                let opaque = command.opaque;
+                let answer = api.ask(&master, command, LIMIT).await.unwrap();
+                conn.reply(Command { opaque, ..answer });
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_waits_for_no_round_of_a_master_that_is_gone() {
+    let pair = Pair::start(&ASYNC, &[("slaveSyncInterval", "100")]).await;
+    let swallowed = Arc::new(AtomicUsize::new(0));
+    let vanishing = Vanishing { api: pair.api.clone(), master: pair.master.addr.clone(), swallowed: swallowed.clone() };
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(vanishing)).await.unwrap();
+    let slave = pair.slave.broker();
+    let between_rounds = slave.sync.hold().await;
+    slave.sync.learned(|| slave.config(), Some(server.local_addr().to_string()), None);
+    drop(between_rounds);
+    until("a round waits for an answer", || async { swallowed.load(SeqCst) > 0 }).await;
+    change(&pair.api, &pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    assert!(slave.config().is_master());
+    // What a name server answers to a question from before teaches a master nothing.
+    slave.sync.learned(|| slave.config(), Some(pair.master.addr.clone()), None);
+    assert_eq!(slave.sync.master_addr(), None);
+    server.shutdown(Duration::ZERO).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_progress_is_lowered_while_the_queues_are_behind_the_log() {
+    let lines = Lines::of_process();
+    let pair = Pair::start(&ASYNC, &[]).await;
+    let (api, addr) = (&pair.api, &pair.master.addr);
+    topic(api, addr, "T", 1).await;
+    let slave = pair.slave.broker();
+    until("the slave has the topic", || async { slave.topics.get("T").is_some() }).await;
+    let deletion = slave.store.begin_deletion("X").unwrap();
+    for _ in 0..20 {
+        send(api, addr, "T", 0, &[], b"x").await;
+    }
+    let end = pair.master.broker().store.max_phys();
+    until("the slave has all, but not in its queue", || async { slave.store.max_phys() == end }).await;
+    assert!(slave.store.max_offset("T", 0) < 20);
+    slave.offsets.commit("T", GROUP, 0, 20, 1);
+    let prepared = tokio::task::spawn_blocking({
+        let slave = slave.clone();
+        move || broker::role::prepare_master(&slave)
+    });
+    until("it says that it lowers nothing", || async { lines.with(&["progress stay as they are"]) == 1 }).await;
+    deletion.finish().unwrap();
+    prepared.await.unwrap();
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(20));
+    pair.stop().await;
+}
+
+/// The table has what was reset; a consumer goes on from what the master says since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_knows_no_reset_of_its_time_as_master() {
+    let pair = Pair::start(&ASYNC, &[]).await;
+    let (api, addr) = (&pair.api, &pair.master.addr);
+    topic(api, addr, "T", 1).await;
+    send(api, addr, "T", 0, &[], b"x").await;
+    api.update_consumer_offset(addr, GROUP, "T", 0, 1).await.unwrap();
+    let reset = ResetOffsetRequestHeader {
+        topic: "T".into(),
+        group: GROUP.into(),
+        queue_id: 0,
+        offset: Some(0),
+        ..ResetOffsetRequestHeader::default()
+    };
+    let command = Command::request_with(request::INVOKE_BROKER_TO_RESET_OFFSET, &reset);
+    api.call(addr, command, LIMIT).await.unwrap();
+    let offsets = &pair.master.broker().offsets;
+    assert_eq!(offsets.pending_reset("T", GROUP, 0), Some(0));
+    api.update_config(addr, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
+    assert_eq!(offsets.pending_reset("T", GROUP, 0), None);
+    pair.stop().await;
+}
