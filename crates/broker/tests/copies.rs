@@ -200,3 +200,26 @@ async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
     server.shutdown(std::time::Duration::ZERO).await;
     pair.stop().await;
 }
+
+/// A slave that is frozen, or that the network has swallowed: it takes nothing, and its connection is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_that_stops_reading_is_closed_while_there_is_something_to_send() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = [("brokerRole", "ASYNC_MASTER"), ("haHousekeepingInterval", "500")];
+    let mut master = Node::start(&dir, "master", &keys).await;
+    let api = common::api();
+    topic(&api, &master.addr, "T", 1).await;
+    let mut frozen = TcpStream::connect(("127.0.0.1", master.port + 1)).await.unwrap();
+    send(&api, &master.addr, "T", 0, &[], b"first").await;
+    let first_end = master.broker().store.max_phys();
+    // More than the buffers of both sockets take.
+    for _ in 0..40 {
+        send(&api, &master.addr, "T", 0, &[], &vec![b'x'; 500_000]).await;
+    }
+    frozen.write_all(&first_end.to_be_bytes()).await.unwrap();
+    let replicas = &master.broker().replicas;
+    until("the report is taken", || async { replicas.slowest() == Some(first_end) }).await;
+    until("the connection is closed", || async { replicas.connections() == 0 }).await;
+    drop(frozen);
+    master.stop().await;
+}

@@ -260,13 +260,10 @@ impl MasterSession {
 
     /// The next thing to do; call it until it answers `None` after every input.
     pub fn poll(&mut self) -> Option<MasterAction> {
-        match std::mem::replace(&mut self.state, State::Closed) {
+        match self.state {
             State::Closed => None,
-            State::Closing(reason) => Some(MasterAction::Close { reason }),
-            State::Open => {
-                self.state = State::Open;
-                self.poll_ack().or_else(|| self.poll_send()).or_else(|| self.poll_heartbeat())
-            }
+            State::Closing(_) => self.take_close().map(|reason| MasterAction::Close { reason }),
+            State::Open => self.poll_ack().or_else(|| self.poll_send()).or_else(|| self.poll_heartbeat()),
         }
     }
 
@@ -282,6 +279,18 @@ impl MasterSession {
         let Some(MasterAction::Ack { offset }) = self.poll_ack() else { return None };
         let counts = !std::mem::take(&mut self.first_unproven) || is_boundary(offset);
         counts.then_some(offset)
+    }
+
+    /// Why the connection is to be closed, ahead of whatever [`MasterSession::poll`] would say first: a shell that is stuck in
+    /// a write, as its peer reads nothing, must end all the same. Nothing follows.
+    pub fn take_close(&mut self) -> Option<MasterClose> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closing(reason) => Some(reason),
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// First byte that a slave has which came with an empty log; `None` for one that had something.

@@ -243,6 +243,18 @@ fn settings_out_of_bounds_are_moved_to_them() {
     assert_eq!(report(&mut MasterSession::new(narrow, 0, 0, 10), 1), [ack(1), send(1, 1)]);
 }
 
+/// A write that is stuck is not polled behind: whoever else watches the connection hears why it ends.
+#[test]
+fn a_close_is_told_ahead_of_what_waits_to_be_sent() {
+    let mut session = session(0, 2_500);
+    session.on_bytes(0, &encode_report(500));
+    session.on_tick(19_999);
+    assert_eq!(session.take_close(), None);
+    session.on_tick(20_000);
+    assert_eq!(session.take_close(), Some(MasterClose::Silent { silent_ms: 20_000 }));
+    assert_eq!((drain(&mut session), session.take_close()), (vec![], None), "nothing follows");
+}
+
 /// W-18: an append is sent at once, without a tick.
 #[test]
 fn an_append_wakes_the_sender() {

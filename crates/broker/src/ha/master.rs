@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use replica::{MasterAction, MasterClose, MasterSession, MasterSettings, frame::TransferHeader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,7 +27,7 @@ use crate::{config::BrokerConfig, context::Broker};
 const MAX_SLAVES: usize = 64;
 const BACKLOG: u32 = 64;
 const READ_BUFFER: usize = 4096;
-/// How often an idle writer looks at the clock.
+/// How often an idle writer, and who watches over the connection, looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
 
 /// The replication port while the store is recovered: taken, but nobody can connect.
@@ -125,6 +125,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     let ended = tokio::select! {
         ended = link.read(reader) => ended,
         ended = link.write(writer) => ended,
+        ended = link.watch() => ended,
         _ = term.changed() => Err(Ended::Term),
     };
     broker.replicas.disconnected(id, peer.ip());
@@ -173,12 +174,23 @@ fn session(broker: &Broker) -> MasterSession {
 }
 
 impl Link {
-    /// Tells the session how far the log reaches, then asks it for the next action.
-    fn poll(&self) -> Option<MasterAction> {
+    /// Tells the session how far the log reaches, and the time.
+    fn told(&self) -> MutexGuard<'_, MasterSession> {
         let mut session = self.session.lock();
         session.on_marks(ticks(&self.broker), self.broker.store.min_phys(), self.broker.store.max_phys());
         session.on_tick(ticks(&self.broker));
-        session.poll()
+        session
+    }
+
+    /// Ends the connection when it is time. The writer does not while a peer that is frozen, or out of reach, takes nothing:
+    /// its write waits for room in the socket for ever.
+    async fn watch(&self) -> Result<(), Ended> {
+        loop {
+            if let Some(reason) = self.told().take_close() {
+                return Err(reason.into());
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     async fn read(&self, mut reader: OwnedReadHalf) -> Result<(), Ended> {
@@ -195,6 +207,9 @@ impl Link {
                 session.on_bytes(ticks(&self.broker), &buffer[..count]);
                 // An acknowledgement is counted here, at once: the writer may be busy with a long write.
                 self.take_ack(&mut session, max);
+                if let Some(reason) = session.take_close() {
+                    return Err(reason.into());
+                }
             }
             self.heard.notify_one();
         }
@@ -211,7 +226,8 @@ impl Link {
 
     async fn write(&self, mut writer: OwnedWriteHalf) -> Result<(), Ended> {
         loop {
-            match self.poll() {
+            let next = self.told().poll();
+            match next {
                 Some(MasterAction::Send { offset, len }) => self.send(&mut writer, offset, len).await?,
                 Some(MasterAction::Heartbeat { offset }) => {
                     writer.write_all(&TransferHeader::heartbeat(offset).encode()).await?;

@@ -174,7 +174,10 @@ async fn carry_out(broker: &Arc<Broker>, session: &mut SlaveSession, stream: &mu
                 appended = true;
             }
             SlaveAction::Report { offset } => {
-                stream.write_all(&frame::encode_report(offset)).await?;
+                // A master that takes no report is not heard meanwhile either: nobody else looks at the clock.
+                let limit = Duration::from_millis(broker.config().ha_housekeeping_interval);
+                let written = tokio::time::timeout(limit, stream.write_all(&frame::encode_report(offset))).await;
+                written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
                 broker.replicas.followed(|info| info.last_write_timestamp = wall_ms());
             }
             SlaveAction::Close { reason } => return Err(reason.into()),
