@@ -1,8 +1,10 @@
 //! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
-//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`Replicas`] holds what is known of the copies.
+//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`seams`] are what it could not
+//! look at yet, [`Replicas`] holds what is known of the copies.
 
 pub mod master;
 pub mod parted;
+pub mod seams;
 pub mod slave;
 
 use std::{
@@ -16,7 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use replica::AckTable;
+use replica::{AckTable, SlaveClose};
 use store::Mark;
 use tokio::{sync::watch, time::Instant};
 use wire::body::{HAClientRuntimeInfo, HAConnectionRuntimeInfo, HARuntimeInfo};
@@ -26,8 +28,9 @@ use crate::context::{Broker, now_ms};
 /// Copies of the log, and this broker's own following.
 pub struct Replicas {
     state: Mutex<State>,
-    /// Raised at each role change and at the end; everything older ends.
-    term: watch::Sender<u64>,
+    /// Changes at each role change and at the end; everything older ends, this broker's own following for the reason that is
+    /// in it.
+    term: watch::Sender<Option<SlaveClose>>,
     /// Held by the follower while it may append.
     following: tokio::sync::Mutex<()>,
     paused: AtomicBool,
@@ -56,7 +59,7 @@ impl Default for Replicas {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
-            term: watch::Sender::new(0),
+            term: watch::Sender::new(None),
             following: tokio::sync::Mutex::default(),
             paused: AtomicBool::new(false),
             next_connection: AtomicU64::new(1),
@@ -104,7 +107,12 @@ impl Replicas {
 
     /// Ends every replication connection.
     pub fn disconnect_all(&self) {
-        self.term.send_modify(|term| *term += 1);
+        self.term.send_replace(None);
+    }
+
+    /// The same because the master that is followed turned out to have another log.
+    pub fn end_parted(&self, reason: SlaveClose) {
+        self.term.send_replace(Some(reason));
     }
 
     /// Ends the following of a master and waits until nothing of it can be appended any more.
