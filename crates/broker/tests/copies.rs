@@ -6,7 +6,10 @@ use std::{os::unix::fs::FileExt, sync::Arc};
 
 use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
 use remoting::{Connection, Requests, Server, ServerConfig, Service};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use wire::{
     Command,
     code::{request, response},
@@ -286,6 +289,60 @@ async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
     assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
     server.shutdown(std::time::Duration::ZERO).await;
     pair.stop().await;
+}
+
+/// The master's replication port is elsewhere, as a name server tells: the stream that is open leads to the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_goes_to_the_masters_new_replication_address_once_that_can_be_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "master", &[("brokerRole", "ASYNC_MASTER")]).await;
+    let mut slave = Node::start(&dir, "slave", &[("brokerRole", "SLAVE"), ("brokerId", "1")]).await;
+    let (api, lines) = (common::api(), common::lines::Lines::of_process());
+    topic(&api, &master.addr, "T", 1).await;
+    send(&api, &master.addr, "T", 0, &[], b"body").await;
+    let end = master.broker().store.max_phys();
+    let learned = |ha_port: u16| {
+        let ha_addr = Some(format!("127.0.0.1:{ha_port}"));
+        slave.broker().sync.learned(&slave.broker().config(), Some(master.addr.clone()), ha_addr);
+    };
+    learned(master.port + 1);
+    until("the slave follows", || async { master.broker().replicas.slowest() == Some(end) }).await;
+    let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    learned(port);
+    let report = async {
+        loop {
+            let (mut stream, _) = elsewhere.accept().await.unwrap();
+            // Whether it can be reached is tried first.
+            if let Ok(report) = stream.read_i64().await {
+                return report;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(LIMIT, report).await.unwrap(), end);
+    assert_eq!(lines.with(&[&format!("replicates from 127.0.0.1:{port} now")]), 1);
+    slave.stop().await;
+    master.stop().await;
+}
+
+/// Whoever looks for open ports is no slave: nothing waits for what it does not copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_reports_nothing_is_no_slave() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "master", &[("brokerRole", "ASYNC_MASTER")]).await;
+    let lines = common::lines::Lines::of_process();
+    let mut other = TcpStream::connect(("127.0.0.1", master.port + 1)).await.unwrap();
+    let addr = other.local_addr().unwrap().to_string();
+    until("it is connected", || async { lines.with(&["replication connection", &addr]) == 1 }).await;
+    let replicas = &master.broker().replicas;
+    assert_eq!((replicas.connections(), replicas.slaves(), replicas.slowest()), (1, 0, None));
+    assert_eq!(master.broker().safe_end(), master.broker().store.marks().flushed.get());
+    assert_eq!(lines.with(&["is connected", &addr]), 0, "no slave is");
+    other.write_all(&0_i64.to_be_bytes()).await.unwrap();
+    until("it is one now", || async { lines.with(&["1 slave is connected", &addr]) == 1 }).await;
+    assert_eq!((replicas.slaves(), replicas.slowest()), (1, Some(0)));
+    drop(other);
+    master.stop().await;
 }
 
 /// A slave that is frozen, or that the network has swallowed: it takes nothing, and its connection is full.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use remoting::LineLimit;
 use replica::{MasterAction, MasterClose, MasterSession, MasterSettings, frame::TransferHeader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,6 +30,9 @@ const BACKLOG: u32 = 64;
 const READ_BUFFER: usize = 4096;
 /// How often an idle writer, and who watches over the connection, looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
+
+/// Connections that could not be taken.
+static NOT_ACCEPTED: LineLimit = LineLimit::new(5);
 
 /// The replication port while the store is recovered: taken, but nobody can connect.
 pub struct Port(TcpSocket);
@@ -81,9 +85,15 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener) {
             Ok((stream, peer)) if broker.replicas.connections() < MAX_SLAVES => {
                 tokio::spawn(serve(broker.clone(), stream, address::peer(peer)));
             }
-            Ok((_, peer)) => tracing::warn!("replication from {peer} is refused: {MAX_SLAVES} connections are open"),
+            Ok((_, peer)) => {
+                if let Some(left_out) = NOT_ACCEPTED.take() {
+                    tracing::warn!("replication to {peer} is refused: {MAX_SLAVES} connections are open{left_out}");
+                }
+            }
             Err(error) => {
-                tracing::warn!("accepting at the replication port failed: {error}");
+                if let Some(left_out) = NOT_ACCEPTED.take() {
+                    tracing::warn!("accepting at the replication port failed: {error}{left_out}");
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -117,7 +127,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     let id = broker.replicas.next_connection.fetch_add(1, Ordering::Relaxed);
     let mut term = broker.replicas.term.subscribe();
     broker.replicas.connected(id, peer.to_string());
-    say_copies(&broker, format_args!("replication connection from {peer}"));
+    tracing::info!("replication connection from {peer}");
     let session = Mutex::new(session(&broker));
     let link = Link { broker: broker.clone(), id, peer, session, heard: Notify::new() };
     let _ = stream.set_nodelay(true);
@@ -128,20 +138,22 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
         ended = link.watch() => ended,
         _ = term.changed() => Err(Ended::Term),
     };
-    broker.replicas.disconnected(id, peer.ip());
+    let was_slave = broker.replicas.disconnected(id, peer.ip());
     match ended {
         Err(Ended::Protocol(close)) if close.needs_operator() => tracing::error!("replication to {peer}: {close}"),
         Err(Ended::Protocol(close)) => tracing::warn!("replication to {peer}: {close}"),
         Err(other) => tracing::info!("replication to {peer} ended: {other}"),
         Ok(()) => {}
     }
-    say_copies(&broker, format_args!("replication to {peer} is over"));
+    if was_slave {
+        say_copies(&broker, format_args!("replication to {peer} is over"));
+    }
 }
 
 /// What an acknowledgement stands on has changed (F-37). A broker that stops acknowledges nothing more: that its slaves go
 /// then is no news.
 fn say_copies(broker: &Broker, what: std::fmt::Arguments<'_>) {
-    match (broker.is_stopping(), copies(&broker.config(), broker.replicas.connections())) {
+    match (broker.is_stopping(), copies(&broker.config(), broker.replicas.slaves())) {
         (false, Err(too_few)) => tracing::warn!("{what}: {too_few}"),
         (_, Ok(text)) => tracing::info!("{what}: {text}"),
         (true, Err(_)) => tracing::info!("{what}: this broker stops"),
@@ -220,7 +232,9 @@ impl Link {
         let acked = session.take_ack(|offset| store.is_boundary(offset));
         if let Some(offset) = acked.filter(|_| self.broker.config().is_master()) {
             replicas.began_at(session.began_at());
-            replicas.acknowledged(self.id, self.peer.ip(), offset, own_end);
+            if replicas.acknowledged(self.id, self.peer.ip(), offset, own_end) {
+                say_copies(&self.broker, format_args!("replication to {} has begun at {offset}", self.peer));
+            }
         }
     }
 

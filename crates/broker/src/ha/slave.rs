@@ -28,6 +28,8 @@ const LEARN_LIMIT: Duration = Duration::from_secs(5);
 const COMPARE_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is asked again once it is followed. Rounds of tables ask as well, where a name server tells of its listener.
 const COMPARE_EACH: Duration = Duration::from_secs(5);
+/// How often it is looked whether the master is elsewhere.
+const LOOK_EACH: Duration = Duration::from_secs(1);
 /// Connections to a master that does not tell.
 static UNTOLD: LineLimit = LineLimit::new(5);
 const READ_BUFFER: usize = 512 * 1024;
@@ -83,7 +85,7 @@ fn say(said: &mut Option<(String, Instant)>, master: &str, ended: &Ended) {
     match ended {
         // The store has said so.
         Ended::Store(error) if error.is_disk_full() => return,
-        Ended::Term => tracing::info!("replication from {master} ended: {text}"),
+        Ended::Term | Ended::Moved(_) => tracing::info!("replication from {master} ended: {text}"),
         Ended::Io(_) | Ended::Eof | Ended::Connect(_) | Ended::Protocol(SlaveClose::Silent { .. }) => {
             tracing::info!("replication from {master} ended: {text}; it is tried again");
         }
@@ -106,6 +108,8 @@ enum Ended {
     Store(#[from] store::StoreError),
     #[error("{0}")]
     Unreadable(String),
+    #[error("the master replicates from {0} now")]
+    Moved(String),
     #[error("the role changed or this broker stops")]
     Term,
 }
@@ -145,6 +149,7 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
             Err(ended) => ended,
         },
         ended = compare_later(broker) => ended,
+        ended = moved(broker, master) => ended,
         _ = term.changed() => term.borrow().clone().map_or(Ended::Term, Ended::Protocol),
     };
     (ended, session.heard_from_master())
@@ -173,6 +178,18 @@ async fn compare_later(broker: &Arc<Broker>) -> Ended {
         }
     }
     std::future::pending().await
+}
+
+/// Ends the connection to a broker that is not the master any more, once the new address can be reached: a name server that
+/// still names a master that is gone must not take this one away.
+async fn moved(broker: &Broker, master: &str) -> Ended {
+    loop {
+        tokio::time::sleep(LOOK_EACH).await;
+        let Some(now) = broker.sync.ha_addr(&broker.config()).filter(|addr| addr != master) else { continue };
+        if matches!(tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(&now)).await, Ok(Ok(_))) {
+            return Ended::Moved(now);
+        }
+    }
 }
 
 async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, session: &mut SlaveSession) -> Result<(), Ended> {
