@@ -247,7 +247,6 @@ impl Link {
                     writer.write_all(&TransferHeader::heartbeat(offset).encode()).await?;
                     self.session.lock().on_sent(ticks(&self.broker), 0);
                 }
-                Some(MasterAction::Ack { .. }) => {}
                 Some(MasterAction::Close { reason }) => return Err(reason.into()),
                 None => self.wait().await,
             }
