@@ -25,7 +25,7 @@ use crate::{
     clock::StoreClock,
     config::{BrokerConfig, FlushDiskType},
     groups::Groups,
-    ha::Replicas,
+    ha::{Replicas, seams::Seams},
     hold::Holds,
     leaving::Leaving,
     locks::QueueLocks,
@@ -86,6 +86,8 @@ pub struct Broker {
     pub replicas: Replicas,
     /// The master of this broker, when it is a slave.
     pub sync: SyncState,
+    /// What of this log no master has told of.
+    pub seams: Seams,
     /// How fast the log grows.
     pub forecast: Mutex<store::Forecast>,
     /// Name servers.
@@ -129,6 +131,8 @@ pub struct Parts {
     pub request_modes: RequestModes,
     /// Timer messages.
     pub timers: Timers,
+    /// What of the log no master has told of.
+    pub seams: Seams,
     /// Name servers.
     pub registrar: Registrar,
     /// Calls to other brokers.
@@ -173,6 +177,7 @@ impl Broker {
             admin_turns: Semaphore::new(crate::admin::AT_ONCE),
             replicas: Replicas::default(),
             sync: SyncState::default(),
+            seams: parts.seams,
             forecast: Mutex::default(),
             registrar: parts.registrar,
             api: parts.api,

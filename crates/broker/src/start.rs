@@ -17,7 +17,7 @@ use crate::{
     context::{Broker, Parts},
     descriptors,
     groups::Groups,
-    ha::{self, master::Port},
+    ha::{self, master::Port, seams::Seams},
     leaving,
     offsets::Offsets,
     persist::{self, PersistError},
@@ -199,6 +199,7 @@ impl Loading {
             config.delay_offset_update_version_step,
         )?;
         let request_modes = RequestModes::load(dir.join("messageRequestMode.json"))?;
+        let seams = Seams::load(dir.join("uncompared.json"))?;
         let registrar = Registrar::new(&config);
         let tls = ClientTls::new(&config.tls)?;
         let client = remoting::Client::new(ClientConfig { tls, ..ClientConfig::default() }, None);
@@ -227,6 +228,7 @@ impl Loading {
             delays,
             request_modes,
             timers,
+            seams,
             registrar,
             api,
             clock,

@@ -252,8 +252,9 @@ async fn against(broker: &Arc<Broker>) -> Option<String> {
         Ok(Compared::Untold(reason)) => Some(reason),
         Err(parted) => {
             // The master may have been too slow to tell when replication began.
-            broker.replicas.disconnect_all();
-            Some(parted.to_string())
+            let text = parted.to_string();
+            broker.replicas.end_parted(parted);
+            Some(text)
         }
     }
 }

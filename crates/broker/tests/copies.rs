@@ -2,11 +2,14 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{os::unix::fs::FileExt, sync::Arc};
 
 use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
 use remoting::{Connection, Requests, Server, ServerConfig, Service};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use wire::{
     Command,
     code::{request, response},
@@ -76,33 +79,47 @@ async fn a_first_report_within_a_record_confirms_nothing() {
     pair.stop().await;
 }
 
-/// Messages of one length: the old master's own tail ends where a record of the new one ends.
-async fn an_old_master_returns(is_demoted: bool) {
+/// An old master and a new one, `master` and `slave` of the pair, that have parted, and where the old one ends. Messages of
+/// one length: its own tail ends where a record of the new one ends. The new one's replication port is so far behind its
+/// listener.
+async fn two_masters(ha_port: u16) -> (Pair, i64) {
     let mut pair = Pair::start(&[], &[]).await;
-    let lines = common::lines::Lines::of_process();
     topic(&pair.api, &pair.master.addr, "T", 1).await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"both").await;
     pair.equal().await;
     until("the topic is at the slave", || async { pair.slave.broker().topics.get("T").is_some() }).await;
     pair.slave.stop().await;
     pair.master.stop().await;
-    let new_master = format!("127.0.0.1:{}", pair.slave.port + 1);
+    let ha_port = (pair.slave.port + ha_port).to_string();
+    let new_master = format!("127.0.0.1:{ha_port}");
     set(&mut pair.master, &[("brokerRole", "ASYNC_MASTER"), ("haMasterAddress", &new_master)]);
     pair.master.again().await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"mine").await;
     let end = pair.master.broker().store.max_phys();
-    set(&mut pair.slave, &[("brokerRole", "ASYNC_MASTER"), ("brokerId", "0")]);
+    set(&mut pair.slave, &[("brokerRole", "ASYNC_MASTER"), ("brokerId", "0"), ("haListenPort", &ha_port)]);
     pair.slave.again().await;
     send(&pair.api, &pair.slave.addr, "T", 0, &[], b"true").await;
     assert_eq!(pair.slave.broker().store.max_phys(), end, "the records end alike");
     send(&pair.api, &pair.slave.addr, "T", 0, &[], b"more").await;
+    (pair, end)
+}
+
+/// The old master starts as slave, and with other keys.
+async fn return_as_slave(pair: &mut Pair, keys: &[(&str, &str)]) {
+    pair.master.stop().await;
+    set(&mut pair.master, &[("brokerRole", "SLAVE"), ("brokerId", "2")]);
+    set(&mut pair.master, keys);
+    pair.master.again().await;
+}
+
+async fn an_old_master_returns(is_demoted: bool) {
+    let (mut pair, end) = two_masters(1).await;
+    let lines = common::lines::Lines::of_process();
     let told = lines.with(&["have parted"]);
     if is_demoted {
         pair.api.update_config(&pair.master.addr, "brokerRole=SLAVE\nbrokerId=2").await.unwrap();
     } else {
-        pair.master.stop().await;
-        set(&mut pair.master, &[("brokerRole", "SLAVE"), ("brokerId", "2")]);
-        pair.master.again().await;
+        return_as_slave(&mut pair, &[]).await;
     }
     until("the two logs are told to have parted", || async { lines.with(&["have parted"]) > told }).await;
     assert_eq!(pair.master.broker().store.max_phys(), end, "nothing is appended to a log that has parted");
@@ -118,6 +135,52 @@ async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_starts_as_sla
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_master_with_a_tail_of_its_own_is_found_out_when_it_becomes_slave() {
     an_old_master_returns(true).await;
+}
+
+/// Nobody tells of the master's listener, but it is where both brokers have it as a rule.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_with_a_tail_of_its_own_is_found_out_without_a_name_server() {
+    let (mut pair, end) = two_masters(1).await;
+    let lines = common::lines::Lines::of_process();
+    let parted = ["replication from", &format!("127.0.0.1:{} ", pair.slave.port + 1), "have parted"];
+    return_as_slave(&mut pair, &[("namesrvAddr", "")]).await;
+    until("the two logs are told to have parted", || async { lines.with(&parted) > 0 }).await;
+    assert_eq!(pair.master.broker().store.max_phys(), end, "nothing is appended to a log that has parted");
+    pair.stop().await;
+}
+
+/// Replication begins before the master tells what it has. Its own records, that are copied then, hide nothing.
+async fn an_old_master_is_told_late(again: bool) {
+    let (mut pair, _) = two_masters(2).await;
+    let lines = common::lines::Lines::of_process();
+    let parted = ["replication from", &format!("127.0.0.1:{} ", pair.slave.port + 2), "have parted"];
+    let new_end = pair.slave.broker().store.max_phys();
+    return_as_slave(&mut pair, &[("namesrvAddr", "")]).await;
+    until("a record is copied", || async { pair.master.broker().store.max_phys() == new_end }).await;
+    if again {
+        pair.master.stop().await;
+        pair.master.again().await;
+        until("it follows again", || async { pair.slave.broker().replicas.slowest() == Some(new_end) }).await;
+    }
+    assert_eq!(lines.with(&parted), 0, "nobody has told yet");
+    let namesrv = format!("namesrvAddr={}", pair.namesrv_addr);
+    pair.api.update_config(&pair.master.addr, &namesrv).await.unwrap();
+    until("the two logs are told to have parted", || async { lines.with(&parted) > 0 }).await;
+    until("it is no slave any more", || async { pair.slave.broker().replicas.connections() == 0 }).await;
+    send(&pair.api, &pair.slave.addr, "T", 0, &[], b"then").await;
+    assert!(!broker::sync::round(pair.master.broker()).await, "it takes no tables either");
+    assert_eq!(pair.master.broker().store.max_phys(), new_end);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_that_is_compared_late_is_found_out() {
+    an_old_master_is_told_late(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_master_that_is_compared_after_a_restart_is_found_out() {
+    an_old_master_is_told_late(true).await;
 }
 
 fn set(node: &mut Node, keys: &[(&str, &str)]) {
@@ -160,6 +223,33 @@ async fn a_master_that_starts_empty_takes_nothing_away_from_its_slave() {
     pair.stop().await;
 }
 
+/// What is copied behind a record that cannot be compared could hide that the two logs have parted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_that_cannot_read_its_last_record_copies_nothing_behind_it() {
+    let mut pair = Pair::start(&[("slaveTimeout", "50")], &[]).await;
+    let lines = common::lines::Lines::of_process();
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"last").await;
+    pair.equal().await;
+    pair.master.stop().await;
+    let end = pair.slave.broker().store.max_phys();
+    let segment = pair.slave.root.join("commitlog").join(format!("{:020}", 0));
+    let log = std::fs::OpenOptions::new().read(true).write(true).open(segment).unwrap();
+    let mut head = [0; 8];
+    log.read_exact_at(&mut head, 0).unwrap();
+    log.write_all_at(&[0; 8], 0).unwrap();
+    pair.master.again().await;
+    let ha_addr = format!("127.0.0.1:{} is stopped", pair.master.port + 1);
+    let unread = [ha_addr.as_str(), "the last record of this log"];
+    until("it says that it cannot be compared", || async { lines.with(&unread) > 0 }).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"next").await;
+    assert!(!broker::sync::round(pair.slave.broker()).await, "it takes no tables");
+    assert_eq!((pair.slave.broker().store.max_phys(), pair.master.broker().replicas.connections()), (end, 0));
+    log.write_all_at(&head, 0).unwrap();
+    pair.equal().await;
+    pair.stop().await;
+}
+
 /// A master's listener that does not tell what is in its log.
 struct Silent {
     api: client::BrokerApi,
@@ -199,4 +289,82 @@ async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
     assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
     server.shutdown(std::time::Duration::ZERO).await;
     pair.stop().await;
+}
+
+/// The master's replication port is elsewhere, as a name server tells: the stream that is open leads to the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_goes_to_the_masters_new_replication_address_once_that_can_be_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "master", &[("brokerRole", "ASYNC_MASTER")]).await;
+    let mut slave = Node::start(&dir, "slave", &[("brokerRole", "SLAVE"), ("brokerId", "1")]).await;
+    let (api, lines) = (common::api(), common::lines::Lines::of_process());
+    topic(&api, &master.addr, "T", 1).await;
+    send(&api, &master.addr, "T", 0, &[], b"body").await;
+    let end = master.broker().store.max_phys();
+    let learned = |ha_port: u16| {
+        let ha_addr = Some(format!("127.0.0.1:{ha_port}"));
+        slave.broker().sync.learned(&slave.broker().config(), Some(master.addr.clone()), ha_addr);
+    };
+    learned(master.port + 1);
+    until("the slave follows", || async { master.broker().replicas.slowest() == Some(end) }).await;
+    let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    learned(port);
+    let report = async {
+        loop {
+            let (mut stream, _) = elsewhere.accept().await.unwrap();
+            // Whether it can be reached is tried first.
+            if let Ok(report) = stream.read_i64().await {
+                return report;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(LIMIT, report).await.unwrap(), end);
+    assert_eq!(lines.with(&[&format!("replicates from 127.0.0.1:{port} now")]), 1);
+    slave.stop().await;
+    master.stop().await;
+}
+
+/// Whoever looks for open ports is no slave: nothing waits for what it does not copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_reports_nothing_is_no_slave() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Node::start(&dir, "master", &[("brokerRole", "ASYNC_MASTER")]).await;
+    let lines = common::lines::Lines::of_process();
+    let mut other = TcpStream::connect(("127.0.0.1", master.port + 1)).await.unwrap();
+    let addr = other.local_addr().unwrap().to_string();
+    until("it is connected", || async { lines.with(&["replication connection", &addr]) == 1 }).await;
+    let replicas = &master.broker().replicas;
+    assert_eq!((replicas.connections(), replicas.slaves(), replicas.slowest()), (1, 0, None));
+    assert_eq!(master.broker().safe_end(), master.broker().store.marks().flushed.get());
+    assert_eq!(lines.with(&["is connected", &addr]), 0, "no slave is");
+    other.write_all(&0_i64.to_be_bytes()).await.unwrap();
+    until("it is one now", || async { lines.with(&["1 slave is connected", &addr]) == 1 }).await;
+    assert_eq!((replicas.slaves(), replicas.slowest()), (1, Some(0)));
+    drop(other);
+    master.stop().await;
+}
+
+/// A slave that is frozen, or that the network has swallowed: it takes nothing, and its connection is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_that_stops_reading_is_closed_while_there_is_something_to_send() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = [("brokerRole", "ASYNC_MASTER"), ("haHousekeepingInterval", "500")];
+    let mut master = Node::start(&dir, "master", &keys).await;
+    let api = common::api();
+    topic(&api, &master.addr, "T", 1).await;
+    send(&api, &master.addr, "T", 0, &[], b"first").await;
+    let first_end = master.broker().store.max_phys();
+    // More than the buffers of both sockets take.
+    for _ in 0..40 {
+        send(&api, &master.addr, "T", 0, &[], &vec![b'x'; 500_000]).await;
+    }
+    let mut frozen = TcpStream::connect(("127.0.0.1", master.port + 1)).await.unwrap();
+    frozen.write_all(&first_end.to_be_bytes()).await.unwrap();
+    let silent = format!("replication to {}: nothing heard", frozen.local_addr().unwrap());
+    let lines = common::lines::Lines::of_process();
+    until("the connection is closed", || async { lines.with(&[&silent]) == 1 }).await;
+    assert_eq!(master.broker().replicas.connections(), 0);
+    drop(frozen);
+    master.stop().await;
 }

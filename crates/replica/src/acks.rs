@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 /// A number the shell gives each connection, never used twice.
 pub type ConnectionId = u64;
 
-/// One replica of the group, for haStatus.
+/// One replica of the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
     /// Its newest connection.
@@ -78,20 +78,6 @@ impl AckTable {
         acked.get(slaves_wanted).copied()
     }
 
-    /// How many replicas, the master included, hold everything below `offset`.
-    pub fn copies_at(&self, offset: i64, own_max: i64) -> usize {
-        if offset > own_max {
-            return 0;
-        }
-        1 + self.acked().filter(|acked| *acked >= offset).count()
-    }
-
-    /// How many slaves lag less than `gap` bytes (`haMaxGapNotInSync`) behind `own_max`. Upstream:
-    /// `DefaultHAService.inSyncReplicasNums`, which adds the master.
-    pub fn in_sync(&self, own_max: i64, gap: i64) -> usize {
-        self.replicas.values().filter(|replica| replica.in_sync(own_max, gap)).count()
-    }
-
     /// All replicas with their identities, in order of identity.
     pub fn replicas(&self) -> impl Iterator<Item = (&str, &Replica)> {
         self.replicas.iter().map(|(identity, replica)| (identity.as_str(), replica))
@@ -99,12 +85,5 @@ impl AckTable {
 
     fn acked(&self) -> impl Iterator<Item = i64> {
         self.replicas.values().filter_map(|replica| replica.acked_offset)
-    }
-}
-
-impl Replica {
-    /// Whether it lags less than `gap` bytes behind `own_max`; never before its first report.
-    pub fn in_sync(&self, own_max: i64, gap: i64) -> bool {
-        self.acked_offset.is_some_and(|acked| own_max.saturating_sub(acked) < gap)
     }
 }

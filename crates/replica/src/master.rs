@@ -60,11 +60,6 @@ pub enum MasterAction {
         /// Physical offset that will be sent next.
         offset: i64,
     },
-    /// The slave holds everything below `offset`: tell the [`crate::AckTable`].
-    Ack {
-        /// End of the slave's log, never beyond what this master holds.
-        offset: i64,
-    },
     /// Close the connection and log the reason. Nothing follows.
     Close {
         /// Why.
@@ -260,28 +255,38 @@ impl MasterSession {
 
     /// The next thing to do; call it until it answers `None` after every input.
     pub fn poll(&mut self) -> Option<MasterAction> {
-        match std::mem::replace(&mut self.state, State::Closed) {
+        match self.state {
             State::Closed => None,
-            State::Closing(reason) => Some(MasterAction::Close { reason }),
-            State::Open => {
-                self.state = State::Open;
-                self.poll_ack().or_else(|| self.poll_send()).or_else(|| self.poll_heartbeat())
-            }
+            State::Closing(_) => self.take_close().map(|reason| MasterAction::Close { reason }),
+            State::Open => self.poll_send().or_else(|| self.poll_heartbeat()),
         }
     }
 
-    /// A new acknowledgement, ahead of whatever [`MasterSession::poll`] would say first: a shell that is busy writing
-    /// must not hold it back. `None` when there is none, or when the connection is to be closed.
+    /// A new acknowledgement, to be asked for after each [`MasterSession::on_bytes`]: the slave holds everything below this
+    /// offset, which is never beyond what this master holds. `None` when there is none, or when the connection is to be
+    /// closed. It is no action: a shell that is busy writing must not hold it back.
     ///
     /// `is_boundary` tells whether a record of this log ends at an offset. The first report counts only there: a slave
     /// that ends within a record has a part of it, or another log. What it reports after that it has from here.
     pub fn take_ack(&mut self, is_boundary: impl FnOnce(i64) -> bool) -> Option<i64> {
-        if self.state != State::Open {
+        if self.state != State::Open || !std::mem::take(&mut self.ack_untold) {
             return None;
         }
-        let Some(MasterAction::Ack { offset }) = self.poll_ack() else { return None };
+        let offset = self.acked?;
         let counts = !std::mem::take(&mut self.first_unproven) || is_boundary(offset);
         counts.then_some(offset)
+    }
+
+    /// Why the connection is to be closed, ahead of whatever [`MasterSession::poll`] would say first: a shell that is stuck in
+    /// a write, as its peer reads nothing, must end all the same. Nothing follows.
+    pub fn take_close(&mut self) -> Option<MasterClose> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closing(reason) => Some(reason),
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// First byte that a slave has which came with an empty log; `None` for one that had something.
@@ -304,14 +309,9 @@ impl MasterSession {
         Some(deadline)
     }
 
-    /// Offset that will be sent next (haStatus: `transferFromWhere`); `None` before the first report.
+    /// Offset that will be sent next; `None` before the first report.
     pub fn next_offset(&self) -> Option<i64> {
         self.next
-    }
-
-    /// The slave's latest accepted report (haStatus: `slaveAckOffset`); `None` before the first.
-    pub fn acked_offset(&self) -> Option<i64> {
-        self.acked
     }
 
     /// Bytes handed out as actions and not yet confirmed by [`MasterSession::on_sent`].
@@ -366,13 +366,6 @@ impl MasterSession {
             return Err(MasterClose::BelowMin { slave: start, min: self.min_offset });
         }
         Ok(start)
-    }
-
-    fn poll_ack(&mut self) -> Option<MasterAction> {
-        if !std::mem::take(&mut self.ack_untold) {
-            return None;
-        }
-        self.acked.map(|offset| MasterAction::Ack { offset })
     }
 
     fn poll_send(&mut self) -> Option<MasterAction> {

@@ -300,16 +300,6 @@ impl SlaveSession {
         (!self.closed).then_some(silent.min(report))
     }
 
-    /// Offset of the next byte expected from the master.
-    pub fn received_to(&self) -> i64 {
-        self.received_to
-    }
-
-    /// Offset of the last report.
-    pub fn reported(&self) -> i64 {
-        self.reported
-    }
-
     /// Bytes of an incomplete record that are held back.
     pub fn held_back(&self) -> usize {
         self.held_back.len()

@@ -352,17 +352,6 @@ impl Store {
         checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| self.fail_unless_full(error))
     }
 
-    /// Values that go into the checkpoint for brokers: what the master flushed, and the confirm offset.
-    pub fn set_checkpoint_offsets(&self, master_flushed_offset: Option<i64>, confirm_phy_offset: Option<i64>) {
-        let mut checkpoint = self.checkpoint.lock();
-        if let Some(offset) = master_flushed_offset {
-            checkpoint.master_flushed_offset = offset;
-        }
-        if let Some(offset) = confirm_phy_offset {
-            checkpoint.confirm_phy_offset = offset;
-        }
-    }
-
     /// The checkpoint as it would be written now.
     pub fn checkpoint(&self) -> crate::checkpoint::Checkpoint {
         *self.checkpoint.lock()

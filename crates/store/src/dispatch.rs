@@ -37,12 +37,15 @@ pub(crate) struct DispatchState {
     stuck_at: Option<i64>,
     /// The last record whose views were written.
     last: Option<Last>,
+    /// Where the last record began that a start found. That it was read proves nothing of its views.
+    found: Option<i64>,
 }
 
 impl DispatchState {
     /// The log was cut: what was built last may be gone.
     pub(crate) fn forget_last(&mut self) {
         self.last = None;
+        self.found = None;
         self.builder.last = None;
         self.stuck_at = None;
     }
@@ -53,6 +56,17 @@ impl Dispatcher {
     /// dropping it.
     pub(crate) fn pause(&self) -> MutexGuard<'_, DispatchState> {
         self.state.lock()
+    }
+
+    /// Recovery has read the record at `start`, and those before it.
+    pub(crate) fn found(&self, start: i64) {
+        self.state.lock().found = Some(start);
+    }
+
+    /// Where the newest record begins that is known: few follow it, as a rule none.
+    pub(crate) fn newest(&self) -> Option<i64> {
+        let state = self.state.lock();
+        state.last.map(|last| last.start).or(state.found)
     }
 
     /// The last record that was built, and the mark that goes with it.

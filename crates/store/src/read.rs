@@ -61,11 +61,10 @@ impl Store {
         head.len() == BLANK_HEAD && matches!(check_as(&head, Verify::Layout), Check::Blank)
     }
 
-    /// The last record of the log; `None` without one, and where finding it would mean to read more than 64 MiB of what
-    /// no queue was built of.
+    /// The last record of the log. `None` without one, where it cannot be read, and where finding it would mean to read more
+    /// than 64 MiB that came since dispatch went on last.
     pub fn last_record(&self) -> Option<Bytes> {
-        let (last, _) = self.dispatcher.progress(&self.marks.dispatched);
-        let known = last.map_or_else(|| self.checkpoint().logics_physical_offset, |last| last.start);
+        let known = self.dispatcher.newest().unwrap_or_else(|| self.checkpoint().logics_physical_offset);
         let (mut at, end) = (known.max(self.log.min()?), self.marks.appended.get());
         if end - at > FARTHEST_TO_LAST {
             return None;

@@ -514,14 +514,17 @@ impl<'a> Scan<'a> {
         let views = self.store.views();
         let (builder, from) = (&mut self.builder, self.plan.dispatch_from);
         let (store, dispatches, lacking) = (self.store, self.dispatches, &mut self.lacking);
-        let mut result = Ok(());
+        let (mut result, mut last) = (Ok(()), None);
         let (next, stop) = walk(&self.buf, at, self.store.config.verify(), |record| {
+            last = Some(record.physical_offset());
             if record.physical_offset() < from {
                 *lacking = lacking.iter().copied().chain(lacking_from(store, record)).min();
             } else if result.is_ok() && dispatches {
                 result = builder.add(&views, record);
             }
         });
+        // Also of records that have their units and are not built again, which a broker's checkpoint may not name.
+        last.into_iter().for_each(|start| store.dispatcher.found(start));
         result.map(|()| (next, stop))
     }
 

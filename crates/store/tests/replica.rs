@@ -3,7 +3,7 @@
 mod common;
 
 use common::{bodies, files::*, message, open, put, small};
-use store::{AppendError, Batch, StoreError};
+use store::{AppendError, Batch, StoreConfig, StoreError};
 
 #[test]
 fn a_replica_gets_the_same_bytes_and_queues() {
@@ -116,4 +116,22 @@ fn records_and_blanks_begin_at_boundaries_and_the_last_record_is_found() {
     let last = store.last_record();
     let store = open_again(store, &config);
     assert_eq!(store.last_record(), last, "a start knows it too");
+}
+
+/// Java 5.3.3 says in its checkpoint nothing of where the newest record is.
+#[test]
+fn a_start_knows_the_last_record_of_a_large_log_whose_checkpoint_does_not_name_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig { segment_size: 80 << 20, ..small(dir.path()) };
+    let store = open(&config);
+    let body = vec![b'x'; 1 << 20];
+    for _ in 0..66 {
+        put(&store, "T", 0, b"", &body);
+    }
+    let last = store.last_record();
+    assert!(last.is_some() && store.max_phys() > 64 << 20);
+    store.close().unwrap();
+    drop(store);
+    write(&dir.path().join("checkpoint"), 40, &[0; 24]);
+    assert!(open(&config).last_record() == last);
 }

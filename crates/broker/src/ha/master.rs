@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use remoting::LineLimit;
 use replica::{MasterAction, MasterClose, MasterSession, MasterSettings, frame::TransferHeader};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,8 +28,11 @@ use crate::{config::BrokerConfig, context::Broker};
 const MAX_SLAVES: usize = 64;
 const BACKLOG: u32 = 64;
 const READ_BUFFER: usize = 4096;
-/// How often an idle writer looks at the clock.
+/// How often an idle writer, and who watches over the connection, looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
+
+/// Connections that could not be taken.
+static NOT_ACCEPTED: LineLimit = LineLimit::new(5);
 
 /// The replication port while the store is recovered: taken, but nobody can connect.
 pub struct Port(TcpSocket);
@@ -81,9 +85,15 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener) {
             Ok((stream, peer)) if broker.replicas.connections() < MAX_SLAVES => {
                 tokio::spawn(serve(broker.clone(), stream, address::peer(peer)));
             }
-            Ok((_, peer)) => tracing::warn!("replication from {peer} is refused: {MAX_SLAVES} connections are open"),
+            Ok((_, peer)) => {
+                if let Some(left_out) = NOT_ACCEPTED.take() {
+                    tracing::warn!("replication to {peer} is refused: {MAX_SLAVES} connections are open{left_out}");
+                }
+            }
             Err(error) => {
-                tracing::warn!("accepting at the replication port failed: {error}");
+                if let Some(left_out) = NOT_ACCEPTED.take() {
+                    tracing::warn!("accepting at the replication port failed: {error}{left_out}");
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -117,7 +127,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     let id = broker.replicas.next_connection.fetch_add(1, Ordering::Relaxed);
     let mut term = broker.replicas.term.subscribe();
     broker.replicas.connected(id, peer.to_string());
-    say_copies(&broker, format_args!("replication connection from {peer}"));
+    tracing::info!("replication connection from {peer}");
     let session = Mutex::new(session(&broker));
     let link = Link { broker: broker.clone(), id, peer, session, heard: Notify::new() };
     let _ = stream.set_nodelay(true);
@@ -125,22 +135,25 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
     let ended = tokio::select! {
         ended = link.read(reader) => ended,
         ended = link.write(writer) => ended,
+        ended = link.watch() => ended,
         _ = term.changed() => Err(Ended::Term),
     };
-    broker.replicas.disconnected(id, peer.ip());
+    let was_slave = broker.replicas.disconnected(id, peer.ip());
     match ended {
         Err(Ended::Protocol(close)) if close.needs_operator() => tracing::error!("replication to {peer}: {close}"),
         Err(Ended::Protocol(close)) => tracing::warn!("replication to {peer}: {close}"),
         Err(other) => tracing::info!("replication to {peer} ended: {other}"),
         Ok(()) => {}
     }
-    say_copies(&broker, format_args!("replication to {peer} is over"));
+    if was_slave {
+        say_copies(&broker, format_args!("replication to {peer} is over"));
+    }
 }
 
 /// What an acknowledgement stands on has changed (F-37). A broker that stops acknowledges nothing more: that its slaves go
 /// then is no news.
 fn say_copies(broker: &Broker, what: std::fmt::Arguments<'_>) {
-    match (broker.is_stopping(), copies(&broker.config(), broker.replicas.connections())) {
+    match (broker.is_stopping(), copies(&broker.config(), broker.replicas.slaves())) {
         (false, Err(too_few)) => tracing::warn!("{what}: {too_few}"),
         (_, Ok(text)) => tracing::info!("{what}: {text}"),
         (true, Err(_)) => tracing::info!("{what}: this broker stops"),
@@ -173,12 +186,23 @@ fn session(broker: &Broker) -> MasterSession {
 }
 
 impl Link {
-    /// Tells the session how far the log reaches, then asks it for the next action.
-    fn poll(&self) -> Option<MasterAction> {
+    /// Tells the session how far the log reaches, and the time.
+    fn told(&self) -> MutexGuard<'_, MasterSession> {
         let mut session = self.session.lock();
         session.on_marks(ticks(&self.broker), self.broker.store.min_phys(), self.broker.store.max_phys());
         session.on_tick(ticks(&self.broker));
-        session.poll()
+        session
+    }
+
+    /// Ends the connection when it is time. The writer does not while a peer that is frozen, or out of reach, takes nothing:
+    /// its write waits for room in the socket for ever.
+    async fn watch(&self) -> Result<(), Ended> {
+        loop {
+            if let Some(reason) = self.told().take_close() {
+                return Err(reason.into());
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     async fn read(&self, mut reader: OwnedReadHalf) -> Result<(), Ended> {
@@ -195,6 +219,9 @@ impl Link {
                 session.on_bytes(ticks(&self.broker), &buffer[..count]);
                 // An acknowledgement is counted here, at once: the writer may be busy with a long write.
                 self.take_ack(&mut session, max);
+                if let Some(reason) = session.take_close() {
+                    return Err(reason.into());
+                }
             }
             self.heard.notify_one();
         }
@@ -205,19 +232,21 @@ impl Link {
         let acked = session.take_ack(|offset| store.is_boundary(offset));
         if let Some(offset) = acked.filter(|_| self.broker.config().is_master()) {
             replicas.began_at(session.began_at());
-            replicas.acknowledged(self.id, self.peer.ip(), offset, own_end);
+            if replicas.acknowledged(self.id, self.peer.ip(), offset, own_end) {
+                say_copies(&self.broker, format_args!("replication to {} has begun at {offset}", self.peer));
+            }
         }
     }
 
     async fn write(&self, mut writer: OwnedWriteHalf) -> Result<(), Ended> {
         loop {
-            match self.poll() {
+            let next = self.told().poll();
+            match next {
                 Some(MasterAction::Send { offset, len }) => self.send(&mut writer, offset, len).await?,
                 Some(MasterAction::Heartbeat { offset }) => {
                     writer.write_all(&TransferHeader::heartbeat(offset).encode()).await?;
                     self.session.lock().on_sent(ticks(&self.broker), 0);
                 }
-                Some(MasterAction::Ack { .. }) => {}
                 Some(MasterAction::Close { reason }) => return Err(reason.into()),
                 None => self.wait().await,
             }

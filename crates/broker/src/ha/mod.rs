@@ -1,8 +1,10 @@
 //! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
-//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`Replicas`] holds what is known of the copies.
+//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`seams`] are what it could not
+//! look at yet, [`Replicas`] holds what is known of the copies.
 
 pub mod master;
 pub mod parted;
+pub mod seams;
 pub mod slave;
 
 use std::{
@@ -16,7 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use replica::AckTable;
+use replica::{AckTable, SlaveClose};
 use store::Mark;
 use tokio::{sync::watch, time::Instant};
 use wire::body::{HAClientRuntimeInfo, HAConnectionRuntimeInfo, HARuntimeInfo};
@@ -26,8 +28,9 @@ use crate::context::{Broker, now_ms};
 /// Copies of the log, and this broker's own following.
 pub struct Replicas {
     state: Mutex<State>,
-    /// Raised at each role change and at the end; everything older ends.
-    term: watch::Sender<u64>,
+    /// Changes at each role change and at the end; everything older ends, this broker's own following for the reason that is
+    /// in it.
+    term: watch::Sender<Option<SlaveClose>>,
     /// Held by the follower while it may append.
     following: tokio::sync::Mutex<()>,
     paused: AtomicBool,
@@ -56,7 +59,7 @@ impl Default for Replicas {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
-            term: watch::Sender::new(0),
+            term: watch::Sender::new(None),
             following: tokio::sync::Mutex::default(),
             paused: AtomicBool::new(false),
             next_connection: AtomicU64::new(1),
@@ -109,7 +112,12 @@ impl Replicas {
 
     /// Ends every replication connection.
     pub fn disconnect_all(&self) {
-        self.term.send_modify(|term| *term += 1);
+        self.term.send_replace(None);
+    }
+
+    /// The same because the master that is followed turned out to have another log.
+    pub fn end_parted(&self, reason: SlaveClose) {
+        self.term.send_replace(Some(reason));
     }
 
     /// Ends the following of a master and waits until nothing of it can be appended any more.
@@ -124,18 +132,19 @@ impl Replicas {
         self.state.lock().connections.insert(id, connection);
     }
 
-    fn disconnected(&self, id: u64, slave: IpAddr) {
+    /// True for a connection that was a slave's.
+    fn disconnected(&self, id: u64, slave: IpAddr) -> bool {
         let mut state = self.state.lock();
-        state.connections.remove(&id);
         state.acks.disconnect(&slave.to_string(), id);
+        state.connections.remove(&id).is_some_and(|connection| connection.is_slave())
     }
 
     /// Counts an acknowledgement once for each address a slave comes from (W-2): the newest connection that has
-    /// reported stands for it. Classic replication names no slave otherwise.
-    fn acknowledged(&self, id: u64, slave: IpAddr, offset: i64, own_end: i64) {
+    /// reported stands for it. Classic replication names no slave otherwise. True for the first one of a connection.
+    fn acknowledged(&self, id: u64, slave: IpAddr, offset: i64, own_end: i64) -> bool {
         let mut state = self.state.lock();
         let slave = slave.to_string();
-        let first = state.connections.get(&id).is_some_and(|connection| connection.acked < 0);
+        let first = state.connections.get(&id).is_some_and(|connection| !connection.is_slave());
         if first || !state.acks.replicas().any(|(known, _)| known == slave) {
             state.acks.connect(&slave, id);
         }
@@ -147,6 +156,7 @@ impl Replicas {
         for (copies, mark) in marks {
             mark.advance(acks.replicated(*copies, own_end).unwrap_or(-1));
         }
+        first
     }
 
     fn sent(&self, id: u64, next: i64, bytes: usize) {
@@ -158,10 +168,16 @@ impl Replicas {
 
     /// How far the slowest connected slave is; `None` without one.
     pub fn slowest(&self) -> Option<i64> {
-        self.state.lock().connections.values().map(|connection| connection.acked).min()
+        let state = self.state.lock();
+        state.connections.values().filter(|connection| connection.is_slave()).map(|connection| connection.acked).min()
     }
 
     /// Number of connected slaves.
+    pub fn slaves(&self) -> usize {
+        self.state.lock().connections.values().filter(|connection| connection.is_slave()).count()
+    }
+
+    /// Number of connections: of slaves, and of what has not reported yet.
     pub fn connections(&self) -> usize {
         self.state.lock().connections.len()
     }
@@ -194,14 +210,18 @@ impl Replicas {
 }
 
 impl SlaveConnection {
+    /// What has not reported is no slave yet: it may be anybody.
+    fn is_slave(&self) -> bool {
+        self.acked >= 0
+    }
+
     fn info(&self, own_end: i64, gap: i64) -> HAConnectionRuntimeInfo {
         let seconds = self.since.elapsed().max(Duration::from_secs(1)).as_secs();
         HAConnectionRuntimeInfo {
             addr: Some(self.addr.clone()),
             slave_ack_offset: self.acked,
             diff: own_end - self.acked,
-            // A connection that has not reported is no copy of anything.
-            in_sync: self.acked >= 0 && own_end - self.acked < gap,
+            in_sync: self.is_slave() && own_end - self.acked < gap,
             transferred_byte_in_second: (self.sent / seconds) as i64,
             transfer_from_where: self.next,
         }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use remoting::LineLimit;
 use replica::{Reconnect, SessionEnd, SlaveAction, SlaveClose, SlaveSession, SlaveSettings, frame};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,7 +15,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{parted, ticks, wall_ms};
+use super::{
+    parted::{self, Compared},
+    ticks, wall_ms,
+};
 use crate::context::Broker;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -22,6 +26,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const LEARN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a master has to tell what it has where this log ends.
 const COMPARE_LIMIT: Duration = Duration::from_secs(1);
+/// How often it is asked again once it is followed. Rounds of tables ask as well, where a name server tells of its listener.
+const COMPARE_EACH: Duration = Duration::from_secs(5);
+/// How often it is looked whether the master is elsewhere.
+const LOOK_EACH: Duration = Duration::from_secs(1);
+/// Connections to a master that does not tell.
+static UNTOLD: LineLimit = LineLimit::new(5);
 const READ_BUFFER: usize = 512 * 1024;
 /// How often a broker that follows nobody looks whether it shall.
 const IDLE: Duration = Duration::from_millis(100);
@@ -75,7 +85,7 @@ fn say(said: &mut Option<(String, Instant)>, master: &str, ended: &Ended) {
     match ended {
         // The store has said so.
         Ended::Store(error) if error.is_disk_full() => return,
-        Ended::Term => tracing::info!("replication from {master} ended: {text}"),
+        Ended::Term | Ended::Moved(_) => tracing::info!("replication from {master} ended: {text}"),
         Ended::Io(_) | Ended::Eof | Ended::Connect(_) | Ended::Protocol(SlaveClose::Silent { .. }) => {
             tracing::info!("replication from {master} ended: {text}; it is tried again");
         }
@@ -96,6 +106,10 @@ enum Ended {
     Eof,
     #[error("the store refuses the bytes: {0}")]
     Store(#[from] store::StoreError),
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("the master replicates from {0} now")]
+    Moved(String),
     #[error("the role changed or this broker stops")]
     Term,
 }
@@ -107,15 +121,24 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
         return (Ended::Term, false);
     }
-    // A master whose listener does not answer is followed as it is.
-    if let Err(reason) = parted::compare(broker, COMPARE_LIMIT).await {
-        return (reason.into(), false);
-    }
+    // Asked first: it is to be compared later where the master does not tell now.
+    broker.dispatch();
+    let last = match parted::last_place(&broker.store) {
+        Ok(last) => last,
+        Err(reason) => return (Ended::Unreadable(reason), false),
+    };
+    let compared = match parted::compare(broker, COMPARE_LIMIT).await {
+        Ok(compared) => compared,
+        Err(reason) => return (reason.into(), false),
+    };
     let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return (Ended::Connect(error), false),
         Err(_) => return (Ended::Connect(io::ErrorKind::TimedOut.into()), false),
     };
+    if let (Compared::Untold(reason), Some(last)) = (compared, last) {
+        follow_untold(broker, master, last, &reason);
+    }
     let log_end = broker.store.max_phys();
     let mut session = SlaveSession::connected(settings(broker), ticks(broker), log_end);
     tracing::info!("replication from {master} starts at offset {log_end}");
@@ -125,9 +148,48 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
             Ok(()) => Ended::Eof,
             Err(ended) => ended,
         },
-        _ = term.changed() => Ended::Term,
+        ended = compare_later(broker) => ended,
+        ended = moved(broker, master) => ended,
+        _ = term.changed() => term.borrow().clone().map_or(Ended::Term, Ended::Protocol),
     };
     (ended, session.heard_from_master())
+}
+
+/// A master that does not tell what it has where this log ends is followed all the same: a listener that is slow, or a name
+/// server that is away, must not cost copies. The record at `last` is compared as soon as somebody tells.
+fn follow_untold(broker: &Broker, master: &str, last: i64, reason: &str) {
+    broker.seams.add(last);
+    // Before the first byte behind it.
+    broker.seams.save();
+    if let Some(left_out) = UNTOLD.take() {
+        tracing::warn!(
+            "replication from {master} begins although nobody tells whether its log is this one up to the record at \
+             {last}: {reason}. It is asked again; should it be another log, replication ends then{left_out}"
+        );
+    }
+}
+
+/// Ends the connection when the master tells at last, and has another log.
+async fn compare_later(broker: &Arc<Broker>) -> Ended {
+    while !broker.seams.is_empty() {
+        tokio::time::sleep(COMPARE_EACH).await;
+        if let Err(reason) = parted::compare(broker, COMPARE_LIMIT).await {
+            return reason.into();
+        }
+    }
+    std::future::pending().await
+}
+
+/// Ends the connection to a broker that is not the master any more, once the new address can be reached: a name server that
+/// still names a master that is gone must not take this one away.
+async fn moved(broker: &Broker, master: &str) -> Ended {
+    loop {
+        tokio::time::sleep(LOOK_EACH).await;
+        let Some(now) = broker.sync.ha_addr(&broker.config()).filter(|addr| addr != master) else { continue };
+        if matches!(tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(&now)).await, Ok(Ok(_))) {
+            return Ended::Moved(now);
+        }
+    }
 }
 
 async fn transfer(broker: &Arc<Broker>, mut stream: TcpStream, session: &mut SlaveSession) -> Result<(), Ended> {
@@ -174,7 +236,10 @@ async fn carry_out(broker: &Arc<Broker>, session: &mut SlaveSession, stream: &mu
                 appended = true;
             }
             SlaveAction::Report { offset } => {
-                stream.write_all(&frame::encode_report(offset)).await?;
+                // A master that takes no report is not heard meanwhile either: nobody else looks at the clock.
+                let limit = Duration::from_millis(broker.config().ha_housekeeping_interval);
+                let written = tokio::time::timeout(limit, stream.write_all(&frame::encode_report(offset))).await;
+                written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
                 broker.replicas.followed(|info| info.last_write_timestamp = wall_ms());
             }
             SlaveAction::Close { reason } => return Err(reason.into()),

@@ -100,8 +100,7 @@ impl Timers {
 
     /// The check point for peers: never ahead of the copies that all connected slaves have. `None` without a timer.
     pub fn check_point(&self, broker: &Broker) -> Option<TimerCheckPoint> {
-        let copies = 1 + broker.replicas.connections();
-        let replicated = broker.replicas.replicated(copies, broker.store.max_phys());
+        let replicated = broker.replicas.slowest().unwrap_or(i64::MAX);
         self.timer.as_ref().map(|timer| timer.check_point(replicated))
     }
 

@@ -55,6 +55,12 @@ impl BrokerApi {
         self.fetch_json(addr, request::GET_BROKER_HA_STATUS, self.limit).await
     }
 
+    /// GET_BROKER_CONFIG: lines of `key=value`.
+    pub async fn broker_config(&self, addr: &str) -> Result<String, ClientError> {
+        let answer = self.call(addr, Command::request(request::GET_BROKER_CONFIG), self.limit).await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
     /// UPDATE_BROKER_CONFIG: lines of `key=value`.
     pub async fn update_config(&self, addr: &str, lines: &str) -> Result<(), ClientError> {
         let command = Command::request(request::UPDATE_BROKER_CONFIG).with_body(lines.to_owned());
