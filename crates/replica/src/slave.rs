@@ -146,20 +146,20 @@ pub enum SlaveClose {
         /// End of what the session handed out.
         appended: i64,
     },
-    /// The master has something else where this log has its last record.
+    /// The master has something else where this log has one of its last records, or had its last one when it connected.
     #[error(
-        "the two logs have parted: the last record here, at {offset}, is not what the master has there. Nothing is \
+        "the two logs have parted: the record here, at {offset}, is not what the master has there. Nothing more is \
          copied or acknowledged, no table is taken. If the master's log is the true one, move this slave's store directory away \
          and start empty (`tandem store diff` shows what only the old one holds); otherwise make this broker the master"
     )]
     Parted {
-        /// Where the last record of this log begins.
+        /// Where the record begins.
         offset: i64,
     },
     /// This log goes on where the master's has ended.
     #[error(
         "this log ends at {slave}, beyond the master's end {master}: it holds messages that the master never had, or \
-         lost. Nothing is copied or acknowledged, no table is taken. If the master's log is the true one, move this slave's store \
+         lost. Nothing more is copied or acknowledged, no table is taken. If the master's log is the true one, move this slave's store \
          directory away and start empty; otherwise make this broker the master"
     )]
     BeyondMaster {
