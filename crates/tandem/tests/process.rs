@@ -216,12 +216,12 @@ async fn send_with_key(at: u16) {
 /// A Java broker knows the order of index files by their names, and names its own by local time.
 #[test]
 fn index_files_are_named_by_local_time() {
-    let mut pairs = vec![["Here+11", "Here-11"]];
+    let mut pairs = vec![["Here+13", "Here-13"]];
     if Path::new("/usr/share/zoneinfo/Pacific/Pago_Pago").exists() {
         pairs.push(["Pacific/Pago_Pago", "Pacific/Kiritimati"]);
     }
     for pair in pairs {
-        // 22 hours, or 25, lie between them.
+        // 26 hours, or 25, lie between them: another day at each time of the day.
         let names = pair.map(name_in_zone);
         let days = names.clone().map(|name| name[..8].to_owned());
         assert!(names[0] < names[1] && days[0] < days[1], "{pair:?}: {names:?}");
