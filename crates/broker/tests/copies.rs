@@ -303,7 +303,7 @@ async fn a_slave_goes_to_the_masters_new_replication_address_once_that_can_be_re
     let end = master.broker().store.max_phys();
     let learned = |ha_port: u16| {
         let ha_addr = Some(format!("127.0.0.1:{ha_port}"));
-        slave.broker().sync.learned(&slave.broker().config(), Some(master.addr.clone()), ha_addr);
+        slave.broker().sync.learned(|| slave.broker().config(), Some(master.addr.clone()), ha_addr);
     };
     learned(master.port + 1);
     until("the slave follows", || async { master.broker().replicas.slowest() == Some(end) }).await;
