@@ -73,6 +73,13 @@ struct State {
     last_physical: Option<i64>,
 }
 
+impl State {
+    fn filling_since(&self) -> Option<i64> {
+        let filling = self.files.iter().find(|file| !file.is_full() && !file.is_empty());
+        filling.map(|file| file.header().begin_timestamp)
+    }
+}
+
 /// Hits of a look-up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hits {
@@ -80,6 +87,15 @@ pub(crate) struct Hits {
     pub(crate) offsets: Vec<i64>,
     pub(crate) last_update_timestamp: i64,
     pub(crate) last_update_physical: i64,
+}
+
+/// What a flush made durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flushed {
+    /// End time of the newest full file that became durable, 0 if none did.
+    pub(crate) full_timestamp: i64,
+    /// Store time of the first record of the file that is being filled.
+    pub(crate) filling_since: Option<i64>,
 }
 
 impl Index {
@@ -197,6 +213,11 @@ impl Index {
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)
     }
 
+    /// Store time of the first record of the file that is being filled.
+    pub(crate) fn filling_since(&self) -> Option<i64> {
+        self.state.lock().filling_since()
+    }
+
     /// Puts the keys of a record, unless its place was indexed before.
     pub(crate) fn put(&self, keys: &Keys<'_>, now_ms: i64) -> Result<(), StoreError> {
         let mut state = self.state.lock();
@@ -249,15 +270,15 @@ impl Index {
         }
     }
 
-    /// Makes durable what was put before the call; returns the end time of the newest full file that became durable,
-    /// 0 if none did. Nobody waits for the sync.
-    pub(crate) fn flush(&self) -> Result<i64, StoreError> {
-        let (unsynced, names_changed) = {
+    /// Makes durable what was put before the call. Nobody waits for the sync.
+    pub(crate) fn flush(&self) -> Result<Flushed, StoreError> {
+        let (unsynced, names_changed, filling_since) = {
             let state = &mut *self.state.lock();
             for file in &mut state.files {
                 state.unsynced.extend(file.write_all()?);
             }
-            (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.names_changed))
+            let since = state.filling_since();
+            (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.names_changed), since)
         };
         if let Err(error) = unsynced.iter().try_for_each(Unsynced::sync) {
             // For want of space the header of a full file was not written: the next flush does it.
@@ -269,7 +290,8 @@ impl Index {
         if names_changed {
             self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
-        Ok(unsynced.iter().map(Unsynced::full_timestamp).max().unwrap_or(0))
+        let full_timestamp = unsynced.iter().map(Unsynced::full_timestamp).max().unwrap_or(0);
+        Ok(Flushed { full_timestamp, filling_since })
     }
 
     /// Physical offsets of records that may have `key`, stored in [`begin`, `end`].

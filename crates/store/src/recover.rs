@@ -550,16 +550,13 @@ impl<'a> Scan<'a> {
         store.log.sync(self.saved, end)?;
         self.saved = end;
         let Some(Last { start, store_timestamp }) = self.builder.last.take() else { return Ok(()) };
-        let flush_index = |()| store.index.as_ref().map_or(Ok(0), Index::flush);
-        let full_index = match store.queues.flush().and_then(flush_index) {
+        let index = match store.sync_views() {
             // Nothing is proven by what waits in memory.
             Err(error) if error.is_disk_full() => return Ok(()),
             flushed => flushed?,
         };
         let mut checkpoint = store.checkpoint.lock();
-        checkpoint.physic_msg_timestamp = store_timestamp;
-        checkpoint.prove(start, store_timestamp);
-        checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
+        checkpoint.prove(start, store_timestamp, index);
         checkpoint.store(&*store.disk, &store.config.root)
     }
 
