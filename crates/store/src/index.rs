@@ -100,7 +100,8 @@ pub(crate) struct Flushed {
 
 impl Index {
     /// Opens the files in `dir`. Each keeps the sizes it was made with; new ones have those of the newest. One that does not
-    /// tell them is made again after an unclean stop ([`Index::recover`]); after a clean one it is refused, or was cut short.
+    /// tell them is made again after an unclean stop, and one that was cut short after a clean one ([`Index::recover`]); else it is
+    /// refused.
     pub(crate) fn load(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
@@ -123,15 +124,15 @@ impl Index {
                 continue;
             }
             match file_sizes::of_index_at(&*disk, &path, entry.len, [geometry, configured])? {
-                Some(found) => geometry = found,
-                None if !clean => {
+                // After a clean stop none is short: it was cut.
+                Some(found) if !clean || entry.len >= found.file_size() => geometry = found,
+                None if clean && entry.len > geometry.file_size() => {
+                    return Err(file_sizes::untold(&path, entry.len, geometry));
+                }
+                _ => {
                     untold.push(path);
                     continue;
                 }
-                None if entry.len > geometry.file_size() => {
-                    return Err(file_sizes::untold(&path, entry.len, geometry));
-                }
-                None => {}
             }
             files.push(IndexFile::open(&*disk, &path, geometry)?);
         }
@@ -143,6 +144,11 @@ impl Index {
     /// Names new files by the time of this zone.
     pub(crate) fn named_in(self, local_time: LocalTime) -> Self {
         Self { local_time, ..self }
+    }
+
+    /// True when files must be made again from the log.
+    pub(crate) fn lacks_files(&self) -> bool {
+        !self.state.lock().untold.is_empty()
     }
 
     /// True when there was no index at all.
@@ -191,7 +197,7 @@ impl Index {
             }
             let last = state.files.iter().rfind(|file| !file.is_empty()).map_or(0, |file| file.header().end_physical);
             if let Some(file) = state.untold.first() {
-                tracing::warn!(file = %file.display(), "the index file has other sizes than maxHashSlotNum and maxIndexNum and does not tell them since the broker was stopped: it is made again from the log");
+                tracing::warn!(file = %file.display(), "the index file was cut short, or has other sizes than maxHashSlotNum and maxIndexNum and does not tell them: it is made again from the log");
                 on_loss(last)?;
                 lost = true;
             }

@@ -1,4 +1,4 @@
-//! A Java broker that goes on after this one was killed: what it does then follows from the files alone.
+//! Stores that go from a Java broker to this one and back: what a Java broker does with them, and what it leaves.
 
 mod common;
 
@@ -7,8 +7,12 @@ use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
-use common::{clock_at, put, small};
-use store::{RealDisk, Store};
+use common::{
+    clock_at,
+    files::{fill, has_key, write},
+    open, put, small,
+};
+use store::{RealDisk, Store, StoreConfig, inspect};
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
     i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -90,4 +94,50 @@ fn a_kill_before_the_first_flush_of_a_store_that_java_stopped() {
     drop(open());
     assert_eq!(index_kept_to(dir.path()), places[77]);
     assert!(dispatches_from(dir.path()) <= places[78]);
+}
+
+fn verifies(root: &Path, what: &str) {
+    let found = common::verified(root, &inspect::ViewOptions::default());
+    assert!(found.findings.is_empty(), "{what}: {:?}", found.findings.counts());
+}
+
+/// They count entries where later ones count used slots. The second file was begun by this broker.
+#[test]
+fn index_files_of_old_java_brokers_tell_their_sizes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&small(dir.path()));
+    fill(&store, "T", 100);
+    store.close().unwrap();
+    drop(store);
+    for (number, (name, bytes)) in files(&dir.path().join("index")).into_iter().enumerate() {
+        let [used, next] = [32, 36].map(|at| i32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()));
+        let counted = if number == 1 { (used + next) / 2 } else { next - 1 };
+        write(&dir.path().join("index").join(name), 32, &counted.to_be_bytes());
+    }
+    verifies(dir.path(), "with other counts");
+    for (max_hash_slots, max_index) in [(128, 90), (10, 20), (14, 90)] {
+        let store = open(&StoreConfig { max_hash_slots, max_index, ..small(dir.path()) });
+        assert!((0..100).all(|number| has_key(&store, "T", number)), "{max_hash_slots} {max_index}");
+        store.close().unwrap();
+    }
+}
+
+/// Neither broker leaves a short file; Java extends it with zeros.
+#[test]
+fn an_index_file_cut_short_after_a_clean_stop_is_made_again() {
+    for (number, left) in [(0, 500), (1, 0), (1, 39), (1, 700), (2, 296), (2, 1095)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&small(dir.path()));
+        fill(&store, "T", 100);
+        store.close().unwrap();
+        drop(store);
+        let index = dir.path().join("index");
+        let path = index.join(&files(&index)[number].0);
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(left).unwrap();
+        let store = open(&small(dir.path()));
+        assert!((0..100).all(|number| has_key(&store, "T", number)), "{left} bytes of file {number}");
+        store.close().unwrap();
+        drop(store);
+        verifies(dir.path(), &format!("{left} bytes of file {number}"));
+    }
 }
