@@ -8,6 +8,7 @@ use wire::{record_encode::MAX_PROPERTIES, topic};
 use crate::{
     batch::{Batch, Entry},
     error::{AppendError, StoreError},
+    index::{Flushed, Index},
     lmq,
     queues::TOGETHER,
     space::NoSpace,
@@ -313,19 +314,17 @@ impl Store {
         // No truncation between what is sampled here and what is written down below.
         let _persisting = self.persisting.lock();
         let (last, dispatched) = self.dispatcher.progress(&self.marks.dispatched);
-        let full_index = self.sync_views().inspect_err(|error| self.fail_unless_full(error))?;
+        let index = self.sync_views().inspect_err(|error| self.fail_unless_full(error))?;
         self.views_durable.store(dispatched, SeqCst);
-        let mut checkpoint = self.checkpoint.lock();
         if let Some(last) = last {
-            checkpoint.prove(last.start, last.store_timestamp);
+            self.checkpoint.lock().prove(last.start, last.store_timestamp, index);
         }
-        checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
         Ok(())
     }
 
-    fn sync_views(&self) -> Result<i64, StoreError> {
+    pub(crate) fn sync_views(&self) -> Result<Flushed, StoreError> {
         self.queues.flush()?;
-        self.index.as_ref().map_or(Ok(0), crate::index::Index::flush)
+        self.index.as_ref().map_or(Ok(Flushed::default()), Index::flush)
     }
 
     /// Writes the checkpoint: what the last [`Store::flush_queues`] proved, with the log made durable first.
@@ -343,11 +342,7 @@ impl Store {
             self.flush_log()?;
         }
         let _persisting = self.persisting.lock();
-        let checkpoint = {
-            let mut checkpoint = self.checkpoint.lock();
-            checkpoint.physic_msg_timestamp = checkpoint.logics_msg_timestamp;
-            *checkpoint
-        };
+        let checkpoint = self.checkpoint();
         // Without space for a new file the former checkpoint, or none, goes on to count: both prove less, never too much.
         checkpoint.store(&*self.disk, &self.config.root).inspect_err(|error| self.fail_unless_full(error))
     }

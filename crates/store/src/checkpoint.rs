@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     disk::{Disk, list_sorted},
     error::{IoContext, StoreError},
+    index::Flushed,
     queue::get_i64,
 };
 
@@ -15,7 +16,7 @@ const MARGIN_MS: i64 = 3000;
 /// Content of the file. Times are store timestamps in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log is durable up to the records of this time.
+    /// The log is durable up to the records of this time; where index files are filled, up to the first of the last one.
     pub physic_msg_timestamp: i64,
     /// Consume queues are durable up to the records of this time.
     pub logics_msg_timestamp: i64,
@@ -101,11 +102,20 @@ impl Checkpoint {
     }
 
     /// Everything up to the record that starts at `start` is durable.
-    pub(crate) fn prove(&mut self, start: i64, store_timestamp: i64) {
+    pub(crate) fn prove(&mut self, start: i64, store_timestamp: i64, index: Flushed) {
+        self.physic_msg_timestamp = store_timestamp;
+        self.reach_back(index.filling_since);
         self.logics_msg_timestamp = store_timestamp;
         self.logics_physical_offset = start;
         self.own_proof = start;
         self.log_proof = self.log_proof.max(start);
+        self.index_msg_timestamp = self.index_msg_timestamp.max(index.full_timestamp);
+    }
+
+    /// After a kill a Java broker deletes the index file that is being filled, and indexes what it reads: it must read from
+    /// before that file's first record.
+    pub(crate) fn reach_back(&mut self, filling_since: Option<i64>) {
+        self.physic_msg_timestamp = self.physic_msg_timestamp.min(filling_since.unwrap_or(i64::MAX));
     }
 
     /// The record up to which queues and index are known to be durable, byte by byte.

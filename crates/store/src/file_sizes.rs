@@ -136,7 +136,7 @@ impl IndexHead<'_> {
     fn fits(&self, used: i32, geometry: Geometry) -> Result<bool, StoreError> {
         let count = self.header.next_entry;
         let sizes = geometry.max_index >= 2 && (2..=geometry.max_index as i32).contains(&count);
-        let counted = used == self.header.used_slots || self.is_behind && used > self.header.used_slots;
+        let counted = self.header.may_count(used) || self.is_behind && used > self.header.used_slots;
         if !sizes || !counted {
             return Ok(false);
         }

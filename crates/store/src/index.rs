@@ -73,6 +73,13 @@ struct State {
     last_physical: Option<i64>,
 }
 
+impl State {
+    fn filling_since(&self) -> Option<i64> {
+        let filling = self.files.iter().find(|file| !file.is_full() && !file.is_empty());
+        filling.map(|file| file.header().begin_timestamp)
+    }
+}
+
 /// Hits of a look-up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hits {
@@ -82,9 +89,19 @@ pub(crate) struct Hits {
     pub(crate) last_update_physical: i64,
 }
 
+/// What a flush made durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flushed {
+    /// End time of the newest full file that became durable, 0 if none did.
+    pub(crate) full_timestamp: i64,
+    /// Store time of the first record of the file that is being filled.
+    pub(crate) filling_since: Option<i64>,
+}
+
 impl Index {
     /// Opens the files in `dir`. Each keeps the sizes it was made with; new ones have those of the newest. One that does not
-    /// tell them is made again after an unclean stop ([`Index::recover`]); after a clean one it is refused, or was cut short.
+    /// tell them is made again after an unclean stop, and one that was cut short after a clean one ([`Index::recover`]); else it is
+    /// refused.
     pub(crate) fn load(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
@@ -107,15 +124,15 @@ impl Index {
                 continue;
             }
             match file_sizes::of_index_at(&*disk, &path, entry.len, [geometry, configured])? {
-                Some(found) => geometry = found,
-                None if !clean => {
+                // After a clean stop none is short: it was cut.
+                Some(found) if !clean || entry.len >= found.file_size() => geometry = found,
+                None if clean && entry.len > geometry.file_size() => {
+                    return Err(file_sizes::untold(&path, entry.len, geometry));
+                }
+                _ => {
                     untold.push(path);
                     continue;
                 }
-                None if entry.len > geometry.file_size() => {
-                    return Err(file_sizes::untold(&path, entry.len, geometry));
-                }
-                None => {}
             }
             files.push(IndexFile::open(&*disk, &path, geometry)?);
         }
@@ -127,6 +144,11 @@ impl Index {
     /// Names new files by the time of this zone.
     pub(crate) fn named_in(self, local_time: LocalTime) -> Self {
         Self { local_time, ..self }
+    }
+
+    /// True when files must be made again from the log.
+    pub(crate) fn lacks_files(&self) -> bool {
+        !self.state.lock().untold.is_empty()
     }
 
     /// True when there was no index at all.
@@ -175,7 +197,7 @@ impl Index {
             }
             let last = state.files.iter().rfind(|file| !file.is_empty()).map_or(0, |file| file.header().end_physical);
             if let Some(file) = state.untold.first() {
-                tracing::warn!(file = %file.display(), "the index file has other sizes than maxHashSlotNum and maxIndexNum and does not tell them since the broker was stopped: it is made again from the log");
+                tracing::warn!(file = %file.display(), "the index file was cut short, or has other sizes than maxHashSlotNum and maxIndexNum and does not tell them: it is made again from the log");
                 on_loss(last)?;
                 lost = true;
             }
@@ -195,6 +217,11 @@ impl Index {
         self.disk.remove(path).at("delete", path)?;
         // At once: a full file that came back would pass for complete.
         self.disk.sync_dir(&self.dir).at("sync", &self.dir)
+    }
+
+    /// Store time of the first record of the file that is being filled.
+    pub(crate) fn filling_since(&self) -> Option<i64> {
+        self.state.lock().filling_since()
     }
 
     /// Puts the keys of a record, unless its place was indexed before.
@@ -249,15 +276,15 @@ impl Index {
         }
     }
 
-    /// Makes durable what was put before the call; returns the end time of the newest full file that became durable,
-    /// 0 if none did. Nobody waits for the sync.
-    pub(crate) fn flush(&self) -> Result<i64, StoreError> {
-        let (unsynced, names_changed) = {
+    /// Makes durable what was put before the call. Nobody waits for the sync.
+    pub(crate) fn flush(&self) -> Result<Flushed, StoreError> {
+        let (unsynced, names_changed, filling_since) = {
             let state = &mut *self.state.lock();
             for file in &mut state.files {
                 state.unsynced.extend(file.write_all()?);
             }
-            (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.names_changed))
+            let since = state.filling_since();
+            (std::mem::take(&mut state.unsynced), std::mem::take(&mut state.names_changed), since)
         };
         if let Err(error) = unsynced.iter().try_for_each(Unsynced::sync) {
             // For want of space the header of a full file was not written: the next flush does it.
@@ -269,7 +296,8 @@ impl Index {
         if names_changed {
             self.disk.sync_dir(&self.dir).at("sync", &self.dir)?;
         }
-        Ok(unsynced.iter().map(Unsynced::full_timestamp).max().unwrap_or(0))
+        let full_timestamp = unsynced.iter().map(Unsynced::full_timestamp).max().unwrap_or(0);
+        Ok(Flushed { full_timestamp, filling_since })
     }
 
     /// Physical offsets of records that may have `key`, stored in [`begin`, `end`].

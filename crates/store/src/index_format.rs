@@ -33,6 +33,12 @@ impl Header {
         }
     }
 
+    /// True where a file with so many used slots may have this header: old Java brokers (seen: 4.3.2, 4.5.2; no longer 4.7.1)
+    /// count each entry, also in a file that another broker began.
+    pub(crate) fn may_count(&self, used: i32) -> bool {
+        (used..self.next_entry.max(used + 1)).contains(&self.used_slots)
+    }
+
     /// False where a header says of itself that the entries it tells of may be lost.
     pub(crate) fn vouches(bytes: &[u8]) -> bool {
         get_i32(bytes, 32) >= 0

@@ -240,19 +240,17 @@ impl Plan {
             let built = built_when_clean(queued, &store.checkpoint.lock(), beyond);
             let dispatch_from = if not_indexed { min } else { built.max(min) };
             let scan_from = last_segment(store, |base, _| base <= dispatch_from);
-            return Ok(Self { clean, scan_from, dispatch_from, files_end: beyond, queued: 0 });
+            let mut plan = Self { clean, scan_from, dispatch_from, files_end: beyond, queued: 0 };
+            if store.index.as_ref().is_some_and(Index::lacks_files)
+                && let Some(lost_from) = recover_index(store, dispatch_from)?
+            {
+                plan.begin_at(store, lost_from);
+            }
+            return Ok(plan);
         }
         let mut scan_from = if not_indexed { min } else { proven_place(store) };
         disprove_from(store, scan_from)?;
-        if let Some(index) = &store.index
-            && let Some(lost_from) = index.recover(
-                scan_from,
-                &|physical| store.time_at(physical),
-                &|physical, hash| store.has_key(physical, hash),
-                &|lost_from| store.disprove_views(lost_from),
-            )?
-        {
-            tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
+        if let Some(lost_from) = recover_index(store, scan_from)? {
             scan_from = match store.is_record(lost_from) {
                 true => scan_from.min(lost_from),
                 false => last_segment(store, |base, _| base <= lost_from),
@@ -269,6 +267,21 @@ impl Plan {
         self.scan_from = self.scan_from.min(last_segment(store, |base, _| base <= offset));
         self.dispatch_from = self.dispatch_from.max(self.scan_from);
     }
+}
+
+/// Repairs the index up to `limit`, from where on records are dispatched; returns from where on it lacks entries.
+fn recover_index(store: &Store, limit: i64) -> Result<Option<i64>, StoreError> {
+    let Some(index) = &store.index else { return Ok(None) };
+    let lost_from = index.recover(
+        limit,
+        &|physical| store.time_at(physical),
+        &|physical, hash| store.has_key(physical, hash),
+        &|lost_from| store.disprove_views(lost_from),
+    )?;
+    if let Some(lost_from) = lost_from {
+        tracing::warn!(lost_from, "index entries are lost: the log is read again from there");
+    }
+    Ok(lost_from)
 }
 
 /// End of the newest record that has a unit. 0 when `consumequeue` was taken away: that batch queues, which lie elsewhere,
@@ -553,16 +566,13 @@ impl<'a> Scan<'a> {
         store.log.sync(self.saved, end)?;
         self.saved = end;
         let Some(Last { start, store_timestamp }) = self.builder.last.take() else { return Ok(()) };
-        let flush_index = |()| store.index.as_ref().map_or(Ok(0), Index::flush);
-        let full_index = match store.queues.flush().and_then(flush_index) {
+        let index = match store.sync_views() {
             // Nothing is proven by what waits in memory.
             Err(error) if error.is_disk_full() => return Ok(()),
             flushed => flushed?,
         };
         let mut checkpoint = store.checkpoint.lock();
-        checkpoint.physic_msg_timestamp = store_timestamp;
-        checkpoint.prove(start, store_timestamp);
-        checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.max(full_index);
+        checkpoint.prove(start, store_timestamp, index);
         checkpoint.store(&*store.disk, &store.config.root)
     }
 

@@ -45,6 +45,8 @@ pub struct Store {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) listener: RwLock<Option<ArrivalListener>>,
     pub(crate) checkpoint: Mutex<Checkpoint>,
+    /// What [`Store::hold_back`] found, 0 if it changed nothing.
+    physic_found: AtomicI64,
     /// Held while the checkpoint is made up and written; taken before all other locks.
     pub(crate) persisting: Mutex<()>,
     /// End of bytes that came from a master and must be dispatched before this store appends by itself.
@@ -115,7 +117,32 @@ impl Store {
             }
             return Err(error);
         }
+        store.hold_back()?;
         Ok(store)
+    }
+
+    /// Until something is flushed the checkpoint is that of the last stop: where a Java broker wrote it, it proves more than
+    /// a kill would leave of the index in a Java broker.
+    fn hold_back(&self) -> Result<(), StoreError> {
+        let mut checkpoint = self.checkpoint.lock();
+        let found = checkpoint.physic_msg_timestamp;
+        checkpoint.reach_back(self.index.as_ref().and_then(Index::filling_since));
+        if checkpoint.physic_msg_timestamp == found {
+            return Ok(());
+        }
+        self.physic_found.store(found, SeqCst);
+        match checkpoint.store(&*self.disk, &self.config.root) {
+            Err(error) if error.is_disk_full() => Ok(()),
+            stored => stored,
+        }
+    }
+
+    /// Nothing came since the start: the checkpoint becomes as it was.
+    fn give_back(&self) {
+        let found = self.physic_found.load(SeqCst);
+        if found > 0 && self.dispatcher.progress(&self.marks.dispatched).0.is_none() {
+            self.checkpoint.lock().physic_msg_timestamp = found;
+        }
     }
 
     fn load(
@@ -144,6 +171,7 @@ impl Store {
             dispatcher: Dispatcher::default(),
             listener: RwLock::new(None),
             checkpoint: Mutex::new(Checkpoint::load(&*disk, &config.root)?),
+            physic_found: AtomicI64::new(0),
             persisting: Mutex::default(),
             raw_end: AtomicI64::new(0),
             is_slave: AtomicBool::new(false),
@@ -281,6 +309,7 @@ impl Store {
         self.dispatch();
         drop(self.dispatcher.pause());
         self.dispatch();
+        self.give_back();
         let written = self.flush_views().and_then(|()| self.store_checkpoint());
         if let Err(error) = &written
             && error.is_disk_full()

@@ -99,6 +99,10 @@ fn what_cannot_be_looked_at_is_one_line_and_exit_code_2() {
     std::fs::create_dir(&namesrv).unwrap();
     std::fs::write(namesrv.join("kvConfig.json"), "{}").unwrap();
     refused(&namesrv, "there is no commitlog in it");
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::create_dir_all(elsewhere.join("consumequeue/T/0")).unwrap();
+    std::fs::write(elsewhere.join("consumequeue/T/0/00000000000000000000"), [0; 20]).unwrap();
+    refused(&elsewhere, "--commitlog");
 }
 
 /// `rocksdbCQDoubleWriteEnable`: a database lies among the queue files, which are whole.

@@ -37,6 +37,14 @@ pub enum ViewError {
         /// What is missing.
         why: &'static str,
     },
+    /// Its log is in another directory.
+    #[error("{} has consume queues, but no commit log at {}: give storePathCommitLog with --commitlog", .dir.display(), .log.display())]
+    NoLog {
+        /// The store.
+        dir: PathBuf,
+        /// Where the log was looked for.
+        log: PathBuf,
+    },
     /// Its queues are in a RocksDB alone.
     #[error("{} is a store of storeType=defaultRocksDB ({} is there): only file stores can be read", .dir.display(), .found.display())]
     RocksDb {
@@ -232,8 +240,11 @@ fn refuse_foreign(disk: &dyn Disk, root: &Path, log: &Path) -> Result<(), ViewEr
     {
         return Err(ViewError::RocksDb { dir: root.to_path_buf(), found });
     }
-    if !disk.exists(log) {
-        return no_store("there is no commitlog in it");
+    match disk.exists(log) {
+        true => Ok(()),
+        false if other_log::has_queues(disk, root)? => {
+            Err(ViewError::NoLog { dir: root.to_path_buf(), log: log.to_path_buf() })
+        }
+        false => no_store("there is no commitlog in it"),
     }
-    Ok(())
 }

@@ -173,8 +173,7 @@ impl<'a> EntryWalk<'a> {
         if header.next_entry > geometry.max_index as i32 {
             bad(format!("the header tells of {} entries, {} have room", header.next_entry - 1, geometry.max_index - 1));
         }
-        // Before Java 4.9 each entry counted as a used slot.
-        if header.used_slots != self.used && header.used_slots != self.number - 1 {
+        if !header.may_count(self.used) {
             bad(format!("the header tells of {} used slots, {} are used", header.used_slots, self.used));
         }
         if let Some((physical, time)) = self.last
