@@ -7,7 +7,7 @@ use std::{
 };
 
 use ::namesrv::NameServer;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use broker::{BrokerConfig, RunningBroker, StartError};
 use clap::Args;
 use tokio::{
@@ -38,7 +38,8 @@ pub struct UpArgs {
     /// Port of the slave; the fast port is 2 below, replication 1 above.
     #[arg(long, default_value_t = 10921)]
     slave_port: u16,
-    /// Further keys for both brokers, `KEY=VALUE`; may be given several times. Those of TLS are for the name server too.
+    /// Further keys for both brokers, `KEY=VALUE`; may be given several times. Those of TLS are for the name server too,
+    /// brokerRole is the master's alone.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -198,6 +199,13 @@ fn broker_config(args: &UpArgs, data: &Path, role: &str) -> Result<BrokerConfig>
         config.set(key, value)?;
     }
     crate::broker::set_keys(&mut config, &args.set)?;
+    // What both are told makes no second master of the slave: the two would take each other's place.
+    config.set("brokerId", id)?;
+    if role != "master" {
+        config.set("brokerRole", broker_role)?;
+    } else if !config.is_master() {
+        bail!("brokerRole is that of the master here: SYNC_MASTER or ASYNC_MASTER");
+    }
     Ok(config)
 }
 

@@ -16,7 +16,12 @@ use std::{
 
 use client::BrokerApi;
 use support::{LIMIT, Running, broker, broker_with, port, refused, tandem, up};
-use wire::{code::response, header::SendMessageRequestHeaderV2, topic::AUTO_CREATE};
+use wire::{
+    Command as Request,
+    code::{request, response},
+    header::SendMessageRequestHeaderV2,
+    topic::AUTO_CREATE,
+};
 
 #[test]
 fn f45_closing_the_terminal_does_not_stop_the_parts() {
@@ -43,6 +48,25 @@ fn f45_closing_the_terminal_of_up_stops_all_cleanly() {
     for role in ["master", "slave"] {
         assert!(!dir.path().join(role).join("abort").exists(), "{role} stopped cleanly");
     }
+}
+
+/// The slave, which took the role too, registered as a second master of the group.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_role_that_up_is_told_is_that_of_the_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut command, ports) = up(dir.path());
+    command.args(["-D", "brokerRole=ASYNC_MASTER", "-D", "brokerId=0"]);
+    let _running = Running::start(command);
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    for (port, role) in [(ports[1], "ASYNC_MASTER"), (ports[2], "SLAVE")] {
+        let request = Request::request(request::GET_BROKER_CONFIG);
+        let answer = api.call(&format!("127.0.0.1:{port}"), request, LIMIT).await.unwrap();
+        let config = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(config.contains(&format!("brokerRole={role}\n")), "port {port}: {config}");
+    }
+    let (mut command, _) = up(dir.path());
+    command.args(["-D", "brokerRole=SLAVE"]);
+    assert!(refused(command).contains("brokerRole"));
 }
 
 #[test]

@@ -20,14 +20,16 @@ use crate::{
 /// Units of one answer.
 const MAX_UNITS: i32 = 10_000;
 
-/// QUERY_CONSUME_QUEUE.
+/// QUERY_CONSUME_QUEUE. Where there is no such queue it is an error, as Java's clients cannot read an answer without a body;
+/// only an index beyond the end has one, as upstream.
 pub fn query(broker: &Arc<Broker>, command: &Command) -> Answer {
     let needs =
         Needs { fields: &["topic", "queueId", "index", "count"], ints: &["queueId", "count"], longs: &["index"] };
     let header: QueryConsumeQueueRequestHeader = parse(command, &needs)?;
     let (topic, queue_id, index) = (&header.topic, header.queue_id, header.index);
     let max_queue_index = broker.store.max_offset(topic, queue_id);
-    if broker.topics.get(topic).is_none() && max_queue_index == 0 {
+    let queues = broker.topics.get(topic).map_or(0, |config| config.read_queue_nums.max(config.write_queue_nums));
+    if max_queue_index == 0 && !(0..queues).contains(&queue_id) {
         return Err(Refused::error(format!("{queue_id}@{topic} is not exist!")));
     }
     let min_queue_index = broker.store.min_offset(topic, queue_id);

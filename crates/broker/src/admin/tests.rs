@@ -225,6 +225,12 @@ async fn a_slave_leaves_changes_to_its_master() {
     let reset = [("topic", "T"), ("group", "G"), ("timestamp", "-1")];
     let refused = ask(&broker, request::INVOKE_BROKER_TO_RESET_OFFSET, &reset, "").unwrap_err();
     assert_eq!(refused, Refused::error("Can not reset offset in slave broker"));
+    // Java's admin client asks each broker of a cluster to delete a topic, and gives up where one refuses.
+    broker.topics.create_internal("T", 1, 0, now_ms()).unwrap();
+    let answer = ask(&broker, request::DELETE_TOPIC_IN_BROKER, &[("topic", "T")], "").unwrap();
+    assert_eq!(answer.code, response::SUCCESS);
+    assert!(answer.remark.unwrap().contains("master"));
+    assert!(broker.topics.get("T").is_some(), "it goes when the master deletes it");
 }
 
 #[tokio::test]
@@ -284,6 +290,11 @@ async fn a_queue_can_be_looked_into() {
     let found: QueryConsumeQueueResponseBody = json::decode(&ask_at("1").body).unwrap();
     assert_eq!((found.max_queue_index, found.queue_data.len()), (3, 2));
     assert_eq!(ask_at("3").remark.as_deref(), Some("Index 3 of 0@T is not exist!"));
+    for (topic, queue) in [("T", "99"), ("T", "-1"), ("nowhere", "0")] {
+        let fields = [("topic", topic), ("queueId", queue), ("count", "10"), ("index", "0")];
+        let refused = ask(&broker, request::QUERY_CONSUME_QUEUE, &fields, "").unwrap_err();
+        assert_eq!(refused, Refused::error(format!("{queue}@{topic} is not exist!")));
+    }
 }
 
 #[tokio::test]

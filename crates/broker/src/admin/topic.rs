@@ -124,14 +124,20 @@ fn not_system(broker: &Broker, topic: &str) -> Result<(), Refused> {
     Ok(())
 }
 
-/// DELETE_TOPIC_IN_BROKER: the topic, its queues and all progress on it; messages stay in the log until it expires.
+/// DELETE_TOPIC_IN_BROKER: the topic, its queues and all progress on it; messages stay in the log until it expires. Java's
+/// `DefaultMQAdminExt.deleteTopic` asks each master and slave of a cluster, in no certain order, and gives up at the first
+/// refusal: a slave has nothing against it, it deletes what its master deletes.
 pub fn delete(broker: &Arc<Broker>, command: &Command) -> Answer {
     let DeleteTopicRequestHeader { topic, .. } = parse(command, &TOPIC)?;
     if topic.trim().is_empty() {
         return Err(Refused::parameter("The specified topic is blank."));
     }
     not_system(broker, &topic)?;
-    master_only(broker)?;
+    if !broker.config().is_master() {
+        let remark = format!("topic {topic} goes when the master of this slave deletes it");
+        tracing::info!("deletion asked of a slave changes nothing here: {remark}");
+        return Ok(Command { remark: Some(remark), ..command.ok() });
+    }
     if broker.topics.get(&topic).is_none() {
         // Queues of a topic that is no longer configured may go, but the name is part of a path.
         names::validate(&topic).map_err(Refused::parameter)?;
