@@ -183,5 +183,5 @@ fn known_members(broker: &Broker, config: &BrokerConfig) -> usize {
     } else {
         config.in_sync_replicas.min(2) as usize
     };
-    expected.max(1 + broker.replicas.connections())
+    expected.max(1 + broker.replicas.slaves())
 }

@@ -2,18 +2,14 @@
 
 mod common;
 
-use std::{os::unix::fs::FileExt, sync::Arc};
+use std::os::unix::fs::FileExt;
 
-use common::{LIMIT, Node, Pair, drain, header, send, topic, until};
-use remoting::{Connection, Requests, Server, ServerConfig, Service};
+use common::{LIMIT, Node, Pair, drain, header, relay::Between, send, topic, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use wire::{
-    Command,
-    code::{request, response},
-};
+use wire::code::{request, response};
 
 /// Sends without waiting for the answer.
 fn sending(pair: &Pair, body: Vec<u8>) -> tokio::task::JoinHandle<i32> {
@@ -250,25 +246,6 @@ async fn a_slave_that_cannot_read_its_last_record_copies_nothing_behind_it() {
     pair.stop().await;
 }
 
-/// A master's listener that does not tell what is in its log.
-struct Silent {
-    api: client::BrokerApi,
-    master: String,
-}
-
-impl Service for Silent {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
-        for command in requests.filter(|command| command.code != request::VIEW_MESSAGE_BY_ID) {
-            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
-            tokio::spawn(async move {
-                let opaque = command.opaque;
-                let answer = api.ask(&master, command, LIMIT).await.unwrap();
-                conn.reply(Command { opaque, ..answer });
-            });
-        }
-    }
-}
-
 /// A master that has just started may be slow to answer; its tables may be those of an empty one.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
@@ -278,16 +255,15 @@ async fn no_table_is_taken_of_a_master_that_does_not_tell_what_is_in_its_log() {
     pair.equal().await;
     let slave = pair.slave.broker();
     assert!(broker::sync::round(slave).await);
-    let silent = Silent { api: pair.api.clone(), master: pair.master.addr.clone() };
-    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(silent)).await.unwrap();
-    // A round of the slave's own may still be on its way.
-    let between_rounds = slave.sync.hold().await;
-    slave.sync.learned(|| slave.config(), Some(server.local_addr().to_string()), None);
-    drop(between_rounds);
+    let between = Between::start(&pair.api, &pair.master.addr, |_, command| {
+        (command.code != request::VIEW_MESSAGE_BY_ID).then_some(command)
+    })
+    .await;
+    between.of(slave).await;
     topic(&pair.api, &pair.master.addr, "U", 1).await;
     assert!(!broker::sync::round(slave).await);
     assert!(slave.topics.get("T").is_some() && slave.topics.get("U").is_none());
-    server.shutdown(std::time::Duration::ZERO).await;
+    between.stop().await;
     pair.stop().await;
 }
 

@@ -12,10 +12,8 @@ use std::{
 };
 
 use broker::{clock::StoreClock, context::Broker};
-use bytes::Bytes;
 use client::BrokerApi;
-use common::{LIMIT, Node, Pair, api, drain, header, send, topic, until};
-use remoting::{Connection, Requests, Server, ServerConfig, Service};
+use common::{LIMIT, Node, Pair, api, drain, header, relay::Between, send, topic, until};
 use wire::{
     Command,
     code::{request, response},
@@ -93,34 +91,7 @@ async fn f01_a_topic_created_anew_before_the_slave_heard_of_its_deletion() {
     deleted_and_created(false).await;
 }
 
-/// A master's listener that tells of its topics as they were, once.
-struct Late {
-    api: BrokerApi,
-    master: String,
-    topics: Mutex<Option<Bytes>>,
-}
-
-impl Service for Late {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
-        for command in requests {
-            let stale = match command.code {
-                request::GET_ALL_TOPIC_CONFIG => self.topics.lock().unwrap().take(),
-                _ => None,
-            };
-            if let Some(body) = stale {
-                conn.reply(command.ok_body(body));
-                continue;
-            }
-            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
-            tokio::spawn(async move {
-                let opaque = command.opaque;
-                let answer = api.ask(&master, command, Duration::from_secs(10)).await.unwrap();
-                conn.reply(Command { opaque, ..answer });
-            });
-        }
-    }
-}
-
+/// The master tells of its topics as they were, once.
 #[tokio::test(flavor = "multi_thread")]
 async fn f01_a_topic_created_anew_while_the_slave_hears_of_its_deletion() {
     let pair = Pair::start(&[], &[BY_HAND]).await;
@@ -140,14 +111,19 @@ async fn f01_a_topic_created_anew_while_the_slave_hears_of_its_deletion() {
     }
     pair.equal().await;
 
-    let late = Late { api: api.clone(), master: addr.clone(), topics: Mutex::new(Some(without)) };
-    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(late)).await.unwrap();
-    let slave = pair.slave.broker();
-    slave.sync.learned(|| slave.config(), Some(server.local_addr().to_string()), None);
+    let stale = Mutex::new(Some(without));
+    let between = Between::start(&api, &addr, move |conn, command| {
+        let stale = if command.code == request::GET_ALL_TOPIC_CONFIG { stale.lock().unwrap().take() } else { None };
+        let Some(body) = stale else { return Some(command) };
+        conn.reply(command.ok_body(body));
+        None
+    })
+    .await;
+    between.of(pair.slave.broker()).await;
     sync(&pair.slave).await;
     sync(&pair.slave).await;
     is_new(&pair, &api, 10).await;
-    server.shutdown(Duration::ZERO).await;
+    between.stop().await;
     pair.stop().await;
 }
 

@@ -4,18 +4,14 @@ mod common;
 #[path = "common/gate_disk.rs"]
 mod gate_disk;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use client::BrokerApi;
-use common::{LIMIT, Pair, header, lines::Lines, send, topic, until};
+use common::{LIMIT, Pair, header, lines::Lines, relay::Between, send, topic, until};
 use gate_disk::GateDisk;
-use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use tokio::task::JoinHandle;
 use wire::{Command, code::request, header::ResetOffsetRequestHeader};
 
@@ -84,46 +80,26 @@ async fn a_promotion_waits_for_what_the_old_master_has() {
 }
 
 /// A master that vanishes in the middle of a round.
-struct Vanishing {
-    api: BrokerApi,
-    master: String,
-    swallowed: Arc<AtomicUsize>,
-}
-
-impl Service for Vanishing {
-    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
-        for command in requests {
-            if command.code == request::GET_ALL_CONSUMER_OFFSET {
-                self.swallowed.fetch_add(1, SeqCst);
-                continue;
-            }
-            let (api, master, conn) = (self.api.clone(), self.master.clone(), conn.clone());
-            tokio::spawn(async move {
-                let opaque = command.opaque;
-                let answer = api.ask(&master, command, LIMIT).await.unwrap();
-                conn.reply(Command { opaque, ..answer });
-            });
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_waits_for_no_round_of_a_master_that_is_gone() {
     let pair = Pair::start(&ASYNC, &[("slaveSyncInterval", "100")]).await;
     let swallowed = Arc::new(AtomicUsize::new(0));
-    let vanishing = Vanishing { api: pair.api.clone(), master: pair.master.addr.clone(), swallowed: swallowed.clone() };
-    let server = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(vanishing)).await.unwrap();
+    let count = swallowed.clone();
+    let between = Between::start(&pair.api, &pair.master.addr, move |_, command| {
+        let vanishes = command.code == request::GET_ALL_CONSUMER_OFFSET;
+        count.fetch_add(vanishes.into(), SeqCst);
+        (!vanishes).then_some(command)
+    })
+    .await;
     let slave = pair.slave.broker();
-    let between_rounds = slave.sync.hold().await;
-    slave.sync.learned(|| slave.config(), Some(server.local_addr().to_string()), None);
-    drop(between_rounds);
+    between.of(slave).await;
     until("a round waits for an answer", || async { swallowed.load(SeqCst) > 0 }).await;
     change(&pair.api, &pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
     assert!(slave.config().is_master());
     // What a name server answers to a question from before teaches a master nothing.
     slave.sync.learned(|| slave.config(), Some(pair.master.addr.clone()), None);
     assert_eq!(slave.sync.master_addr(), None);
-    server.shutdown(Duration::ZERO).await;
+    between.stop().await;
     pair.stop().await;
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod lines;
+pub mod relay;
 
 use std::{
     future::Future,
