@@ -38,6 +38,8 @@ const FIRST_LIMIT: Duration = Duration::from_secs(3);
 const TOLD_LIMIT: Duration = Duration::from_millis(500);
 /// How often it is looked whether a registration is due.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same while the next master is about to register.
+const SOON: Duration = Duration::from_millis(100);
 /// How often it is said of a name server that it does not answer: a slave without a master asks each second.
 const SAY: Duration = Duration::from_secs(60);
 /// How often a name server that did not answer is asked again: back and empty, it leads nobody anywhere.
@@ -223,7 +225,7 @@ async fn run(broker: Arc<Broker>) {
     let mut workers = JoinSet::new();
     let mut last = Instant::now();
     while !broker.is_stopping() {
-        let is_rung = timeout(LOOK, broker.registrar.bell.notified()).await.is_ok();
+        let is_rung = timeout(LOOK.min(period(&broker)), broker.registrar.bell.notified()).await.is_ok();
         // The period may become shorter meanwhile.
         let is_due = last.elapsed() >= period(&broker);
         if is_due {
@@ -282,10 +284,14 @@ async fn work(broker: Arc<Broker>, server: Arc<NameServer>) {
     }
 }
 
-/// A slave that does not know its master asks each second: the master may have started after it. One whose master does
-/// not answer asks every few seconds: another broker may be it now.
+/// A slave that does not know its master asks each second: the master may have started after it; and more often just after a role
+/// change, as SYNC_MASTER acknowledges nothing before the old master follows the new one. One whose master does not answer asks
+/// every few seconds: another broker may be it now.
 fn period(broker: &Broker) -> Duration {
     let config = broker.config();
+    if !config.is_master() && broker.sync.expects_master() {
+        return SOON;
+    }
     if !config.is_master() && broker.sync.master_addr().is_none() {
         return LOOK;
     }

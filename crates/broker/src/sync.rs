@@ -30,6 +30,9 @@ const COMPARE_LIMIT: Duration = Duration::from_secs(3);
 /// How long the last round before a promotion may take: until it is over nobody serves.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
+/// How long a planned switch takes, at most.
+const SWITCH: Duration = Duration::from_secs(3);
+
 /// How often a fault that lasts is told.
 const TOLD_EACH: Duration = Duration::from_secs(60);
 
@@ -55,6 +58,8 @@ struct State {
     refusals_told: Option<Instant>,
     /// What is known of topics that the master deleted.
     absent: Absent,
+    /// The last role change.
+    forgotten: Option<Instant>,
 }
 
 impl SyncState {
@@ -94,7 +99,13 @@ impl SyncState {
 
     /// Forgets the master, at a role change.
     pub fn forget(&self) {
-        *self.state.lock() = State::default();
+        *self.state.lock() = State { forgotten: Some(Instant::now()), ..State::default() };
+    }
+
+    /// True where no master is known yet a moment after a role change: in a planned switch the next one is about to register.
+    pub fn expects_master(&self) -> bool {
+        let state = self.state.lock();
+        state.master_addr.is_none() && state.forgotten.is_some_and(|at| at.elapsed() < SWITCH)
     }
 
     /// Address of the master's listener.
