@@ -9,8 +9,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
+use broker::RunningBroker;
 use client::BrokerApi;
-use common::{LIMIT, Pair, header, lines::Lines, relay::Between, send, topic, until};
+use common::{LIMIT, Node, Pair, api, header, lines::Lines, relay::Between, send, topic, until};
 use gate_disk::GateDisk;
 use tokio::task::JoinHandle;
 use wire::{Command, code::request, header::ResetOffsetRequestHeader};
@@ -128,6 +129,19 @@ async fn no_progress_is_lowered_while_the_queues_are_behind_the_log() {
     prepared.await.unwrap();
     assert_eq!(slave.offsets.get("T", GROUP, 0), Some(20));
     pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_in_force_and_not_in_the_file_is_told_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    node.stop().await;
+    let file = Some(dir.path().join("gone.conf"));
+    node.running = Some(RunningBroker::start(node.config(), file).await.unwrap());
+    let error = api().update_config(&node.addr, "brokerRole=SLAVE\nbrokerId=1").await.unwrap_err().to_string();
+    assert!(error.contains("the role has changed") && error.contains("gone.conf"), "{error}");
+    assert!(!node.broker().config().is_master());
+    node.stop().await;
 }
 
 /// The table has what was reset; a consumer goes on from what the master says since.

@@ -61,7 +61,9 @@ fn tell(plan: &Plan) {
 async fn put(broker: &Arc<Broker>, current: &BrokerConfig, plan: &Plan) -> Result<(), Refused> {
     if plan.changes_role(current) {
         role::change(broker, plan.config.clone()).await.map_err(Refused::error)?;
-        return write(broker, plan).await;
+        return write(broker, plan).await.map_err(|Refused(code, why)| {
+            Refused(code, format!("the role has changed, but only until the next start: {why}"))
+        });
     }
     write(broker, plan).await?;
     broker.set_config(plan.config.clone());
