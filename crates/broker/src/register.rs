@@ -22,14 +22,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 use wire::{
-    body::{DataVersion, QueueData, RegisterBrokerBody, TopicConfig},
+    body::{DataVersion, KvTable, QueueData, RegisterBrokerBody, TopicConfig},
     code::response,
     header::QueryDataVersionRequestHeader,
     topic::perm,
 };
 
 use self::changes::Changes;
-use crate::{config::BrokerConfig, context::Broker};
+use crate::{
+    config::BrokerConfig,
+    context::{Broker, now_ms},
+};
 
 mod changes;
 
@@ -350,6 +353,9 @@ async fn register_at(broker: &Broker, server: &NameServer) -> bool {
                 tracing::info!("registration at name server {addr} works again");
             }
             broker.sync.learned(|| broker.config(), answer.master_addr, answer.ha_server_addr);
+            if broker.config().is_master() {
+                set_ordered(broker, &answer.order_topics);
+            }
             true
         }
         Err(error) => {
@@ -358,6 +364,13 @@ async fn register_at(broker: &Broker, server: &NameServer) -> bool {
             }
             false
         }
+    }
+}
+
+/// A slave has it from its master. Name servers hear of it with the next registration, as from upstream's brokers.
+fn set_ordered(broker: &Broker, topics: &KvTable) {
+    if let Err(error) = broker.topics.set_ordered(topics.table.keys(), now_ms()) {
+        tracing::error!("{error}");
     }
 }
 

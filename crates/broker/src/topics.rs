@@ -265,6 +265,25 @@ impl Topics {
         self.save().map(|()| changed)
     }
 
+    /// Topics that a name server has in its ordered-topic configuration are ordered from now on; true when that is new of one.
+    /// Source: `TopicConfigManager.java` (updateOrderTopicConfig).
+    pub fn set_ordered<'a>(&self, names: impl Iterator<Item = &'a String>, now_ms: i64) -> Result<bool, PersistError> {
+        let mut state = self.state.write();
+        let mut changed = false;
+        for name in names {
+            let Some(topic) = state.table.get(name).filter(|topic| !topic.order) else { continue };
+            let topic = TopicConfig { order: true, ..(**topic).clone() };
+            tracing::info!("topic {name} is ordered now, as a name server says (ORDER_TOPIC_CONFIG)");
+            changed |= state.table.put(name, topic);
+        }
+        if !changed {
+            return Ok(false);
+        }
+        state.version.next(now_ms);
+        drop(state);
+        self.save().map(|()| true)
+    }
+
     /// How a static topic's queues are mapped; carried for peers.
     pub fn mapping_detail(&self, name: &str) -> Option<wire::json::Json> {
         self.state.read().carried.topic_queue_mapping_detail_map.get(name).cloned()

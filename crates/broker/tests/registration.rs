@@ -17,7 +17,7 @@ use remoting::{Connection, Requests, Server, ServerConfig, Service};
 use wire::{
     Command,
     code::{request, response},
-    header::DeleteTopicFromNamesrvRequestHeader,
+    header::{DeleteTopicFromNamesrvRequestHeader, PutKVConfigRequestHeader},
 };
 
 type Held = Mutex<Option<Vec<(Arc<Connection>, Command)>>>;
@@ -152,6 +152,31 @@ async fn a_topic_has_its_route_when_its_creation_is_answered() {
         topic(&rig.api, &master.addr, &name, 1).await;
         assert!(rig.has_route(&name).await, "{name}");
     }
+    master.stop().await;
+    rig.stop().await;
+}
+
+/// A Java slave does so by itself: its table would differ from its master's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_a_name_server_calls_ordered_is_ordered() {
+    let rig = Rig::new().await;
+    let mut master = rig.master().await;
+    topic(&rig.api, &master.addr, "T", 1).await;
+    topic(&rig.api, &master.addr, "U", 1).await;
+    for name in ["T", "gone"] {
+        let header = PutKVConfigRequestHeader {
+            namespace: Some("ORDER_TOPIC_CONFIG".into()),
+            key: Some(name.into()),
+            value: Some("broker-a:1".into()),
+        };
+        let command = Command::request_with(request::PUT_KV_CONFIG, &header);
+        rig.api.call(&rig.namesrv, command, LIMIT).await.unwrap();
+    }
+    let broker = master.broker().clone();
+    let is_ordered = |name: &str| broker.topics.get(name).map(|topic| topic.order);
+    broker.registrar.changed();
+    until("it has heard", || async { is_ordered("T") == Some(true) }).await;
+    assert_eq!((is_ordered("U"), is_ordered("gone")), (Some(false), None));
     master.stop().await;
     rig.stop().await;
 }
