@@ -297,7 +297,9 @@ class Rig:
 
     def namesrv(self, kind, name="ns"):
         port = self.port()
-        return Server(self, kind, name, "namesrv", {"listenPort": port}, f"127.0.0.1:{port}").start()
+        # Both keep it in the user's home otherwise, for the tests to come.
+        config = {"listenPort": port, "kvConfigPath": f"{self.folder}/{name}/kvConfig.json"}
+        return Server(self, kind, name, "namesrv", config, f"127.0.0.1:{port}").start()
 
     def broker(self, kind, ns, name, group="broker-a", id=0, role=None, start=True, **more):
         port = self.port()
