@@ -229,3 +229,29 @@ impl ToJson for Stored<'_> {
 fn named(name: &str) -> SubscriptionGroupConfig {
     SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, aside) = (dir.path().join("groups.json"), dir.path().join("groups.json.tmp"));
+        let load = || Groups::load(file.clone(), false).unwrap();
+        let groups = load();
+        let mut master = groups.snapshot();
+        master.subscription_group_table.insert("G".into(), named("G"));
+        master.data_version.counter = 7;
+        std::fs::create_dir(&aside).unwrap();
+        (0..2).for_each(|_| drop(groups.adopt(master.clone()).unwrap_err()));
+        std::fs::remove_dir(&aside).unwrap();
+        groups.adopt(master).unwrap();
+        assert!(load().get("G").is_some(), "a master's table");
+        std::fs::create_dir(&aside).unwrap();
+        (0..2).for_each(|_| drop(groups.remove("G", 2).unwrap_err()));
+        std::fs::remove_dir(&aside).unwrap();
+        assert!(!groups.remove("G", 2).unwrap(), "it was gone already");
+        assert!(load().get("G").is_none(), "a removal");
+    }
+}

@@ -61,3 +61,24 @@ impl RequestModes {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masters_table_that_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, aside) = (dir.path().join("modes.json"), dir.path().join("modes.json.tmp"));
+        let load = || RequestModes::load(file.clone()).unwrap();
+        let (modes, master) = (load(), load());
+        let mode = Mode { topic: "T".into(), consumer_group: "G".into(), ..Mode::default() };
+        master.put(mode).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&aside).unwrap();
+        (0..2).for_each(|_| drop(modes.adopt(master.snapshot()).unwrap_err()));
+        std::fs::remove_dir(&aside).unwrap();
+        modes.adopt(master.snapshot()).unwrap();
+        assert!(load().get("T", "G").is_some(), "it is in the file now");
+    }
+}

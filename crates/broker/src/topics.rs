@@ -265,9 +265,9 @@ impl Topics {
         self.save().map(|()| changed)
     }
 
-    /// Topics that a name server has in its ordered-topic configuration are ordered from now on; true when that is new of one.
+    /// Topics that a name server has in its ordered-topic configuration are ordered from now on.
     /// Source: `TopicConfigManager.java` (updateOrderTopicConfig).
-    pub fn set_ordered<'a>(&self, names: impl Iterator<Item = &'a String>, now_ms: i64) -> Result<bool, PersistError> {
+    pub fn set_ordered<'a>(&self, names: impl Iterator<Item = &'a String>, now_ms: i64) -> Result<(), PersistError> {
         let mut state = self.state.write();
         let mut changed = false;
         for name in names {
@@ -276,12 +276,11 @@ impl Topics {
             tracing::info!("topic {name} is ordered now, as a name server says (ORDER_TOPIC_CONFIG)");
             changed |= state.table.put(name, topic);
         }
-        if !changed {
-            return Ok(false);
+        if changed {
+            state.version.next(now_ms);
         }
-        state.version.next(now_ms);
         drop(state);
-        self.save().map(|()| true)
+        self.save()
     }
 
     /// How a static topic's queues are mapped; carried for peers.
@@ -429,5 +428,11 @@ mod tests {
         std::fs::remove_dir(&aside).unwrap();
         topics.adopt(master()).saved.unwrap();
         assert!(load().get("T").is_some(), "it is in the file now");
+        std::fs::create_dir(&aside).unwrap();
+        let ordered = "T".to_owned();
+        (0..2).for_each(|_| drop(topics.set_ordered([&ordered].into_iter(), 1).unwrap_err()));
+        std::fs::remove_dir(&aside).unwrap();
+        topics.set_ordered([&ordered].into_iter(), 1).unwrap();
+        assert!(load().get("T").unwrap().order, "and that, too");
     }
 }

@@ -172,6 +172,33 @@ async fn what_the_master_still_has_stays_at_the_slave() {
     pair.stop().await;
 }
 
+/// A master that is busy, or about to leave, has not said that it has no message.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_queue_goes_because_its_master_is_busy() {
+    let pair = Pair::start(&[], &[BY_HAND]).await;
+    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    send(&api, &addr, "T", 0, &[], b"new").await;
+    pair.equal().await;
+    sync(&pair.slave).await;
+    let between = Between::start(&api, &addr, |conn, command| {
+        if command.code != request::GET_MAX_OFFSET {
+            return Some(command);
+        }
+        conn.reply(command.error(response::SYSTEM_BUSY, "not now"));
+        None
+    })
+    .await;
+    let slave = pair.slave.broker();
+    between.of(slave).await;
+    // As after the loss of topics.json.
+    pair.master.broker().topics.remove("T", 1).unwrap();
+    assert!(!broker::sync::round(slave).await, "it is asked again");
+    assert_eq!(slave.store.max_offset("T", 0), 1);
+    between.stop().await;
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slave_cleans_no_topic_that_it_has_not_heard_of() {
     let pair = Pair::start(&[], &[BY_HAND]).await;

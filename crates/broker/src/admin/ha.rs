@@ -24,9 +24,7 @@ pub fn exchange(broker: &Arc<Broker>, command: &Command) -> Answer {
     let header: ExchangeHAInfoRequestHeader = parse(command, &needs)?;
     let config = broker.config();
     if header.master_ha_address.is_some() {
-        if !config.is_master() {
-            broker.sync.learned(|| broker.config(), header.master_address, header.master_ha_address);
-        }
+        broker.sync.learned(|| broker.config(), header.master_address, header.master_ha_address);
         return Ok(command.ok());
     }
     if !config.is_master() {

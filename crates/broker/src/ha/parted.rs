@@ -25,7 +25,9 @@ pub enum Compared {
 ///
 /// # Errors
 /// It cannot be read: what is copied behind it could hide that the two logs have parted. The text says so.
-pub fn last_place(store: &Store) -> Result<Option<i64>, String> {
+pub fn last_place(broker: &Broker) -> Result<Option<i64>, String> {
+    broker.dispatch();
+    let store = &broker.store;
     if store.min_phys() < 0 || store.min_phys() >= store.max_phys() {
         return Ok(None);
     }
@@ -44,11 +46,17 @@ pub fn last_place(store: &Store) -> Result<Option<i64>, String> {
 /// # Errors
 /// The logs are not one: nothing of this master's may be taken.
 pub async fn compare(broker: &Arc<Broker>, limit: Duration) -> Result<Compared, SlaveClose> {
-    broker.dispatch();
-    let last = match last_place(&broker.store) {
-        Ok(last) => last,
-        Err(reason) => return Ok(Compared::Untold(reason)),
-    };
+    match last_place(broker) {
+        Ok(last) => compare_up_to(broker, limit, last).await,
+        Err(reason) => Ok(Compared::Untold(reason)),
+    }
+}
+
+/// The same where it is known that the last record begins at `last`.
+///
+/// # Errors
+/// As [`compare`].
+pub async fn compare_up_to(broker: &Arc<Broker>, limit: Duration, last: Option<i64>) -> Result<Compared, SlaveClose> {
     broker.seams.retain(|offset| !is_gone(&broker.store, offset));
     let had_seams = !broker.seams.is_empty();
     let compared = ask(broker, limit, last).await;

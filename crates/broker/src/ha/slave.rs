@@ -121,13 +121,12 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
         return (Ended::Term, false);
     }
-    // Asked first: it is to be compared later where the master does not tell now.
-    broker.dispatch();
-    let last = match parted::last_place(&broker.store) {
+    // It is to be compared later where the master does not tell now.
+    let last = match parted::last_place(broker) {
         Ok(last) => last,
         Err(reason) => return (Ended::Unreadable(reason), false),
     };
-    let compared = match parted::compare(broker, COMPARE_LIMIT).await {
+    let compared = match parted::compare_up_to(broker, COMPARE_LIMIT, last).await {
         Ok(compared) => compared,
         Err(reason) => return (reason.into(), false),
     };
