@@ -157,18 +157,16 @@ impl Groups {
         }
     }
 
-    /// Takes a master's table as differences and keeps its version (W-23); an equal version writes nothing that is in the file
-    /// (F-34).
+    /// Takes a master's table as differences, whatever its version says, and keeps that version (W-23); what is in the file is
+    /// not written again (F-34).
     pub fn adopt(&self, master: Wrapper) -> Result<(), PersistError> {
         let mut state = self.state.write();
-        if state.version != master.data_version {
-            state.table.keep(&master.subscription_group_table);
-            for (name, group) in master.subscription_group_table {
-                state.table.put(&name, group);
-            }
-            state.forbidden = master.forbidden_table;
-            state.version = master.data_version;
+        state.table.keep(&master.subscription_group_table);
+        for (name, group) in master.subscription_group_table {
+            state.table.put(&name, group);
         }
+        state.forbidden = master.forbidden_table;
+        state.version = master.data_version;
         drop(state);
         self.save()
     }

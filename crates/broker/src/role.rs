@@ -95,7 +95,7 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.offsets.forget_own();
     broker.sync.forget();
     broker.replicas.allow_following();
-    if let Err(error) = broker.topics.touch(now_ms()) {
+    if let Err(error) = broker.topics.lead(&broker.config(), now_ms()) {
         tracing::error!("{error}");
     }
     tasks::save_all(broker);

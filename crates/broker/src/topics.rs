@@ -164,6 +164,20 @@ impl Topics {
         self.save()
     }
 
+    /// At a promotion: the system topics of this configuration that the old master had not, as one of an older version has, are
+    /// there from now on. Raises the version in any case, so that peers look again.
+    pub fn lead(&self, config: &BrokerConfig, now_ms: i64) -> Result<(), PersistError> {
+        let mut state = self.state.write();
+        for topic in system_topics(config) {
+            if state.table.get(&topic.topic_name).is_none() {
+                state.table.put(&topic.topic_name.clone(), topic);
+            }
+        }
+        state.version.next(now_ms);
+        drop(state);
+        self.save()
+    }
+
     /// Creates a topic on first send after the template `template`, when that allows it.
     pub fn create_from(
         &self,
@@ -229,22 +243,23 @@ impl Topics {
         self.get(&name)
     }
 
-    /// Takes a master's table as differences: names absent there go, others are put, its version is kept (W-23).
-    /// Answers what changed; an equal version changes nothing, and writes nothing that is in the file (F-34).
-    pub fn adopt(&self, master: Wrapper) -> Adopted {
+    /// Takes a master's table as differences: names absent there go, others are put, its version is kept (W-23). An equal
+    /// version proves nothing: a Java 5.5.0 slave that becomes master adds system topics under the version that it has.
+    /// What is in the file is not written again (F-34).
+    pub fn adopt(&self, mut master: Wrapper) -> Adopted {
         let mut batch_queues = false;
+        let topics = std::mem::take(&mut master.topic_config_table);
         let mut state = self.state.write();
-        if state.version != master.data_version {
-            state.table.keep(&master.topic_config_table);
-            for (name, topic) in &master.topic_config_table {
-                if state.table.put(name, topic.clone()) {
-                    batch_queues |= has_batch_queues(topic);
-                    warn_of_compaction(topic);
-                }
+        state.table.keep(&topics);
+        for (name, topic) in topics {
+            if state.table.get(&name).is_none_or(|old| **old != topic) {
+                batch_queues |= has_batch_queues(&topic);
+                warn_of_compaction(&topic);
+                state.table.put(&name, topic);
             }
-            state.version = master.data_version;
-            state.carried = Wrapper { topic_config_table: BTreeMap::new(), ..master };
         }
+        state.version = master.data_version;
+        state.carried = master;
         drop(state);
         Adopted { batch_queues, saved: self.save() }
     }
@@ -409,6 +424,23 @@ mod tests {
         std::fs::remove_dir(&aside).unwrap();
         assert!(!topics.remove("T", 2).unwrap(), "it was gone already");
         assert!(load().get("T").is_none(), "from the file, too");
+    }
+
+    #[test]
+    fn a_masters_table_is_taken_whatever_its_version_and_a_promotion_adds_system_topics_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, config) = (dir.path().join("topics.json"), BrokerConfig::default());
+        let topics = Topics::load(&config, file.clone()).unwrap();
+        let mut master = topics.snapshot();
+        let new = TopicConfig { topic_name: "RMQ_SYS_NEW".into(), ..TopicConfig::default() };
+        assert!(master.topic_config_table.remove(topic::SCHEDULE).is_some());
+        master.topic_config_table.insert("RMQ_SYS_NEW".into(), new);
+        topics.adopt(master.clone()).saved.unwrap();
+        assert_eq!(topics.snapshot(), master);
+        topics.lead(&config, 1).unwrap();
+        let all = Topics::load(&config, file).unwrap();
+        assert!(all.get("RMQ_SYS_NEW").is_some() && topics.get(topic::SCHEDULE).is_some());
+        assert!(all.snapshot() == topics.snapshot() && topics.version() != master.data_version);
     }
 
     #[test]
