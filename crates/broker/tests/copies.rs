@@ -53,6 +53,22 @@ async fn an_empty_slave_confirms_nothing_that_lies_before_its_first_segment() {
     pair.stop().await;
 }
 
+/// Whoever opens a connection to the replication port and says nothing is no broker of the group.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_says_nothing_is_no_member() {
+    let pair = Pair::start(&[("inSyncReplicas", "3"), ("slaveTimeout", "100")], &[]).await;
+    let silent = TcpStream::connect(("127.0.0.1", pair.master.port + 1)).await.unwrap();
+    let master = pair.master.broker();
+    until("both are connected, and one is a slave", || async {
+        (master.replicas.connections(), master.replicas.slaves()) == (2, 1)
+    })
+    .await;
+    let meaning = broker::role::ack_meaning(master);
+    assert!(meaning.contains("inSyncReplicas=3 but only 2 of the group's brokers known"), "{meaning}");
+    drop(silent);
+    pair.stop().await;
+}
+
 /// A log that ends within a record of this one is another log, or has a part of that record more to get: what it
 /// reports first proves nothing.
 #[tokio::test(flavor = "multi_thread")]

@@ -119,6 +119,37 @@ async fn what_the_master_knows_better_is_the_masters() {
     pair.stop().await;
 }
 
+/// Progress of a light queue stands in a table of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_returning_master_learns_the_progress_of_light_queues() {
+    let light = [("enableLmq", "true"), ("enableMultiDispatch", "true")];
+    let mut pair = Pair::start(&light, &light).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    for _ in 0..100 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[("INNER_MULTI_DISPATCH", "%LMQ%q")], b"x").await;
+    }
+    pair.equal().await;
+    let (group, slave_addr) = ("%LMQ%g", pair.slave.addr.clone());
+    let commit = |addr: String, offset| {
+        let api = pair.api.clone();
+        async move { api.update_consumer_offset(&addr, group, "%LMQ%q", 0, offset).await.unwrap() }
+    };
+    let at = |node: &Node| node.broker().offsets.get("%LMQ%q", group, 0);
+    commit(pair.master.addr.clone(), 10).await;
+    until("the slave has the progress", || async { at(&pair.slave) == Some(10) }).await;
+    pair.master.stop().await;
+    commit(slave_addr, 60).await;
+    pair.master.again().await;
+    until("the master knows it", || async {
+        assert_eq!(at(&pair.slave), Some(60), "the slave never forgets it");
+        at(&pair.master) == Some(60)
+    })
+    .await;
+    rounds(&pair).await;
+    assert_eq!((at(&pair.slave), pair.slave.broker().offsets.own()), (Some(60), vec![]));
+    pair.stop().await;
+}
+
 /// A consumer of a group that the master does not know commits each moment: that is no line for each commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_that_the_master_does_not_take_is_told_once_a_minute() {

@@ -104,6 +104,32 @@ async fn a_promotion_waits_for_no_round_of_a_master_that_is_gone() {
     pair.stop().await;
 }
 
+/// Each table would cost the time that a call may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_asks_a_master_that_does_not_answer_for_one_table_only() {
+    let pair = Pair::start(&ASYNC, &[("slaveSyncInterval", "3600000")]).await;
+    let swallowed = Arc::new(AtomicUsize::new(0));
+    let count = swallowed.clone();
+    let between = Between::start(&pair.api, &pair.master.addr, move |_, command| {
+        let is_table = matches!(
+            command.code,
+            request::GET_ALL_TOPIC_CONFIG
+                | request::GET_ALL_CONSUMER_OFFSET
+                | request::GET_ALL_DELAY_OFFSET
+                | request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG
+        );
+        count.fetch_add(is_table.into(), SeqCst);
+        (!is_table).then_some(command)
+    })
+    .await;
+    let slave = pair.slave.broker();
+    between.of(slave).await;
+    assert!(!broker::sync::round(slave).await, "nobody answers");
+    assert_eq!(swallowed.load(SeqCst), broker::sync::addresses(slave).len());
+    between.stop().await;
+    pair.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_progress_is_lowered_while_the_queues_are_behind_the_log() {
     let lines = Lines::of_process();
