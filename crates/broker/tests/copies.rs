@@ -53,6 +53,27 @@ async fn an_empty_slave_confirms_nothing_that_lies_before_its_first_segment() {
     pair.stop().await;
 }
 
+/// `haFlowControlEnable`: a slave that comes back must not take the network from the clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slave_gets_no_more_a_second_than_is_allowed() {
+    let paced =
+        [("haFlowControlEnable", "true"), ("maxHaTransferByteInSecond", "2097152"), ("brokerRole", "ASYNC_MASTER")];
+    let mut pair = Pair::start(&paced, &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"first").await;
+    pair.equal().await;
+    pair.slave.stop().await;
+    for _ in 0..5 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], &[7; 1_000_000]).await;
+    }
+    let begin = std::time::Instant::now();
+    pair.slave.again().await;
+    pair.equal().await;
+    // A tenth of a second may be saved up.
+    assert!(begin.elapsed().as_millis() >= 5_000_000 / 2098 - 100, "{:?}", begin.elapsed());
+    pair.stop().await;
+}
+
 /// Whoever opens a connection to the replication port and says nothing is no broker of the group.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_says_nothing_is_no_member() {

@@ -309,6 +309,11 @@ impl MasterSession {
         Some(deadline)
     }
 
+    /// True while there are bytes to send that [`MasterSettings::max_bytes_per_second`] holds back.
+    pub fn is_paced(&self) -> bool {
+        self.sendable().is_some_and(|(_, len)| self.pacer.wait_ms(frame_len(len)) > 0)
+    }
+
     /// Offset that will be sent next; `None` before the first report.
     pub fn next_offset(&self) -> Option<i64> {
         self.next

@@ -58,7 +58,7 @@ fn read(args: &BrokerArgs) -> Result<BrokerConfig> {
     let mut config = BrokerConfig::default();
     if let Some(path) = &args.config_file {
         apply_file(&mut config, path)?;
-        config.other.insert("brokerConfigPath".into(), path.display().to_string());
+        config.broker_config_path = path.display().to_string();
     }
     set_keys(&mut config, &args.set)?;
     if let Some(list) = &args.namesrv_addr {
@@ -88,9 +88,16 @@ pub fn set_keys(config: &mut BrokerConfig, entries: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The line that scripts wait for, and what an acknowledgement means.
+/// The line that scripts wait for, what an acknowledgement means, and which keys are without effect.
 pub fn announce(running: &RunningBroker) {
     let config = running.broker.config();
+    let (absent, inert) = config.without_effect();
+    if !absent.is_empty() {
+        tracing::warn!("keys that turn on what is not there, they change nothing: {}", absent.join(", "));
+    }
+    if !inert.is_empty() {
+        tracing::info!("keys that tune what is built another way here, they change nothing: {}", inert.join(", "));
+    }
     tracing::info!("{}", running.ack_meaning());
     let servers = match config.namesrv_addr.is_empty() {
         true => String::new(),

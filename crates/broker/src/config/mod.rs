@@ -1,8 +1,9 @@
 //! Configuration of a broker: Java's keys and defaults, from `broker.conf` and the command line.
 //!
 //! A key nobody knows is named in a warning; a value that cannot be read refuses to start. Keys of upstream that
-//! change nothing here are listed in `inert_keys.txt`, accepted, and shown with their values. Opens no file itself.
+//! change nothing here: [`other`]. Opens no file itself.
 
+mod other;
 mod space;
 pub mod value;
 
@@ -63,7 +64,7 @@ macro_rules! broker_config {
 
         impl Default for BrokerConfig {
             fn default() -> Self {
-                Self { $($field: $default,)* tls: TlsSettings::default(), other: inert_defaults(), slave_id: 0 }
+                Self { $($field: $default,)* tls: TlsSettings::default(), other: other::defaults(), slave_id: 0 }
             }
         }
 
@@ -74,7 +75,7 @@ macro_rules! broker_config {
                     $($key => { self.$field = value::parse(key, text)?; Ok(Known::Set) })*
                     _ if self.tls.set(key, text)? => Ok(Known::Set),
                     _ => {
-                        let known = self.other.insert(key.to_owned(), text.to_owned()).is_some() || is_inert(key);
+                        let known = self.other.insert(key.to_owned(), text.to_owned()).is_some() || other::is_known(key);
                         Ok(if known { Known::Inert } else { Known::Unknown })
                     }
                 }
@@ -168,6 +169,9 @@ broker_config! {
     "haSendHeartbeatInterval" ha_send_heartbeat_interval: u64 = 5000;
     "haHousekeepingInterval" ha_housekeeping_interval: u64 = 20_000;
     "haTransferBatchSize" ha_transfer_batch_size: u64 = 32_768;
+    /// With it a slave gets at most `maxHaTransferByteInSecond`.
+    "haFlowControlEnable" ha_flow_control_enable: bool = false;
+    "maxHaTransferByteInSecond" max_ha_transfer_byte_in_second: u64 = 100 << 20;
     "haMaxGapNotInSync" ha_max_gap_not_in_sync: i64 = 256 << 20;
     /// Copies an acknowledgement stands on, the master included. 1 waits for nobody.
     "inSyncReplicas" in_sync_replicas: i32 = 1;
@@ -228,6 +232,8 @@ broker_config! {
     "registerBrokerTimeoutMills" register_broker_timeout_mills: u64 = 24_000;
     "enableSplitMetadata" enable_split_metadata: bool = true;
     "splitMetadataSize" split_metadata_size: i32 = 2000;
+    /// The file that this broker was started with; only shown.
+    "brokerConfigPath" broker_config_path: String = String::new();
     "configBlackList" config_black_list: String = "configBlackList;brokerConfigPath".into();
 }
 
@@ -256,7 +262,7 @@ impl BrokerConfig {
             )));
         }
         self.nothing_in_rocksdb()?;
-        self.log_of_another_kind()?;
+        self.nothing_that_must_not_be_ignored()?;
         self.sizes()?;
         self.check_space()?;
         self.delay_levels_ms().map(|_| ())
@@ -299,16 +305,6 @@ impl BrokerConfig {
                 "{key}: nothing is read from RocksDB, {instead}; take the key out, after the broker that kept them there has moved them"
             ))),
             None => Ok(()),
-        }
-    }
-
-    /// A commit log of another kind: where nothing is found of it, the queues would be cleared.
-    fn log_of_another_kind(&self) -> Result<(), ConfigError> {
-        match self.is_on("enableDLegerCommitLog") {
-            true => Err(ConfigError::Conflict(
-                "enableDLegerCommitLog=true: the log of a DLedger group is not served; serve it with the broker that made it".into(),
-            )),
-            false => Ok(()),
         }
     }
 
@@ -396,16 +392,6 @@ impl BrokerConfig {
     }
 }
 
-const INERT: &str = include_str!("inert_keys.txt");
-
-fn inert_defaults() -> BTreeMap<String, String> {
-    INERT.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
-}
-
-fn is_inert(key: &str) -> bool {
-    INERT.lines().any(|line| line.split_once('=').is_some_and(|(name, _)| name == key))
-}
-
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "DEFAULT_BROKER".into() } else { name }
@@ -452,14 +438,6 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
-    }
-
-    #[test]
-    fn a_log_of_another_kind_is_refused_by_its_key() {
-        let mut config = BrokerConfig::default();
-        config.apply("enableDLegerCommitLog=true").unwrap();
-        let error = config.finish().unwrap_err().to_string();
-        assert!(error.contains("enableDLegerCommitLog=true") && !error.contains('\n'), "{error}");
     }
 
     #[test]

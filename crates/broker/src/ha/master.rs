@@ -180,6 +180,7 @@ fn session(broker: &Broker) -> MasterSession {
         batch_size: config.ha_transfer_batch_size.min(4 << 20) as u32,
         heartbeat_interval_ms: config.ha_send_heartbeat_interval,
         housekeeping_interval_ms: config.ha_housekeeping_interval,
+        max_bytes_per_second: if config.ha_flow_control_enable { config.max_ha_transfer_byte_in_second } else { 0 },
         ..MasterSettings::default()
     };
     MasterSession::new(settings, ticks(broker), broker.store.min_phys(), broker.store.max_phys())
@@ -275,7 +276,8 @@ impl Link {
     async fn wait(&self) {
         let (next, deadline) = {
             let session = self.session.lock();
-            (session.next_offset(), session.deadline_ms())
+            // What has been appended already waits for its time.
+            (session.next_offset().filter(|_| !session.is_paced()), session.deadline_ms())
         };
         let now = ticks(&self.broker);
         let pause = deadline.map_or(TICK, |at| Duration::from_millis(at.saturating_sub(now).max(1))).min(TICK);

@@ -1,0 +1,90 @@
+//! Keys of upstream that have no field here: those that tune what is built another way (`inert_keys.txt`), and those that turn
+//! on what is not there (`absent_keys.txt`). All are accepted and shown; a few are refused, as a broker that ignores them would
+//! be open to all, or of two masters.
+
+use std::collections::BTreeMap;
+
+use super::{BrokerConfig, ConfigError};
+
+const INERT: &str = include_str!("inert_keys.txt");
+const ABSENT: &str = include_str!("absent_keys.txt");
+
+const OPEN: &str = "access control is not there: whoever reaches a port could read, write and administrate; take the key out where the network alone decides who may";
+
+/// Keys that must not be ignored when they are true, and why.
+const REFUSED: [(&str, &str); 5] = [
+    ("aclEnable", OPEN),
+    ("authenticationEnabled", OPEN),
+    ("authorizationEnabled", OPEN),
+    (
+        "enableControllerMode",
+        "no controller is asked for a role, each broker of the group would be a master of its own; take the key out and set brokerRole and brokerId",
+    ),
+    ("enableDLegerCommitLog", "the log of a DLedger group is not served; serve it with the broker that made it"),
+];
+
+fn entries(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().filter_map(|line| line.split_once('='))
+}
+
+/// All of them, with upstream's defaults.
+pub fn defaults() -> BTreeMap<String, String> {
+    entries(INERT).chain(entries(ABSENT)).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// True for one of them.
+pub fn is_known(key: &str) -> bool {
+    entries(INERT).chain(entries(ABSENT)).any(|(name, _)| name == key)
+}
+
+impl BrokerConfig {
+    /// Keys that were set and change nothing, as lines for the log: first what turns on something that is not there, which its
+    /// owner should know.
+    pub fn without_effect(&self) -> (Vec<String>, Vec<String>) {
+        let changed = |list: &'static str| -> Vec<String> {
+            let is_changed = |(key, default): &(&str, &str)| {
+                self.other.get(*key).is_some_and(|value| !value.trim().eq_ignore_ascii_case(default))
+            };
+            entries(list).filter(is_changed).map(|(key, _)| format!("{key}={}", self.other[key].trim())).collect()
+        };
+        (changed(ABSENT), changed(INERT))
+    }
+
+    /// Refuses the keys that must not be ignored.
+    pub(super) fn nothing_that_must_not_be_ignored(&self) -> Result<(), ConfigError> {
+        match REFUSED.iter().find(|(key, _)| self.is_on(key)) {
+            Some((key, why)) => Err(ConfigError::Conflict(format!("{key}=true: {why}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> BrokerConfig {
+        let mut config = BrokerConfig::default();
+        assert_eq!(config.apply(text).unwrap(), [""; 0]);
+        config
+    }
+
+    #[test]
+    fn what_must_not_be_ignored_is_refused_by_its_key() {
+        for (key, _) in REFUSED {
+            let error = of(&format!("{key}=true")).finish().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{key}=true: ")) && !error.contains('\n'), "{error}");
+            of(&format!("{key}=false")).finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_that_change_nothing_are_told_when_they_were_set() {
+        let (absent, inert) = of("metricsExporterType=disable\nsendMessageThreadPoolNums=2").without_effect();
+        assert_eq!((absent, inert), (vec![], vec![]), "the defaults");
+        let config = of("metricsExporterType=PROM\nsendMessageThreadPoolNums=16\nlockInStrictMode= true");
+        let (absent, inert) = config.without_effect();
+        assert_eq!(absent, ["lockInStrictMode=true", "metricsExporterType=PROM"]);
+        assert_eq!(inert, ["sendMessageThreadPoolNums=16"]);
+    }
+}
