@@ -175,7 +175,6 @@ broker_config! {
     "haMaxGapNotInSync" ha_max_gap_not_in_sync: i64 = 256 << 20;
     /// Copies an acknowledgement stands on, the master included. 1 waits for nobody.
     "inSyncReplicas" in_sync_replicas: i32 = 1;
-    "minInSyncReplicas" min_in_sync_replicas: i32 = 1;
     "totalReplicas" total_replicas: i32 = 1;
     /// Upstream waits 3000 ms, exactly as long as its producers do, so that they give up first (F-05).
     "slaveTimeout" slave_timeout: u64 = 2500;
