@@ -11,9 +11,13 @@ use wire::{body::DataVersion, code::response, topic::LMQ_PREFIX};
 
 use crate::{
     context::{Broker, now_ms},
-    persist::PersistError,
+    persist::{self, PersistError},
     sync::{self, SyncError},
 };
+
+/// Topics of which a round removes the queues. Each takes some ms of the disk's, and the rest of the round, consumer progress
+/// above all, must not wait for thousands.
+const MOST_AT_ONCE: usize = 64;
 
 /// Why a topic is not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +76,12 @@ pub struct Absent {
 }
 
 impl Absent {
-    /// Tables that are kept for a slave that is far behind; of those before, deletions are not heard of.
+    /// Tables that are kept for a slave that is far behind: the oldest ones, which it reaches first, and the newest.
     const MOST: usize = 16;
 
     fn add(&mut self, version: DataVersion, known: Known) {
         self.version = Some(version);
-        if self.tables.len() == Self::MOST {
-            self.tables.pop_front();
-        }
+        self.tables.truncate(Self::MOST - 1);
         self.tables.push_back(Arc::new(known));
     }
 
@@ -92,24 +94,26 @@ impl Absent {
     }
 }
 
-/// At a slave: queues that the master deleted go here too. What was deleted is no topic of a table of the master's, has no
-/// message there, and lies before an end that the master's log had while the table was so.
+/// At a slave: queues that the master deleted go here too, [`MOST_AT_ONCE`] topics a round. What was deleted is in no table of the
+/// master's, neither before its log had an end nor after, has no message there, and lies before that end.
 pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<(), SyncError> {
     if broker.sync.absent(|absent| absent.version != Some(*version)) {
+        let before = broker.topics.names();
         let (log, deleted) = sync::log_and_deleted(broker, addr).await?;
         let end = log.map_or(broker.store.max_phys(), |log| log.end);
-        let again = broker.api.get_all_topic_config(addr).await?;
-        // Another table: the next round looks at that.
-        if again.data_version == *version {
-            let topics = again.topic_config_table.into_keys().collect();
-            broker.sync.absent(|absent| absent.add(*version, Known { topics, end, deleted }));
-        }
+        let after = broker.api.get_all_topic_config(addr).await?;
+        let topics = before.into_iter().chain(after.topic_config_table.into_keys()).collect();
+        broker.sync.absent(|absent| absent.add(*version, Known { topics, end, deleted }));
     }
     broker.dispatch();
     let dispatched = broker.store.marks().dispatched.get();
+    let mut left = MOST_AT_ONCE;
     while let Some(known) = broker.sync.absent(|absent| absent.reached(dispatched)) {
-        remove_deleted(broker, &known)?;
-        remove_absent(broker, addr, &known).await?;
+        remove_deleted(broker, &known, &mut left)?;
+        remove_absent(broker, addr, &known, &mut left).await?;
+        if left == 0 {
+            return Ok(());
+        }
         broker.sync.absent(|absent| absent.settled(&known));
     }
     Ok(())
@@ -117,19 +121,22 @@ pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Resul
 
 /// Queues of topics that were deleted and made again between two looks at the table: what is in them is old where nothing came
 /// for them since.
-fn remove_deleted(broker: &Broker, known: &Known) -> Result<(), SyncError> {
+fn remove_deleted(broker: &Broker, known: &Known, left: &mut usize) -> Result<(), SyncError> {
     let store = &broker.store;
     let stored: HashSet<_> = store.queues().into_iter().map(|(topic, _)| topic).collect();
     let min = store.min_phys();
     let is_news = |topic: &str, end| end > min && stored.contains(topic) && !store.was_deleted_after(topic, end - 1);
     for (topic, end) in known.deleted.iter().filter(|(topic, end)| is_news(topic, **end)) {
+        if !take(left) {
+            return Ok(());
+        }
         tracing::info!("topic {topic} was deleted at the master, its queues of that time go here too");
-        store.delete_topic_before(topic, *end).map_err(|source| failed(topic, source))?;
+        persist::apart(|| store.delete_topic_before(topic, *end)).map_err(|source| failed(topic, source))?;
     }
     Ok(())
 }
 
-async fn remove_absent(broker: &Broker, addr: &str, known: &Known) -> Result<(), SyncError> {
+async fn remove_absent(broker: &Broker, addr: &str, known: &Known, left: &mut usize) -> Result<(), SyncError> {
     let mut stored: BTreeMap<Arc<str>, Vec<i32>> = BTreeMap::new();
     for (topic, queue_id) in broker.store.queues() {
         stored.entry(topic).or_default().push(queue_id);
@@ -144,11 +151,22 @@ async fn remove_absent(broker: &Broker, addr: &str, known: &Known) -> Result<(),
             }
             continue;
         }
+        if !take(left) {
+            return Ok(());
+        }
         tracing::info!("topic {topic} is deleted at the master, its queues go here too");
         broker.timers.remove_topic(&topic);
-        broker.store.delete_topic_before(&topic, known.end).map_err(|source| failed(&topic, source))?;
+        persist::apart(|| broker.store.delete_topic_before(&topic, known.end))
+            .map_err(|source| failed(&topic, source))?;
     }
     Ok(())
+}
+
+/// One more; false when there were enough.
+fn take(left: &mut usize) -> bool {
+    let is_some = *left > 0;
+    *left -= usize::from(is_some);
+    is_some
 }
 
 /// Names whose queues need no entry in the table.
