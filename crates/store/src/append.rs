@@ -317,7 +317,7 @@ impl Store {
         let index = self.sync_views().inspect_err(|error| self.fail_unless_full(error))?;
         self.views_durable.store(dispatched, SeqCst);
         if let Some(last) = last {
-            self.checkpoint.lock().prove(last.start, last.store_timestamp, index);
+            self.checkpoint.lock().prove(last.start, dispatched, last.store_timestamp, index);
         }
         Ok(())
     }

@@ -24,7 +24,8 @@ pub struct Checkpoint {
     pub index_msg_timestamp: i64,
     /// What the master said it had flushed.
     pub master_flushed_offset: i64,
-    /// Confirm offset.
+    /// Where what is proven ends. A Java broker in controller mode builds queues and index from here on: of an older
+    /// place it would enter the keys of all that follows a second time.
     pub confirm_phy_offset: i64,
     /// Start of the last record whose queue unit is durable; 0 = not known, as before Java 5.5.
     pub logics_physical_offset: i64,
@@ -101,8 +102,9 @@ impl Checkpoint {
         if new { disk.sync_dir(root).at("sync", root) } else { Ok(()) }
     }
 
-    /// Everything up to the record that starts at `start` is durable.
-    pub(crate) fn prove(&mut self, start: i64, store_timestamp: i64, index: Flushed) {
+    /// Everything up to the record that starts at `start` and ends at `end` is durable.
+    pub(crate) fn prove(&mut self, start: i64, end: i64, store_timestamp: i64, index: Flushed) {
+        self.confirm_phy_offset = end;
         self.physic_msg_timestamp = store_timestamp;
         self.reach_back(index.filling_since);
         self.logics_msg_timestamp = store_timestamp;

@@ -572,7 +572,7 @@ impl<'a> Scan<'a> {
             flushed => flushed?,
         };
         let mut checkpoint = store.checkpoint.lock();
-        checkpoint.prove(start, store_timestamp, index);
+        checkpoint.prove(start, end, store_timestamp, index);
         checkpoint.store(&*store.disk, &store.config.root)
     }
 

@@ -260,6 +260,7 @@ impl Store {
         checkpoint.physic_msg_timestamp = checkpoint.physic_msg_timestamp.min(time);
         checkpoint.logics_msg_timestamp = checkpoint.logics_msg_timestamp.min(time);
         checkpoint.index_msg_timestamp = checkpoint.index_msg_timestamp.min(time);
+        checkpoint.confirm_phy_offset = checkpoint.confirm_phy_offset.min(offset);
         if checkpoint.logics_physical_offset >= offset {
             checkpoint.logics_physical_offset = 0;
             checkpoint.own_proof = 0;

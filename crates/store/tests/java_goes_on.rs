@@ -141,3 +141,26 @@ fn an_index_file_cut_short_after_a_clean_stop_is_made_again() {
         verifies(dir.path(), &format!("{left} bytes of file {number}"));
     }
 }
+
+/// A Java broker in controller mode builds queues and index from the confirmed offset of the checkpoint on, whatever is there
+/// already: of an older one each key would be found twice.
+#[test]
+fn the_checkpoint_confirms_what_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let confirmed = || i64_at(&std::fs::read(dir.path().join("checkpoint")).unwrap(), 32);
+    let store = open(&small(dir.path()));
+    fill(&store, "T", 30);
+    store.close().unwrap();
+    let end = store.marks().appended.get();
+    assert_eq!(confirmed(), end);
+    drop(store);
+    write(&dir.path().join("checkpoint"), 32, &0i64.to_be_bytes());
+    let store = open(&small(dir.path()));
+    fill(&store, "U", 5);
+    store.dispatch();
+    store.flush_queues().unwrap();
+    store.persist_checkpoint().unwrap();
+    assert_eq!(confirmed(), store.marks().appended.get(), "of a store that runs");
+    store.truncate(end).unwrap();
+    assert_eq!(confirmed(), end, "of a log that was cut");
+}
