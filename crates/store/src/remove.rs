@@ -127,18 +127,21 @@ impl Store {
     }
 
     fn expire_views(&self) -> Result<(), StoreError> {
-        let min = self.log.min().unwrap_or(0);
+        let (min, mut result) = (self.log.min().unwrap_or(0), Ok(()));
         for queue in self.queues.all() {
             // One pause a queue: many thousand queues must not hold up dispatch.
             let no_dispatch = self.dispatcher.pause();
-            queue.expire(min)?;
+            let expired = queue.expire(min);
             drop(no_dispatch);
             self.dispatch_if_wanted();
+            // A file that cannot be deleted holds up no other queue.
+            result = result.and(expired.map(drop));
         }
         if let Some(index) = &self.index {
             index.expire(min)?;
         }
-        self.deleted.fit(min, i64::MAX)
+        self.deleted.fit(min, i64::MAX)?;
+        result
     }
 
     /// Removes a topic's queues and their files. Records that are in the log now never bring it back; a message that is
@@ -198,6 +201,8 @@ impl Store {
     }
 
     fn truncate_locked(&self, offset: i64) -> Result<(), StoreError> {
+        // It may have chosen the segment that is cut.
+        let _no_retention = self.retaining.lock();
         let _no_checkpoint = self.persisting.lock();
         let mut no_dispatch = self.dispatcher.pause();
         let _no_flush = self.flushing.lock();
