@@ -314,7 +314,6 @@ impl Store {
         // No truncation between what is sampled here and what is written down below.
         let _persisting = self.persisting.lock();
         let (last, dispatched) = self.dispatcher.progress(&self.marks.dispatched);
-        self.dispatch_if_wanted();
         let index = self.sync_views().inspect_err(|error| self.fail_unless_full(error))?;
         self.views_durable.store(dispatched, SeqCst);
         if let Some(last) = last {

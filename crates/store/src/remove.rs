@@ -44,7 +44,7 @@ impl TopicDeletion<'_> {
         }
         tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
         drop(no_dispatch);
-        store.dispatch();
+        store.dispatch_present();
         Ok(())
     }
 }
@@ -133,7 +133,7 @@ impl Store {
             let no_dispatch = self.dispatcher.pause();
             let expired = queue.expire(min);
             drop(no_dispatch);
-            self.dispatch_if_wanted();
+            self.make_up_dispatch();
             // A file that cannot be deleted holds up no other queue.
             result = result.and(expired.map(drop));
         }
@@ -195,9 +195,9 @@ impl Store {
     /// the queues and the index, when this returns. The marks go down with it.
     pub fn truncate(&self, offset: i64) -> Result<(), StoreError> {
         self.check_usable()?;
-        self.truncate_locked(offset)?;
-        self.dispatch();
-        Ok(())
+        let result = self.truncate_locked(offset);
+        self.dispatch_present();
+        result
     }
 
     fn truncate_locked(&self, offset: i64) -> Result<(), StoreError> {
@@ -212,7 +212,7 @@ impl Store {
             return Err(StoreError::OutsideLog { offset, min, max });
         }
         if offset < max {
-            no_dispatch.forget_last();
+            self.dispatcher.forget_last(&mut no_dispatch);
             self.truncate_all(offset).inspect_err(|error| self.fail(error))?;
             tail.end = offset;
             tracing::warn!(from = offset, to = max, "commit log truncated");
