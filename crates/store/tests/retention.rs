@@ -4,102 +4,17 @@ mod common;
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
-use common::{bodies, clock_at, message, put, small};
+use common::{asking_disk::Asking, bodies, clock_at, message, put, small};
 use parking_lot::Mutex;
-use store::{
-    Batch, DirEntry, Disk, EveryMessage, File, GetStatus, LockGuard, RealDisk, Retention, Store, StoreConfig, Usage,
-};
+use store::{Batch, EveryMessage, GetStatus, Retention, Store, StoreConfig};
 use wire::{property, record_encode::NewRecord, sys_flag};
 
-type Hook = Box<dyn Fn(&str, &Path) -> io::Result<()> + Send + Sync>;
-
-/// The real disk, and somebody who is asked before a file is removed or read.
-#[derive(Clone)]
-struct Asking(Arc<Hook>);
-
-struct AskingFile {
-    file: Arc<dyn File>,
-    path: PathBuf,
-    hook: Arc<Hook>,
-}
-
-impl File for AskingFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        (self.hook)("read", &self.path)?;
-        self.file.read_at(offset, buf)
-    }
-
-    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(offset, bytes)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
-impl Disk for Asking {
-    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
-        let file = RealDisk.open(path, create)?;
-        Ok(Arc::new(AskingFile { file, path: path.to_path_buf(), hook: self.0.clone() }))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        RealDisk.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        RealDisk.exists(path)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        (self.0)("remove", path)?;
-        RealDisk.remove(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-
-    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
-        RealDisk.modified_ms(path)
-    }
-
-    fn usage(&self, path: &Path) -> io::Result<Usage> {
-        RealDisk.usage(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        RealDisk.lock(path)
-    }
-}
-
-fn open(config: &StoreConfig, hook: Hook) -> Store {
-    Store::open(config.clone(), Arc::new(Asking(Arc::new(hook))), clock_at(1_000_000)).unwrap()
+fn open(config: &StoreConfig, disk: Asking) -> Store {
+    Store::open(config.clone(), Arc::new(disk), clock_at(1_000_000)).unwrap()
 }
 
 fn oldest(max_segments: usize) -> Retention {
@@ -126,7 +41,7 @@ fn what_cannot_be_deleted_leaves_no_hole() {
             true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             false => Ok(()),
         };
-        let store = open(&config, Box::new(hook));
+        let store = open(&config, Asking::new(hook));
         fill(&store);
         for _ in 0..8 {
             if let Err(error) = store.delete_expired(oldest(1)) {
@@ -190,7 +105,7 @@ fn a_reader_of_a_batch_queue_is_led_past_nothing_that_is_there() {
         }
         Ok(())
     };
-    store.set(Arc::new(open(&config, Box::new(hook)))).ok().unwrap();
+    store.set(Arc::new(open(&config, Asking::new(hook)))).ok().unwrap();
     let store = store.get().unwrap();
     for number in 0..300 {
         let inner = if number % 3 == 0 { "2" } else { "1" };
