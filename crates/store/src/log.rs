@@ -443,6 +443,7 @@ mod tests {
         make("00000000000000002048", 512);
         make("00000000000000003072", 0);
         make("note.txt", 3);
+        make("09223372036854775807", 1024);
         assert_eq!(open(dir.path(), 1024).unwrap().bases(), [0, 1024]);
         assert_eq!(open(dir.path(), 4096).unwrap().segment_size(), 1024);
         make("00000000000000003072", 1024);
