@@ -449,7 +449,7 @@ pub(crate) fn batch_unit(log: &Log, plain: &Unit) -> Result<Option<Unit>, StoreE
 }
 
 /// Base offset and count of an inner batch; a plain message counts as a batch of one.
-fn inner_batch(record: &RecordView<'_>) -> (i64, i32) {
+pub(crate) fn inner_batch(record: &RecordView<'_>) -> (i64, i32) {
     let number = |name| record.property(name).and_then(|text| text.parse::<i64>().ok());
     match (number(property::INNER_BASE), number(property::INNER_NUM)) {
         (Some(base), Some(count)) if base >= 0 && (1..=i64::from(i16::MAX)).contains(&count) => (base, count as i32),

@@ -101,7 +101,7 @@ impl Store {
                 self.convert(queue)?;
             }
         }
-        self.dispatch_if_wanted();
+        self.make_up_dispatch();
         Ok(())
     }
 

@@ -17,6 +17,9 @@ use crate::{
 
 /// Bytes of the log that are built at once.
 const CHUNK: usize = 1 << 20;
+/// Times that one who kept dispatch out makes up for it. Who is asked for it more often meets so many senders that they see to
+/// it themselves.
+const MOST_ROUNDS: usize = 8;
 
 /// Called with the messages that have become readable, in log order.
 pub type ArrivalListener = Box<dyn Fn(&[Arrival]) + Send + Sync>;
@@ -26,6 +29,16 @@ pub type ArrivalListener = Box<dyn Fn(&[Arrival]) + Send + Sync>;
 pub(crate) struct Dispatcher {
     wanted: AtomicBool,
     state: Mutex<DispatchState>,
+    newest: Mutex<Newest>,
+}
+
+/// The newest records that are known. Who asks for them waits for no dispatch.
+#[derive(Default)]
+struct Newest {
+    /// The last record whose views were written.
+    last: Option<Last>,
+    /// Where the last record began that a start found. That it was read proves nothing of its views.
+    found: Option<i64>,
 }
 
 /// Held by the one who dispatches.
@@ -35,24 +48,17 @@ pub(crate) struct DispatchState {
     buf: Vec<u8>,
     /// Where it cannot go on, to say it once.
     stuck_at: Option<i64>,
-    /// The last record whose views were written.
-    last: Option<Last>,
-    /// Where the last record began that a start found. That it was read proves nothing of its views.
-    found: Option<i64>,
-}
-
-impl DispatchState {
-    /// The log was cut: what was built last may be gone.
-    pub(crate) fn forget_last(&mut self) {
-        self.last = None;
-        self.found = None;
-        self.builder.last = None;
-        self.stuck_at = None;
-    }
 }
 
 impl Dispatcher {
-    /// Keeps dispatch out while queues are changed otherwise. Call [`Store::dispatch_if_wanted`] after
+    /// The log was cut: what was built last may be gone.
+    pub(crate) fn forget_last(&self, state: &mut DispatchState) {
+        *self.newest.lock() = Newest::default();
+        state.builder.last = None;
+        state.stuck_at = None;
+    }
+
+    /// Keeps dispatch out while queues are changed otherwise. Call [`Store::make_up_dispatch`] after
     /// dropping it.
     pub(crate) fn pause(&self) -> MutexGuard<'_, DispatchState> {
         self.state.lock()
@@ -60,19 +66,19 @@ impl Dispatcher {
 
     /// Recovery has read the record at `start`, and those before it.
     pub(crate) fn found(&self, start: i64) {
-        self.state.lock().found = Some(start);
+        self.newest.lock().found = Some(start);
     }
 
     /// Where the newest record begins that is known: few follow it, as a rule none.
     pub(crate) fn newest(&self) -> Option<i64> {
-        let state = self.state.lock();
-        state.last.map(|last| last.start).or(state.found)
+        let newest = self.newest.lock();
+        newest.last.map(|last| last.start).or(newest.found)
     }
 
-    /// The last record that was built, and the mark that goes with it.
+    /// The last record that was built, and a mark that is not behind it. The views of both are written.
     pub(crate) fn progress(&self, dispatched: &Mark) -> (Option<Last>, i64) {
-        let state = self.state.lock();
-        (state.last, dispatched.get())
+        let dispatched = dispatched.get();
+        (self.newest.lock().last, dispatched)
     }
 }
 
@@ -97,7 +103,19 @@ impl Store {
     /// Returns how many records it took. When another thread is at it, that one goes on and this call returns 0.
     pub fn dispatch(&self) -> usize {
         self.dispatcher.wanted.store(true, SeqCst);
-        self.dispatch_if_wanted()
+        let mut total = 0;
+        while self.dispatcher.wanted.load(SeqCst) {
+            let Some(mut state) = self.dispatcher.state.try_lock() else { break };
+            while self.dispatcher.wanted.swap(false, SeqCst) {
+                total += self.dispatch_to(&mut state, i64::MAX);
+            }
+        }
+        total
+    }
+
+    /// The same, to the end: waits for another thread that is at it.
+    pub(crate) fn dispatch_rest(&self) -> usize {
+        self.dispatch_to(&mut self.dispatcher.pause(), i64::MAX)
     }
 
     /// True while a thread dispatches, or dispatch is kept out.
@@ -105,24 +123,33 @@ impl Store {
         self.dispatcher.state.is_locked()
     }
 
-    /// Does what was asked for while dispatch was kept out.
-    pub(crate) fn dispatch_if_wanted(&self) -> usize {
-        let mut total = 0;
-        while self.dispatcher.wanted.load(SeqCst) {
-            let Some(mut state) = self.dispatcher.state.try_lock() else { break };
-            while self.dispatcher.wanted.swap(false, SeqCst) {
-                total += self.dispatch_all(&mut state);
-            }
-        }
-        total
+    /// Builds what is there now, after the log or its queues were changed otherwise. Others may go on for longer.
+    pub(crate) fn dispatch_present(&self) {
+        self.dispatcher.wanted.store(true, SeqCst);
+        self.make_up_dispatch();
     }
 
-    fn dispatch_all(&self, state: &mut DispatchState) -> usize {
+    /// Does what was asked for while dispatch was kept out.
+    pub(crate) fn make_up_dispatch(&self) {
+        for _ in 0..MOST_ROUNDS {
+            if !self.dispatcher.wanted.load(SeqCst) {
+                return;
+            }
+            let Some(mut state) = self.dispatcher.state.try_lock() else { return };
+            self.dispatcher.wanted.store(false, SeqCst);
+            self.dispatch_to(&mut state, self.dispatch_limit());
+        }
+    }
+
+    /// Builds up to `until`, or as far as can be now.
+    fn dispatch_to(&self, state: &mut MutexGuard<'_, DispatchState>, until: i64) -> usize {
         let mut total = 0;
         loop {
+            // With more senders than one thread can build for there is no end: who deletes or cuts has its turn.
+            MutexGuard::bump(state);
             let from = self.marks.dispatched.get();
             let limit = self.dispatch_limit();
-            if from >= limit || self.failed().is_some() {
+            if from >= limit.min(until) || self.failed().is_some() {
                 return total;
             }
             match self.dispatch_chunk(state, from, limit) {
@@ -157,7 +184,9 @@ impl Store {
             }
         };
         state.builder.commit(&self.views())?;
-        state.last = state.builder.last.or(state.last);
+        if let Some(last) = state.builder.last {
+            self.dispatcher.newest.lock().last = Some(last);
+        }
         let (next, stepped) = match stop {
             Stop::Blank if self.log.next_base(at) <= limit => (self.log.next_base(at), 1),
             Stop::Short(needed)

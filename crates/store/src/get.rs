@@ -8,7 +8,7 @@ use wire::record::RecordView;
 
 use crate::{
     error::StoreError,
-    queue::{Queue, Unit, decode},
+    queue::{Kind, Queue, Unit, decode},
     read::is_record_at,
     store::Store,
 };
@@ -159,8 +159,8 @@ impl Store {
         if offset < min {
             return self.nothing(GetStatus::OffsetTooSmall, offset, min, (min, max));
         }
-        let next_file = queue.units().segment_start(offset) + queue.units().per_segment();
-        self.nothing(GetStatus::OffsetFoundNull, offset, next_file.min(max), (min, max))
+        let next = self.told(behind_missing(&queue, offset)).unwrap_or(offset);
+        self.nothing(GetStatus::OffsetFoundNull, offset, next.min(max), (min, max))
     }
 
     fn nothing(&self, status: GetStatus, asked: i64, next: i64, (min_offset, max_offset): (i64, i64)) -> GetResult {
@@ -179,6 +179,15 @@ impl Store {
     /// A slave may be behind: it sends nobody elsewhere.
     fn corrected(&self, asked: i64, next: i64) -> i64 {
         if self.is_slave.load(SeqCst) && !self.config.offset_check_in_slave { asked } else { next }
+    }
+}
+
+/// Where a queue goes on behind units that are not there: with its next file, as in Java. In a batch row an offset tells no
+/// file; it goes on with its first unit.
+fn behind_missing(queue: &Queue, offset: i64) -> Result<i64, StoreError> {
+    match queue.kind() {
+        Kind::Simple => Ok(queue.units().segment_start(offset) + queue.units().per_segment()),
+        Kind::Batch => Ok(queue.unit_at(queue.units().start())?.map_or(offset, |first| first.queue_offset.max(offset))),
     }
 }
 

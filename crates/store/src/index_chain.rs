@@ -1,12 +1,16 @@
 //! The entries of one slot of an index file, newest first, walked without a lock: those that are not written yet are copied
 //! when the look-up begins. Source: `IndexFile.java` (selectPhyOffset); reference store 17. Writes nothing.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     disk::File,
     error::{IoContext, StoreError},
-    index_format::{ENTRY, Geometry, Header, IndexEntry},
+    index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
+    queue::get_i32,
 };
 
 /// Where a look-up begins, and what it needs to go on.
@@ -16,8 +20,8 @@ pub(crate) struct Chain {
     pub(crate) geometry: Geometry,
     pub(crate) header: Header,
     pub(crate) hash: i32,
-    /// Number of the newest entry.
-    pub(crate) first: i32,
+    /// Number of the newest entry; `None` for a file that is full: its slots in the file change no more.
+    pub(crate) first: Option<i32>,
     /// Entries that are not in the file, from number `written` on.
     pub(crate) pending: Vec<u8>,
     pub(crate) written: i32,
@@ -40,7 +44,7 @@ impl Chain {
 
     /// Adds physical offsets of records with a key of the hash until there are `max`.
     pub(crate) fn select(&self, begin: i64, end: i64, max: usize, out: &mut Vec<i64>) -> Result<(), StoreError> {
-        let mut number = self.first;
+        let mut number = self.first.map_or_else(|| read_slot(&*self.file, &self.path, self.geometry, self.hash), Ok)?;
         while out.len() < max && (1..self.header.next_entry).contains(&number) {
             let entry = self.entry(number)?;
             if entry.seconds < 0 {
@@ -67,4 +71,11 @@ impl Chain {
         self.file.read_exact_at(self.geometry.entry_at(number), &mut bytes).at("read", &self.path)?;
         Ok(IndexEntry::decode(&bytes))
     }
+}
+
+/// Number of the newest entry in the slot of a hash, as the file has it.
+pub(crate) fn read_slot(file: &dyn File, path: &Path, geometry: Geometry, hash: i32) -> Result<i32, StoreError> {
+    let (mut bytes, slot) = ([0; SLOT], hash.max(0) as u64 % u64::from(geometry.slots));
+    file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes).at("read", path)?;
+    Ok(get_i32(&bytes, 0))
 }

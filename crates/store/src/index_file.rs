@@ -11,7 +11,7 @@ use std::{
 use crate::{
     disk::{Disk, File},
     error::{IoContext, StoreError},
-    index_chain::Chain,
+    index_chain::{Chain, read_slot},
     index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
 };
@@ -362,7 +362,11 @@ impl IndexFile {
     /// Where a look-up of `hash` begins.
     pub(crate) fn chain(&self, hash: i32) -> Result<Chain, StoreError> {
         let slot = hash as usize % self.geometry.slots as usize;
-        let first = self.slots.get(slot).copied().map(Ok).unwrap_or_else(|| self.read_slot(slot))?;
+        let first = match self.slots.get(slot) {
+            Some(first) => Some(*first),
+            None if self.is_full() => None,
+            None => Some(read_slot(&*self.file, &self.path, self.geometry, hash)?),
+        };
         Ok(Chain {
             path: self.path.clone(),
             file: self.file.clone(),
@@ -373,12 +377,6 @@ impl IndexFile {
             pending: self.pending.clone(),
             written: self.written,
         })
-    }
-
-    fn read_slot(&self, slot: usize) -> Result<i32, StoreError> {
-        let mut bytes = [0; SLOT];
-        self.file.read_exact_at(HEADER + (slot * SLOT) as u64, &mut bytes).at("read", &self.path)?;
-        Ok(i32::from_be_bytes(bytes))
     }
 
     /// An entry, also one that is not written yet; `None` for number 0.

@@ -545,8 +545,9 @@ impl Queue {
         let (start, end) = (self.units.start(), self.units.end());
         let first = self.units.partition(start, end, |_, unit| get_i64(unit, 0) >= min_physical)?;
         // The name of a file tells where a simple row goes on; of a batch row only a unit does.
-        let dropped = self.units.drop_before(if self.kind == Kind::Batch { first - 1 } else { first })?;
+        let dropped = self.units.drop_before(if self.kind == Kind::Batch { first - 1 } else { first });
         self.correct_min(min_physical)?;
+        let dropped = dropped?;
         self.expire_ext()?;
         Ok(dropped)
     }

@@ -44,7 +44,7 @@ impl TopicDeletion<'_> {
         }
         tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
         drop(no_dispatch);
-        store.dispatch();
+        store.dispatch_present();
         Ok(())
     }
 }
@@ -127,18 +127,21 @@ impl Store {
     }
 
     fn expire_views(&self) -> Result<(), StoreError> {
-        let min = self.log.min().unwrap_or(0);
+        let (min, mut result) = (self.log.min().unwrap_or(0), Ok(()));
         for queue in self.queues.all() {
             // One pause a queue: many thousand queues must not hold up dispatch.
             let no_dispatch = self.dispatcher.pause();
-            queue.expire(min)?;
+            let expired = queue.expire(min);
             drop(no_dispatch);
-            self.dispatch_if_wanted();
+            self.make_up_dispatch();
+            // A file that cannot be deleted holds up no other queue.
+            result = result.and(expired.map(drop));
         }
         if let Some(index) = &self.index {
             index.expire(min)?;
         }
-        self.deleted.fit(min, i64::MAX)
+        self.deleted.fit(min, i64::MAX)?;
+        result
     }
 
     /// Removes a topic's queues and their files. Records that are in the log now never bring it back; a message that is
@@ -192,12 +195,14 @@ impl Store {
     /// the queues and the index, when this returns. The marks go down with it.
     pub fn truncate(&self, offset: i64) -> Result<(), StoreError> {
         self.check_usable()?;
-        self.truncate_locked(offset)?;
-        self.dispatch();
-        Ok(())
+        let result = self.truncate_locked(offset);
+        self.dispatch_present();
+        result
     }
 
     fn truncate_locked(&self, offset: i64) -> Result<(), StoreError> {
+        // It may have chosen the segment that is cut.
+        let _no_retention = self.retaining.lock();
         let _no_checkpoint = self.persisting.lock();
         let mut no_dispatch = self.dispatcher.pause();
         let _no_flush = self.flushing.lock();
@@ -207,7 +212,7 @@ impl Store {
             return Err(StoreError::OutsideLog { offset, min, max });
         }
         if offset < max {
-            no_dispatch.forget_last();
+            self.dispatcher.forget_last(&mut no_dispatch);
             self.truncate_all(offset).inspect_err(|error| self.fail(error))?;
             tail.end = offset;
             tracing::warn!(from = offset, to = max, "commit log truncated");

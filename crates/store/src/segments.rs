@@ -29,6 +29,9 @@ pub(crate) fn path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}"))
 }
 
+/// No log and no queue gets as far: what follows from a greater name does not fit the arithmetic.
+const MOST_BASE: i64 = i64::MAX >> 1;
+
 /// A segment file found on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -41,7 +44,7 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path) -> Result<Vec<Found>, StoreError
     let mut found = Vec::new();
     for entry in list_sorted(disk, dir).at("list", dir)? {
         match entry.name.parse::<i64>() {
-            Ok(base) if base >= 0 && entry.name.len() == 20 => {
+            Ok(base) if (0..=MOST_BASE).contains(&base) && entry.name.len() == 20 => {
                 // What was in the file that belongs there is not known to be nothing.
                 let is_file = if entry.is_dir { Err(ErrorKind::IsADirectory.into()) } else { Ok(()) };
                 is_file.at("open", path(dir, base))?;

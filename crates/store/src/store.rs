@@ -306,9 +306,7 @@ impl Store {
         // Waits for an append and a dispatch in progress; no later one starts.
         drop(self.tail.lock());
         self.flush_log()?;
-        self.dispatch();
-        drop(self.dispatcher.pause());
-        self.dispatch();
+        self.dispatch_rest();
         self.give_back();
         let written = self.flush_views().and_then(|()| self.store_checkpoint());
         if let Err(error) = &written

@@ -330,14 +330,14 @@ impl Units {
         Ok(())
     }
 
-    /// Deletes the files that lie wholly before `unit`, never the last one.
+    /// Deletes the files that lie wholly before `unit`, never the last one. One that cannot be deleted stays part of the row.
     pub(crate) fn drop_before(&self, unit: i64) -> Result<usize, StoreError> {
         let _writing = self.gathered.lock();
         let mut dropped = 0;
         while self.start() + self.per_segment() <= unit && self.start() + self.per_segment() < self.limit.load(SeqCst) {
             let first = self.start();
             self.start.store(first + self.per_segment(), SeqCst);
-            self.remove_file(first)?;
+            self.remove_file(first).inspect_err(|_| self.start.store(first, SeqCst))?;
             dropped += 1;
         }
         Ok(dropped)

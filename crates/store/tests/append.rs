@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{bodies, message, open, put, records, small};
@@ -206,6 +206,40 @@ fn arrivals_come_once_and_in_order() {
         assert_eq!(offsets, (1..=200).collect::<Vec<_>>());
         assert_eq!(bodies(&store, &topic, 0).len(), 200);
     }
+}
+
+/// While messages come faster than they are dispatched, dispatch has no end; a flush and a deletion have.
+#[test]
+fn a_dispatch_without_end_keeps_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&StoreConfig { segment_size: 1 << 20, ..small(dir.path()) }));
+    let (is_over, began) = (Arc::new(AtomicBool::new(false)), Instant::now());
+    store.set_arrival_listener(Box::new({
+        let (is_over, store) = (is_over.clone(), Arc::downgrade(&store));
+        move |_: &[Arrival]| {
+            let is_hopeless = began.elapsed() > Duration::from_secs(60);
+            if !is_over.load(SeqCst) && !is_hopeless {
+                std::thread::yield_now();
+                let mut batch = Batch::new();
+                batch.push(&message("T", 0, b"", b"x")).unwrap();
+                store.upgrade().unwrap().append(&mut batch).unwrap();
+            }
+        }
+    }));
+    let dispatching = std::thread::spawn({
+        let store = store.clone();
+        move || put(&store, "T", 0, b"", b"first")
+    });
+    while store.max_offset("T", 0) == 0 {
+        std::thread::yield_now();
+    }
+    store.flush_queues().unwrap();
+    store.delete_topic("U").unwrap();
+    let was_at_it = !dispatching.is_finished();
+    is_over.store(true, SeqCst);
+    dispatching.join().unwrap();
+    assert!(was_at_it, "both had to wait for the end of the dispatch");
+    assert_eq!(store.marks().dispatched.get(), store.max_phys());
 }
 
 struct Tags(&'static str);

@@ -11,10 +11,10 @@ use std::{
 
 use common::{Fixture, message, open, put, small};
 use store::{
-    Batch, RealDisk,
+    Batch, RealDisk, StoreConfig,
     inspect::{Found, Reader, Selection, StoreView, ViewOptions, read},
 };
-use wire::{property, record::RecordView};
+use wire::{property, record::RecordView, record_encode::NewRecord, sys_flag};
 
 #[derive(Default)]
 struct Places {
@@ -155,4 +155,47 @@ fn a_collision_is_told_from_the_key() {
     let selection = Selection { key: Some("Aa".into()), ..Selection::default() };
     let (how, found) = look(dir.path(), &selection);
     assert_eq!((how, found.places), (Found::ByIndex, vec![wanted]));
+}
+
+/// An offset within a batch, and queues that hold messages of other topics.
+#[test]
+fn batches_and_light_queues() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        batch_queue_topics: Some(Arc::new(|topic| topic == "B")),
+        enable_lmq: true,
+        enable_multi_dispatch: true,
+        ..small(dir.path())
+    };
+    let store = open(&config);
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        let inner = message("B", 0, b"INNER_NUM\x0110\x02", b"ten");
+        let mut batch = Batch::new();
+        batch.push(&NewRecord { sys_flag: sys_flag::INNER_BATCH, ..inner }).unwrap();
+        store.append(&mut batch).unwrap();
+        batches.push(batch.entries()[0].physical_offset);
+    }
+    let light: Vec<i64> = ["%LMQ%a", "%LMQ%b,%LMQ%a", "%LMQ%a"]
+        .into_iter()
+        .map(|names| {
+            put(&store, "T", 3, format!("KEYS\x01k\x02INNER_MULTI_DISPATCH\x01{names}\x02").as_bytes(), b"x").1
+        })
+        .collect();
+    store.close().unwrap();
+    let of = |topic: &str, queue_id: i32, offset: Option<i64>, key: Option<&str>| {
+        let selection = Selection {
+            topic: Some(topic.to_owned()),
+            queue_id: Some(queue_id),
+            offset,
+            key: key.map(str::to_owned),
+            ..Selection::default()
+        };
+        look(dir.path(), &selection).1.places
+    };
+    assert_eq!([9, 10, 15, 30].map(|offset| of("B", 0, Some(offset), None).len()), [3, 2, 2, 0]);
+    assert_eq!(of("B", 0, Some(20), None), batches[2..]);
+    assert_eq!((of("%LMQ%a", 0, None, None), of("%LMQ%b", 0, None, None)), (light.clone(), light[1..2].to_vec()));
+    assert_eq!((of("%LMQ%a", 0, Some(1), None), of("%LMQ%a", 0, None, Some("k"))), (light[1..].to_vec(), light));
+    assert!(of("%LMQ%a", 1, None, None).is_empty() && of("%LMQ%a", 0, None, Some("other")).is_empty());
 }

@@ -210,6 +210,7 @@ fn cat_prints_what_was_chosen() {
         assert!(text(&out.stderr).contains("no message has the id"), "{}", text(&out.stderr));
     }
     assert_eq!(physical(&["--physical", &places[21].to_string()]), [places[21]]);
+    assert!(physical(&["--physical", &places[21].to_string(), "--count", "0"]).is_empty());
     assert_eq!(physical(&["--from", "1700000000000", "--to", "1700000000000"]).len(), 40);
     assert!(physical(&["--from", "1700000000001"]).is_empty() && physical(&["--to", "1699999999999"]).is_empty());
     let one = &run(&["--key", "k4"])[0];

@@ -10,6 +10,7 @@ use crate::{
     disk::{Disk, File, list_sorted},
     error::{IoContext, StoreError},
     file_sizes,
+    index_chain::read_slot,
     index_format::{ENTRY, Geometry, HEADER, Header, IndexEntry, SLOT},
     queue::get_i32,
 };
@@ -63,10 +64,7 @@ impl IndexView {
 
     /// Number of the newest entry in the slot of a hash.
     pub(crate) fn slot(&self, geometry: Geometry, hash: i32) -> Result<i32, StoreError> {
-        let mut bytes = [0; SLOT];
-        let slot = hash.max(0) as u64 % u64::from(geometry.slots);
-        self.file.read_exact_at(HEADER + slot * SLOT as u64, &mut bytes).at("read", &self.path)?;
-        Ok(i32::from_be_bytes(bytes))
+        read_slot(&*self.file, &self.path, geometry, hash)
     }
 
     /// An entry by its number.

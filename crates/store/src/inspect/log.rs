@@ -217,6 +217,9 @@ impl<'a> Scanner<'a> {
                 return Ok(Halt::Zeros);
             }
             match stop {
+                Stop::Short(size) if size > MAX_RECORD => {
+                    return Ok(Halt::Bad(format!("a record of {size} bytes, longer than any broker takes")));
+                }
                 Stop::Short(size) if size > needed && filled == wanted && self.at + size as i64 <= segment_end => {
                     needed = size;
                 }
@@ -292,4 +295,24 @@ fn looks_like_head(head: &[u8], offset: i64) -> bool {
     head[4] == (MAGIC_V1 >> 24) as u8
         && matches!(get_i32(head, 4) as u32, MAGIC_V1 | MAGIC_V2)
         && get_i64(head, AT_PHYSICAL_OFFSET) == offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RealDisk;
+
+    /// A gigabyte would be read, and held, for one flipped bit.
+    #[test]
+    fn no_size_is_believed_that_no_record_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join(format!("{:020}", 0)), true).unwrap();
+        file.set_len(1 << 30).unwrap();
+        file.write_all_at(0, &[&(1_000_000_000i32).to_be_bytes()[..], &MAGIC_V1.to_be_bytes()].concat()).unwrap();
+        let log = LogFiles::load(Arc::new(RealDisk), dir.path().to_path_buf(), None).unwrap();
+        let mut scanner = Scanner::new(&log, 0);
+        let halt = scanner.step(|_| panic!("no record")).unwrap();
+        assert!(matches!(&halt, Halt::Bad(why) if why.contains("1000000000 bytes")), "{halt:?}");
+        assert!(scanner.buf.capacity() <= 2 * CHUNK);
+    }
 }

@@ -4,26 +4,28 @@
 
 use std::collections::BTreeSet;
 
-use wire::{property, record::RecordView};
+use wire::{property, record::RecordView, topic};
 
 use crate::{
+    build::inner_batch,
     error::StoreError,
     inspect::{
         by_key,
         log::{Halt, Scanner},
         view::StoreView,
     },
+    lmq,
     queue::Kind,
 };
 
 /// Which records; `None` = any.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Topic.
+    /// Topic, or the name of a light queue.
     pub topic: Option<String>,
     /// Queue.
     pub queue_id: Option<i32>,
-    /// First offset in the queue.
+    /// First offset in the queue; the batch that holds it is among them.
     pub offset: Option<i64>,
     /// One of `KEYS`, or the unique id.
     pub key: Option<String>,
@@ -69,8 +71,9 @@ pub fn read(view: &StoreView, selection: &Selection, reader: &mut dyn Reader) ->
         return Ok(Found::ByReading);
     };
     let topics = match &selection.topic {
-        Some(topic) => BTreeSet::from([topic.clone()]),
-        None => topics(view)?,
+        // A key is looked up together with the topic of its message.
+        Some(topic) if !is_light(topic) => BTreeSet::from([topic.clone()]),
+        _ => topics(view)?,
     };
     let hits = match by_key::look_up(view, &topics, key)? {
         Ok(hits) => hits,
@@ -150,7 +153,9 @@ fn start(view: &StoreView, selection: &Selection) -> Result<i64, StoreError> {
     let Some(queue) = queues.into_iter().find(|queue| queue.queue_id == queue_id) else { return Ok(min) };
     let Some(unit) = queue.unit_at(offset)? else { return Ok(min) };
     let bytes = view.log.record(unit.physical_offset)?;
-    let leads = |record: RecordView<'_>| record.topic() == topic && record.queue_offset() == offset;
+    let leads = |record: RecordView<'_>| {
+        record.topic() == topic && record.queue_offset() == offset || lmq::places(&record).contains(&(topic, offset))
+    };
     let fits = bytes.as_deref().and_then(RecordView::layout).is_some_and(leads);
     Ok(if fits { unit.physical_offset } else { min })
 }
@@ -163,13 +168,37 @@ impl Selection {
 
     fn has(&self, record: &RecordView<'_>) -> bool {
         self.beyond.is_none_or(|place| record.physical_offset() > place)
-            && self.topic.as_deref().is_none_or(|topic| record.topic() == topic)
-            && self.queue_id.is_none_or(|queue_id| record.queue_id() == queue_id)
-            && self.offset.is_none_or(|offset| record.queue_offset() >= offset)
+            && (self.has_place(record) || self.has_light_place(record))
             && self.from.is_none_or(|from| record.store_timestamp() >= from)
             && self.to.is_none_or(|to| record.store_timestamp() <= to)
             && self.key.as_deref().is_none_or(|key| has_key(record, key))
     }
+
+    /// It is of the queue.
+    fn has_place(&self, record: &RecordView<'_>) -> bool {
+        self.topic.as_deref().is_none_or(|topic| record.topic() == topic)
+            && self.queue_id.is_none_or(|queue_id| record.queue_id() == queue_id)
+            && self
+                .offset
+                .is_none_or(|offset| record.queue_offset() >= offset || ends_beyond(inner_batch(record), offset))
+    }
+
+    /// It went to the light queue as well.
+    fn has_light_place(&self, record: &RecordView<'_>) -> bool {
+        let Some(topic) = self.topic.as_deref().filter(|topic| is_light(topic)) else { return false };
+        self.queue_id.is_none_or(|queue_id| queue_id == topic::LMQ_QUEUE_ID)
+            && lmq::places(record)
+                .into_iter()
+                .any(|(name, at)| name == topic && self.offset.is_none_or(|offset| at >= offset))
+    }
+}
+
+fn ends_beyond((base, count): (i64, i32), offset: i64) -> bool {
+    base.saturating_add(count.into()) > offset
+}
+
+fn is_light(topic: &str) -> bool {
+    topic.starts_with(topic::LMQ_PREFIX)
 }
 
 fn has_key(record: &RecordView<'_>, key: &str) -> bool {

@@ -94,7 +94,7 @@ impl Timer {
         let tick = placed.slot_ms() / self.config.precision_ms;
         let holder = self.wheel.lock().holder(tick)?;
         if tick >= work.read_tick + self.config.slots
-            || holder.is_some_and(|other| other != tick && other >= work.read_tick)
+            || holder.is_some_and(|other| other.tick != tick && other.tick >= work.read_tick)
         {
             return Ok(false);
         }

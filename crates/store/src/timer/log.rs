@@ -44,10 +44,12 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// A unit for the slot of `slot_ms`.
+    /// A unit for the slot of `slot_ms`. Of one that is further from now than a unit can tell, 24 days, the time of writing is
+    /// not told: a new slave takes such messages up, and the slot counts.
     pub(super) fn new(slot_ms: i64, write_ms: i64, kind: UnitKind, physical: i64, size: i32, topic_hash: i32) -> Self {
         let magic = DEFAULT | if kind.roll { ROLL } else { 0 } | if kind.delete { DELETE } else { 0 };
-        let delay_ms = (slot_ms - write_ms) as i32;
+        let delay = |write_ms: i64| i32::try_from(slot_ms - write_ms).map(|delay_ms| (write_ms, delay_ms));
+        let (write_ms, delay_ms) = delay(write_ms).or_else(|_| delay(slot_ms.max(1))).unwrap_or((write_ms, 0));
         Self { previous: -1, magic, write_ms, delay_ms, physical, size, topic_hash, reserved: 0 }
     }
 

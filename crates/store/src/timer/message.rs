@@ -14,6 +14,8 @@ use crate::{error::StoreError, store::Store};
 
 /// Tick of brokers whose messages may come here by replication or hand-over: their times are at most this much early.
 const COMMON_PRECISION_MS: i64 = 1000;
+/// The longest `timerPrecisionMs`.
+pub(super) const MOST_PRECISION_MS: i64 = 3_600_000;
 /// The index counts whole seconds, and clocks step back.
 const INDEX_MARGIN_MS: i64 = 60_000;
 /// What a message delivered without a wait has for the time it was put into the wheel.
@@ -38,9 +40,10 @@ impl<'a> TimerMessage<'a> {
         Some(Self { record, out_ms, real_topic: record.property(property::REAL_TOPIC)? })
     }
 
-    /// The time it was asked for, as exactly as the record tells; never before it.
+    /// The time it was asked for, as exactly as the record tells; never before it. A time that was named counts whatever the
+    /// precision was then; what counts from the store time, whose clock may have been ahead, is within a tick.
     pub(super) fn due_ms(&self, precision_ms: i64) -> i64 {
-        let latest = self.out_ms + precision_ms.max(COMMON_PRECISION_MS);
+        let latest = self.out_ms.saturating_add(precision_ms.max(COMMON_PRECISION_MS));
         let number = |name| self.record.property(name).and_then(|text| text.parse::<i64>().ok());
         // The broker took the first of the three; what counts from the store time is exact for the first record only.
         let delay_ms = number(property::TIMER_DELAY_SEC)
@@ -49,7 +52,10 @@ impl<'a> TimerMessage<'a> {
         let asked = match delay_ms {
             Some(_) if self.roll_times() > 0 => latest,
             Some(delay_ms) => self.record.store_timestamp().saturating_add(delay_ms),
-            None => number(property::TIMER_DELIVER_MS).unwrap_or(latest),
+            None => {
+                let asked = number(property::TIMER_DELIVER_MS).unwrap_or(latest);
+                return asked.clamp(self.out_ms, self.out_ms.saturating_add(MOST_PRECISION_MS));
+            }
         };
         asked.clamp(self.out_ms, latest)
     }

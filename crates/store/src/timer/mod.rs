@@ -39,8 +39,9 @@ use wheel::Wheel;
 /// Snapshots for peers that are kept while no replica follows.
 const MOST_SNAPSHOTS: usize = 1024;
 
-/// Ticks that a start of delivery goes back: a master delivers a slot for some time after its tick.
+/// A start of delivery goes back so many ticks, and so many ms: a master delivers a slot for some time after its tick.
 const PROMOTION_MARGIN: i64 = 60;
+const PROMOTION_MARGIN_MS: i64 = 60_000;
 /// How old the time in the check point may be while nothing happens, ms.
 const IDLE_MS: i64 = 60_000;
 
@@ -248,7 +249,8 @@ impl Timer {
         let (read_ms, now_ms) = (self.progress.lock().read_ms, self.clock.now_ms());
         work.counted_from = work.counted_from.max(read_ms / self.config.precision_ms);
         (work.doubt_until_ms, work.doubt_log_end) = (now_ms, store.max_phys());
-        let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, PROMOTION_MARGIN);
+        let margin = PROMOTION_MARGIN.max(PROMOTION_MARGIN_MS / self.config.precision_ms);
+        let tick = recover::proven_tick(store, read_ms, self.config.precision_ms, margin);
         work.read_tick = recover::first_tick(&mut self.wheel.lock(), tick, now_ms / self.config.precision_ms)?;
         Ok(())
     }

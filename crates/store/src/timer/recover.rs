@@ -14,7 +14,7 @@ use super::{
     Progress, TimerConfig, Work,
     check_point::TimerCheckPoint,
     log::{TimerLog, Unit},
-    message::TimerMessage,
+    message::{MOST_PRECISION_MS, TimerMessage},
     wheel::{PER_PAGE, Slot, Wheel},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) fn checked(mut config: TimerConfig) -> Result<TimerConfig, StoreError
     if config.segment_size < 1024 || config.segment_size > i32::MAX as u64 {
         return bad("mappedFileSizeTimerLog", config.segment_size as i64, "use 1024 to 2147483647");
     }
-    if config.precision_ms < 1 || config.precision_ms > 3_600_000 {
+    if !(1..=MOST_PRECISION_MS).contains(&config.precision_ms) {
         return bad("timerPrecisionMs", config.precision_ms, "use 1 to 3600000");
     }
     if config.slots < 4 * BLANK_SLOTS || config.slots % PER_PAGE != 0 {
@@ -62,9 +62,16 @@ pub(super) fn load(
         tracing::info!("a Java broker kept the timer wheel in snapshots: it is made again from the timer log");
         wheel = None;
     }
+    let margin = if store.index.is_some() { START_MARGIN } else { 0 };
+    let (from_tick, now_tick) =
+        (proven_tick(store, point.last_read_ms, config.precision_ms, margin), now_ms / config.precision_ms);
     let mut scan = Scan::new(store, config, found.map(|_| &point));
-    let end = scan.revise(&log, &mut wheel)?;
+    let mut end = scan.revise(&log, &mut wheel)?;
     let stale = wheel.is_none();
+    if stale {
+        let first = if from_tick > 0 { from_tick } else { now_tick };
+        end = scan.end_before(&log, end, first.saturating_add(config.slots / 2))?;
+    }
     let mut wheel = match wheel {
         Some(wheel) => wheel,
         // Before the timer log is cut: what speaks against the old wheel may go with that.
@@ -85,8 +92,6 @@ pub(super) fn load(
     if stale {
         fill(&mut wheel, &log, config.precision_ms)?;
     }
-    let margin = if store.index.is_some() { START_MARGIN } else { 0 };
-    let from_tick = proven_tick(store, point.last_read_ms, config.precision_ms, margin);
     // A store without timer messages has nothing to recover.
     if end > 0 || queue_offset > 0 {
         tracing::info!(
@@ -97,7 +102,7 @@ pub(super) fn load(
             "the timer is recovered"
         );
     }
-    let read_tick = first_tick(&mut wheel, from_tick, now_ms / config.precision_ms)?;
+    let read_tick = first_tick(&mut wheel, from_tick, now_tick)?;
     let progress = Progress {
         read_ms: read_tick * config.precision_ms,
         queue_offset,
@@ -224,7 +229,7 @@ impl<'a> Scan<'a> {
             }
             self.newest = Some(*unit);
             if let Some(wheel) = wheel.as_mut().filter(|_| fits) {
-                fits = self.revise_slot(wheel, position, unit)?;
+                fits = self.revise_slot(wheel, log, position, unit)?;
             }
             Ok(true)
         })?;
@@ -247,13 +252,30 @@ impl<'a> Scan<'a> {
             && (unit.kind().roll || tick(unit.slot_ms()) == tick(message.out_ms))
     }
 
-    fn revise_slot(&self, wheel: &mut Wheel, position: i64, unit: &Unit) -> Result<bool, StoreError> {
+    /// Finds the end of the timer log before the first unit of a tick from this one on. Such units are of another precision, and
+    /// in this wheel their places may be those of earlier ones: their messages are taken up again, and go round.
+    fn end_before(&mut self, log: &TimerLog, end: i64, tick: i64) -> Result<i64, StoreError> {
+        let mut newest = None;
+        let cut = log.scan(log.min(), end, |_, unit| {
+            let goes_on = unit.slot_ms() / self.precision_ms < tick;
+            newest = if goes_on { Some(*unit) } else { newest };
+            Ok(goes_on)
+        })?;
+        if cut < end {
+            (self.newest, self.reached_limit) = (newest, false);
+        }
+        Ok(cut)
+    }
+
+    fn revise_slot(&self, wheel: &mut Wheel, log: &TimerLog, position: i64, unit: &Unit) -> Result<bool, StoreError> {
         let tick = unit.slot_ms() / self.precision_ms;
         let slot = match wheel.slot(tick)? {
             Some(slot) if slot.last >= position => return Ok(true),
             Some(slot) if slot.last == unit.previous => slot.with(position, unit.count()),
-            // A round later its place is another time's.
-            None if wheel.holder(tick)?.is_some_and(|other| other > tick) => return Ok(true),
+            // A round later its place is another time's, unless ticks were shorter when that was written.
+            None if let Some(other) = wheel.holder(tick)?.filter(|other| other.tick > tick) => {
+                return Ok(log.unit(other.last)?.is_some_and(|unit| unit.slot_ms() / self.precision_ms == other.tick));
+            }
             None if unit.previous == -1 && position >= self.flushed() => Slot::begin(tick, position, unit.count()),
             _ => return Ok(false),
         };
@@ -296,7 +318,7 @@ fn fill(wheel: &mut Wheel, log: &TimerLog, precision_ms: i64) -> Result<(), Stor
     }
     log.scan(log.min(), log.end(), |position, unit| {
         let tick = unit.slot_ms() / precision_ms;
-        if wheel.holder(tick)?.is_some_and(|other| other > tick) {
+        if wheel.holder(tick)?.is_some_and(|other| other.tick > tick) {
             return Ok(true);
         }
         let slot = wheel.slot(tick)?;

@@ -214,14 +214,14 @@ impl Wheel {
         Ok(None)
     }
 
-    /// Tick of the chain that stands where that of a tick has its place.
-    pub(super) fn holder(&mut self, tick: i64) -> Result<Option<i64>, StoreError> {
+    /// The chain that stands where that of a tick has its place.
+    pub(super) fn holder(&mut self, tick: i64) -> Result<Option<Slot>, StoreError> {
         let (page, at) = self.place(tick);
         if let Page::Empty = &self.pages[page] {
             return Ok(None);
         }
         let slot = Slot::decode(&self.page(page)?[at..at + SLOT]);
-        Ok((slot.tick > 0 && slot.last >= 0).then_some(slot.tick))
+        Ok((slot.tick > 0 && slot.last >= 0).then_some(slot))
     }
 
     /// All chains from a tick on, in no order.
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(found, [1, 500, 400_000]);
         assert_eq!(again.next_used(tick + 501, tick + 2 * SLOTS).unwrap(), Some(tick + 400_000));
         assert_eq!(again.next_used(tick - SLOTS - 5, tick + 1).unwrap(), Some(tick), "more than a round before it");
-        assert_eq!(again.holder(tick + SLOTS).unwrap(), Some(tick));
+        assert_eq!(again.holder(tick + SLOTS).unwrap(), Some(slot));
         assert_eq!(again.next_used(tick + 2, tick + 500).unwrap(), None);
         again.release(tick + 1000);
         assert_eq!(again.memory(), PAGE, "the page of the last slot stays");

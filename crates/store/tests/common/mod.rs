@@ -19,6 +19,7 @@ use store::{
 };
 use wire::record_encode::NewRecord;
 
+pub mod asking_disk;
 pub mod files;
 pub mod small_disk;
 

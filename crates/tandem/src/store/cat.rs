@@ -118,7 +118,8 @@ struct Lines {
 
 impl Reader for Lines {
     fn record(&mut self, record: &RecordView<'_>) -> bool {
-        self.left -= 1;
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        self.left = left;
         self.failed = writeln!(self.out, "{}", json_line(&json(record))).err();
         self.failed.is_none() && self.left > 0
     }
