@@ -156,8 +156,7 @@ fn group_of(
     header: &PullMessageRequestHeader,
 ) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
     let name = &header.consumer_group;
-    let group =
-        broker.groups.get_or_create(name, config.auto_create_subscription_group && config.is_master(), now_ms());
+    let group = broker.groups.get_or_create(name, config.creates_group(name) && config.is_master(), now_ms());
     let group = group.or_else(|| slave_group(config, name)).ok_or_else(|| {
         let remark = format!("subscription group [{name}] does not exist, {FAQ}");
         Refused(response::SUBSCRIPTION_GROUP_NOT_EXIST, None, remark)
@@ -170,7 +169,7 @@ fn group_of(
 
 /// A slave creates no group of its own, which would part it from its master; it serves an unknown one with defaults.
 fn slave_group(config: &BrokerConfig, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
-    let allowed = !config.is_master() && config.auto_create_subscription_group && topic::validate_group(name).is_ok();
+    let allowed = !config.is_master() && config.creates_group(name) && topic::validate_group(name).is_ok();
     allowed.then(|| {
         Arc::new(SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() })
     })

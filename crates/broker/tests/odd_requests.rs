@@ -161,6 +161,18 @@ async fn a_pull_that_commits_no_readable_offset_leaves_the_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_of_the_system_are_created_only_where_the_configuration_says_so() {
+    for (enabled, code) in [("true", response::SUCCESS), ("false", response::SUBSCRIPTION_GROUP_NOT_EXIST)] {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = [("autoCreateSubscriptionGroup", "false"), ("enableCreateSysGroup", enabled)];
+        let mut node = Node::start(&dir, "m", &keys).await;
+        let group = of(request::GET_SUBSCRIPTIONGROUP_CONFIG, &[("group", "CID_RMQ_SYS_X")]);
+        assert_eq!(api().ask(&node.addr, group, LIMIT).await.unwrap().code, code);
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_wants_no_answer_is_not_held() {
     let dir = tempfile::tempdir().unwrap();
     let mut node = Node::start(&dir, "m", &[]).await;
