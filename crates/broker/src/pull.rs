@@ -67,8 +67,11 @@ fn refuse(conn: &Arc<Connection>, command: &Command, Refused(code, forbidden_typ
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     let outcome = read(broker, config, &pull);
     let header = &pull.header;
+    // A consumer that is just being told where an operator has moved it does not know that yet: what it commits is where it
+    // stood before. Upstream stores it.
     if let Some(offset) = header.commit_offset
         && header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0
+        && outcome.remark != OFFSET_RESET
     {
         let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
         if reset.is_none() {
