@@ -141,7 +141,9 @@ pub(super) fn place<'a>(
     properties: &mut Properties<'_>,
 ) -> Result<(Cow<'a, str>, i32), Refused> {
     let header = &checked.header;
-    if properties.transaction {
+    // A client before 4.6.1 that sends a message back by itself leaves the mark of its transaction on it, which is over.
+    let comes_back = header.reconsume_times.is_some_and(|times| times > 0) && properties.delay > 0;
+    if properties.transaction && !comes_back {
         let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
         return Err(Refused::new(response::NO_PERMISSION, remark));
     }
