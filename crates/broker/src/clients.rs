@@ -224,8 +224,11 @@ fn subscribe(group: &mut ConsumerGroup, subscriptions: &[SubscriptionData]) -> b
 }
 
 fn warn_of_double(group: &ConsumerGroup, info: &ClientInfo, name: &str) {
-    let double = group.members.values().find(|m| m.client_id == info.client_id && m.conn.id() != info.conn.id());
-    if let Some(double) = double.filter(|_| !group.members.contains_key(&info.conn.id())) {
+    // Most heartbeats are of members.
+    if group.members.contains_key(&info.conn.id()) {
+        return;
+    }
+    if let Some(double) = group.members.values().find(|m| m.client_id == info.client_id) {
         tracing::warn!(
             "group {name} has two connections of the client id {}: {} and {}; if a client connected anew, the old one ends \
              soon, if there are two clients, both read the same queues: give each its own instanceName",

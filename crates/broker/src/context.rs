@@ -30,6 +30,7 @@ use crate::{
     leaving::Leaving,
     locks::QueueLocks,
     offsets::Offsets,
+    persist,
     put_off::PutOff,
     register::Registrar,
     request_mode::RequestModes,
@@ -42,6 +43,8 @@ use crate::{
 
 /// How long a request waits for another thread to dispatch what it must see: a topic's deletion keeps dispatch out.
 const MOST_WAIT: Duration = Duration::from_secs(1);
+/// How much of that it does so as if it were busy: dispatch takes no longer, as a rule.
+const BRIEF_WAIT: Duration = Duration::from_millis(2);
 /// How often it looks.
 const LOOK_EACH: Duration = Duration::from_micros(50);
 
@@ -270,8 +273,15 @@ impl Broker {
         self.dispatch();
         let began = Instant::now();
         let is_behind = || self.store.marks().dispatched.get() < acknowledged;
-        while is_behind() && self.store.is_dispatching() && began.elapsed() < MOST_WAIT {
-            std::thread::sleep(LOOK_EACH);
+        let is_to_wait = |limit| is_behind() && self.store.is_dispatching() && began.elapsed() < limit;
+        let wait = |limit| {
+            while is_to_wait(limit) {
+                std::thread::sleep(LOOK_EACH);
+            }
+        };
+        wait(BRIEF_WAIT);
+        if is_to_wait(MOST_WAIT) {
+            persist::apart(|| wait(MOST_WAIT));
         }
         if is_behind() {
             self.dispatch();

@@ -84,19 +84,30 @@ impl Groups {
         self.lmq && name.starts_with(topic::LMQ_PREFIX)
     }
 
-    /// One group, created with defaults when `auto` allows it and the name is legal.
-    pub fn get_or_create(&self, name: &str, auto: bool, now_ms: i64) -> Option<Arc<SubscriptionGroupConfig>> {
+    /// One group, created with defaults where it may be and its name is legal.
+    pub fn get_or_create(&self, name: &str, may_create: bool, now_ms: i64) -> Option<Arc<SubscriptionGroupConfig>> {
         if let Some(group) = self.get(name) {
             return Some(group);
         }
-        let system = name.starts_with(topic::SYSTEM_GROUP_PREFIX);
-        if !(auto || system) || topic::validate_group(name).is_err() {
+        if !may_create || topic::validate_group(name).is_err() {
             return None;
         }
-        if let Err(error) = self.put(named(name), now_ms) {
+        if let Err(error) = self.create(name, now_ms) {
             tracing::error!("group {name} is not created: {error}");
         }
         self.get(name)
+    }
+
+    /// Puts a group with defaults, unless an operator has just put one of that name.
+    fn create(&self, name: &str, now_ms: i64) -> Result<(), PersistError> {
+        let mut state = self.state.write();
+        if state.table.get(name).is_some() {
+            return Ok(());
+        }
+        state.table.put(name, named(name));
+        state.version.next(now_ms);
+        drop(state);
+        self.save()
     }
 
     /// Puts one group and raises the version; false when nothing changed. It is in the file in either case.
@@ -230,7 +241,27 @@ fn named(name: &str) -> SubscriptionGroupConfig {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::RwLockUpgradableReadGuard;
+
     use super::*;
+
+    #[test]
+    fn who_creates_a_group_by_use_replaces_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = Groups::load(dir.path().join("groups.json"), false).unwrap();
+        for round in 0..20 {
+            let name = format!("N{round}");
+            std::thread::scope(|scope| {
+                let looking = groups.state.upgradable_read();
+                scope.spawn(|| groups.get_or_create(&name, true, 1));
+                // By then it has found none, and waits to put its own.
+                (0..1000).for_each(|_| std::thread::yield_now());
+                let mut operator = RwLockUpgradableReadGuard::upgrade(looking);
+                operator.table.put(&name, SubscriptionGroupConfig { retry_max_times: 3, ..named(&name) });
+            });
+            assert_eq!(groups.get(&name).unwrap().retry_max_times, 3);
+        }
+    }
 
     #[test]
     fn what_could_not_be_written_is_written_later() {

@@ -57,7 +57,7 @@ fn register_consumer(broker: &Arc<Broker>, info: &ClientInfo, consumer: &Consume
     let name = &consumer.group_name;
     // A slave takes groups and topics from its master; creating them here would part the two.
     if config.is_master() {
-        let Some(group) = broker.groups.get_or_create(name, config.auto_create_subscription_group, now_ms()) else {
+        let Some(group) = broker.groups.get_or_create(name, config.creates_group(name), now_ms()) else {
             return false;
         };
         let sys_flag = if consumer.unit_mode { 2 } else { 0 };

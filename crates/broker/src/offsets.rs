@@ -63,6 +63,11 @@ fn is_light(key: &str) -> bool {
     key.split_once('@').is_some_and(|(_, group)| group.starts_with(LMQ_PREFIX))
 }
 
+/// Names of topic and group of each entry; keys with more than one `@` belong to upstream's broadcast progress.
+fn pairs(table: &HashMap<String, BTreeMap<i32, i64>>) -> impl Iterator<Item = (&str, &str)> {
+    table.keys().filter_map(|key| key.split_once('@')).filter(|(_, group)| !group.contains('@'))
+}
+
 /// Both tables of a file or an answer as one.
 fn one_table(stored: Wrapper) -> impl Iterator<Item = (String, BTreeMap<i32, i64>)> {
     let light = stored.lmq_offset_table.unwrap_or_default();
@@ -218,21 +223,14 @@ impl Offsets {
 
     /// Topics on which a group has progress.
     pub fn topics_of(&self, group: &str) -> Vec<String> {
-        self.pairs().into_iter().filter(|(_, g)| g == group).map(|(topic, _)| topic).collect()
+        let state = self.state.read();
+        pairs(&state.table).filter(|(_, g)| *g == group).map(|(topic, _)| topic.to_owned()).collect()
     }
 
     /// Groups that have progress on a topic.
     pub fn groups_of(&self, topic: &str) -> Vec<String> {
-        self.pairs().into_iter().filter(|(t, _)| t == topic).map(|(_, group)| group).collect()
-    }
-
-    /// Names of topic and group of each entry; keys with more than one `@` belong to upstream's broadcast progress.
-    fn pairs(&self) -> Vec<(String, String)> {
-        let split = |key: &String| {
-            let (topic, group) = key.split_once('@')?;
-            (!group.contains('@')).then(|| (topic.to_owned(), group.to_owned()))
-        };
-        self.state.read().table.keys().filter_map(split).collect()
+        let state = self.state.read();
+        pairs(&state.table).filter(|(t, _)| *t == topic).map(|(_, group)| group.to_owned()).collect()
     }
 
     /// Forgets everything of a topic (deleted).

@@ -67,8 +67,11 @@ fn refuse(conn: &Arc<Connection>, command: &Command, Refused(code, forbidden_typ
 fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     let outcome = read(broker, config, &pull);
     let header = &pull.header;
+    // A consumer that is just being told where an operator has moved it does not know that yet: what it commits is where it
+    // stood before. Upstream stores it.
     if let Some(offset) = header.commit_offset
         && header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0
+        && outcome.remark != OFFSET_RESET
     {
         let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
         if reset.is_none() {
@@ -156,8 +159,7 @@ fn group_of(
     header: &PullMessageRequestHeader,
 ) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
     let name = &header.consumer_group;
-    let group =
-        broker.groups.get_or_create(name, config.auto_create_subscription_group && config.is_master(), now_ms());
+    let group = broker.groups.get_or_create(name, config.creates_group(name) && config.is_master(), now_ms());
     let group = group.or_else(|| slave_group(config, name)).ok_or_else(|| {
         let remark = format!("subscription group [{name}] does not exist, {FAQ}");
         Refused(response::SUBSCRIPTION_GROUP_NOT_EXIST, None, remark)
@@ -170,7 +172,7 @@ fn group_of(
 
 /// A slave creates no group of its own, which would part it from its master; it serves an unknown one with defaults.
 fn slave_group(config: &BrokerConfig, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
-    let allowed = !config.is_master() && config.auto_create_subscription_group && topic::validate_group(name).is_ok();
+    let allowed = !config.is_master() && config.creates_group(name) && topic::validate_group(name).is_ok();
     allowed.then(|| {
         Arc::new(SubscriptionGroupConfig { group_name: name.to_owned(), ..SubscriptionGroupConfig::default() })
     })

@@ -96,7 +96,7 @@ fn check(
     if !config.is_master() {
         return Err((response::SYSTEM_ERROR, format!("no master available along with {}", config.broker_ip1)));
     }
-    let group = broker.groups.get_or_create(&header.group, config.auto_create_subscription_group, now_ms());
+    let group = broker.groups.get_or_create(&header.group, config.creates_group(&header.group), now_ms());
     let group = group.ok_or_else(|| {
         (response::SUBSCRIPTION_GROUP_NOT_EXIST, format!("subscription group not exist, {} {FAQ}", header.group))
     })?;

@@ -196,7 +196,9 @@ impl Topics {
         if inherited & perm::INHERIT == 0 {
             return None;
         }
-        let queues = queues.min(template_config.write_queue_nums).max(0);
+        // Who asks for none asks for a topic that nobody can use: upstream makes it.
+        let queues =
+            if queues > 0 { queues.min(template_config.write_queue_nums) } else { template_config.write_queue_nums };
         let topic = TopicConfig {
             topic_name: name.to_owned(),
             read_queue_nums: queues,
@@ -233,10 +235,16 @@ impl Topics {
 
     fn create(&self, topic: TopicConfig, now_ms: i64) -> Option<Arc<TopicConfig>> {
         let name = topic.topic_name.clone();
-        if let Some(there) = self.get(&name) {
-            return Some(there);
+        {
+            // In one go: an operator may just be putting another one of that name.
+            let mut state = self.state.write();
+            if let Some(there) = state.table.get(&name) {
+                return Some(there.clone());
+            }
+            state.table.put(&name, topic);
+            state.version.next(now_ms);
         }
-        if let Err(error) = self.put(topic, now_ms) {
+        if let Err(error) = self.save() {
             tracing::error!("topic {name} is not created: {error}");
             return None;
         }
@@ -402,6 +410,8 @@ fn system_topics(config: &BrokerConfig) -> Vec<TopicConfig> {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::RwLockUpgradableReadGuard;
+
     use super::*;
 
     #[test]
@@ -424,6 +434,37 @@ mod tests {
         std::fs::remove_dir(&aside).unwrap();
         assert!(!topics.remove("T", 2).unwrap(), "it was gone already");
         assert!(load().get("T").is_none(), "from the file, too");
+    }
+
+    /// The template says how many there may be.
+    #[test]
+    fn a_topic_that_is_created_by_use_has_queues() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics = Topics::load(&BrokerConfig::default(), dir.path().join("topics.json")).unwrap();
+        for (name, asked, made) in [("four", 4, 4), ("many", 100, 8), ("none", 0, 8), ("less", -1, 8)] {
+            let topic = topics.create_from(name, topic::AUTO_CREATE, asked, 0, 1, true).unwrap();
+            assert_eq!((topic.read_queue_nums, topic.write_queue_nums), (made, made), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_creates_a_topic_by_use_replaces_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics = Topics::load(&BrokerConfig::default(), dir.path().join("topics.json")).unwrap();
+        for round in 0..20 {
+            let name = format!("N{round}");
+            std::thread::scope(|scope| {
+                let looking = topics.state.upgradable_read();
+                scope.spawn(|| topics.create_internal(&name, 1, 0, 1));
+                // By then it has found none, and waits to put its own.
+                (0..1000).for_each(|_| std::thread::yield_now());
+                let mut operator = RwLockUpgradableReadGuard::upgrade(looking);
+                operator
+                    .table
+                    .put(&name, TopicConfig { topic_name: name.clone(), read_queue_nums: 3, ..TopicConfig::default() });
+            });
+            assert_eq!(topics.get(&name).unwrap().read_queue_nums, 3);
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Topics that go, under load and while a slave follows, and come again: F-01, F-17, F-33.
 
 mod common;
+#[path = "common/gate_disk.rs"]
+mod gate_disk;
 
 use std::{
     path::Path,
@@ -14,6 +16,7 @@ use std::{
 use broker::{clock::StoreClock, context::Broker};
 use client::BrokerApi;
 use common::{LIMIT, Node, Pair, api, drain, header, relay::Between, send, topic, until};
+use gate_disk::GateDisk;
 use wire::{
     Command,
     body::TopicConfig,
@@ -581,4 +584,46 @@ async fn queues_of_a_topic_that_was_made_again_unheard_are_empty_at_the_slave() 
         assert!(drain(&api, &node.addr, "T", 1, 0).await.is_empty());
     }
     pair.stop().await;
+}
+
+/// Nothing is dispatched while the files of a topic go, which may take long. Whoever asks for the end of a queue meanwhile
+/// waits a while; the only worker does not wait with him.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_asks_while_the_files_of_a_topic_go_holds_up_nobody_else() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), GateDisk::default());
+    let mut node = Node::start_on(Arc::new(disk.clone()), &dir, "m", &[]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    for name in ["T", "U"] {
+        topic(&api, &addr, name, 1).await;
+        send(&api, &addr, name, 0, &[], b"x").await;
+    }
+    api.max_offset(&addr, "T", 0).await.unwrap();
+    node.broker().store.flush_queues().unwrap();
+    let closed = disk.close_deletions();
+    let deletion = tokio::spawn({
+        let addr = addr.clone();
+        async move { common::api().delete_topic(&addr, "T").await }
+    });
+    until("only the files are left", || async { node.broker().topics.get("T").is_none() }).await;
+    let sent_while_one_asks = async || {
+        send(&api, &addr, "U", 0, &[], b"not dispatched").await;
+        let asks = common::api();
+        let addr_asked = addr.clone();
+        let asked = tokio::spawn(async move { asks.max_offset(&addr_asked, "U", 0).await.unwrap() });
+        let mut sent = 0;
+        while !asked.is_finished() {
+            send(&api, &addr, "U", 0, &[], b"x").await;
+            sent += 1;
+        }
+        sent
+    };
+    let mut rounds = 0;
+    while sent_while_one_asks().await < 10 {
+        rounds += 1;
+        assert!(rounds < 5, "sends wait for whoever asks");
+    }
+    drop(closed);
+    deletion.await.unwrap().unwrap();
+    assert!(!has_queues(&node, "T"));
+    node.stop().await;
 }

@@ -16,6 +16,7 @@ use common::{LIMIT, Node, api, drain, header, send, topic, until};
 use wire::{
     Command,
     code::{request, response},
+    header::SendMessageRequestHeaderV2,
     property,
     record::{Check, check},
 };
@@ -158,6 +159,37 @@ async fn a_pull_that_commits_no_readable_offset_leaves_the_progress() {
         assert_eq!(node.broker().offsets.get("T", "G", 0), Some(2));
     }
     node.stop().await;
+}
+
+/// A half message is refused; one that a client before 4.6.1 sends back by itself only looks like one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_transaction_that_is_over_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    let properties = [("TRAN_MSG", "true"), ("DELAY", "3")];
+    let back = |times| SendMessageRequestHeaderV2 {
+        reconsume_times: Some(times),
+        max_reconsume_times: Some(16),
+        ..header("%RETRY%G", 0, &properties)
+    };
+    let refused = api.send(&addr, &back(0), "x", LIMIT).await.unwrap_err();
+    assert_eq!(refused.code(), Some(response::NO_PERMISSION), "{refused}");
+    assert!(api.send(&addr, &back(1), "x", LIMIT).await.unwrap().is_complete());
+    assert_eq!(api.max_offset(&addr, "SCHEDULE_TOPIC_XXXX", 2).await.unwrap(), 1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_the_system_are_created_only_where_the_configuration_says_so() {
+    for (enabled, code) in [("true", response::SUCCESS), ("false", response::SUBSCRIPTION_GROUP_NOT_EXIST)] {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = [("autoCreateSubscriptionGroup", "false"), ("enableCreateSysGroup", enabled)];
+        let mut node = Node::start(&dir, "m", &keys).await;
+        let group = of(request::GET_SUBSCRIPTIONGROUP_CONFIG, &[("group", "CID_RMQ_SYS_X")]);
+        assert_eq!(api().ask(&node.addr, group, LIMIT).await.unwrap().code, code);
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

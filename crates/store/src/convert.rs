@@ -41,7 +41,7 @@ pub(crate) fn to_batch(queues: &Queues, log: &Log, old: &Arc<Queue>) -> Result<A
     }
     new.next_offset.fetch_max(old.next_offset.load(SeqCst), SeqCst);
     queues.replace(new.clone());
-    queues.delete_files(old)?;
+    queues.delete_files(std::slice::from_ref(old))?;
     tracing::info!(topic = %new.topic(), queue_id = new.queue_id(), min = new.min(), max = new.max(), "the topic has queue.type=BatchCQ: its plain queue was made a batch queue");
     Ok(new)
 }

@@ -1,8 +1,8 @@
 //! All consume queues by topic and queue id. A look-up makes no file: files come with the first unit.
 
 use std::{
-    collections::{HashMap, HashSet},
-    path::PathBuf,
+    collections::{BTreeSet, HashMap, HashSet},
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -118,10 +118,10 @@ impl Queues {
         if queue.max_physical() >= plain.max_physical() {
             tracing::warn!(topic, queue_id, %dir, "the queue exists in both forms: the plain files are left over and deleted");
             self.replace(queue);
-            self.delete_files(&plain)
+            self.delete_files(&[plain])
         } else {
             tracing::warn!(topic, queue_id, %dir, "the queue exists in both forms: the batch files are not complete and deleted");
-            self.delete_files(&queue)
+            self.delete_files(&[queue])
         }
     }
 
@@ -240,18 +240,27 @@ impl Queues {
         queues.iter().for_each(|queue| queue.deleted.store(true, SeqCst));
     }
 
-    /// Deletes the files of a queue that was taken out, and its directories if nothing is left in them.
-    pub(crate) fn delete_files(&self, queue: &Queue) -> Result<(), StoreError> {
-        queue.clear()?;
-        let disk = &*self.context.disk;
-        let dir = queue.units().dir();
-        for dir in dir.ancestors().take(2).filter(|dir| disk.exists(dir)) {
-            if list_sorted(disk, dir).at("list", dir)?.is_empty() {
-                disk.remove_dir(dir).at("delete", dir)?;
-            }
+    /// Deletes the files of queues that were taken out, and their directories if nothing is left in them. What names there
+    /// are is made durable once for all: that of each would cost as much as of all.
+    pub(crate) fn delete_files(&self, queues: &[Arc<Queue>]) -> Result<(), StoreError> {
+        let mut topics = BTreeSet::new();
+        for queue in queues {
+            queue.clear()?;
+            let dir = queue.units().dir();
+            self.remove_if_empty(dir)?;
+            topics.extend(dir.parent());
         }
-        let parent = self.root.join(queue.kind().directory());
-        disk.sync_dir(&parent).at("sync", &parent)
+        topics.iter().try_for_each(|dir| self.remove_if_empty(dir))?;
+        let parents: BTreeSet<_> = topics.iter().filter_map(|dir| dir.parent()).collect();
+        parents.into_iter().try_for_each(|dir| self.context.disk.sync_dir(dir).at("sync", dir))
+    }
+
+    fn remove_if_empty(&self, dir: &Path) -> Result<(), StoreError> {
+        let disk = &*self.context.disk;
+        match disk.exists(dir) && list_sorted(disk, dir).at("list", dir)?.is_empty() {
+            true => disk.remove_dir(dir).at("delete", dir),
+            false => Ok(()),
+        }
     }
 
     /// Makes durable which files and directories of a topic there are.

@@ -39,9 +39,7 @@ impl TopicDeletion<'_> {
     /// Deletes the files.
     pub fn finish(self) -> Result<(), StoreError> {
         let Self { store, topic, queues, no_dispatch } = self;
-        for queue in &queues {
-            store.queues.delete_files(queue).inspect_err(|error| store.fail(error))?;
-        }
+        store.queues.delete_files(&queues).inspect_err(|error| store.fail(error))?;
         tracing::info!(topic, queues = queues.len(), "topic deleted from the store");
         drop(no_dispatch);
         store.dispatch_present();

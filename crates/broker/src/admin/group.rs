@@ -59,7 +59,7 @@ pub fn get(broker: &Arc<Broker>, command: &Command) -> Answer {
     let header: GetSubscriptionGroupConfigRequestHeader = parse(command, &Needs::fields(&["group"]))?;
     let config = broker.config();
     let group = match config.is_master() {
-        true => broker.groups.get_or_create(&header.group, config.auto_create_subscription_group, now_ms()),
+        true => broker.groups.get_or_create(&header.group, config.creates_group(&header.group), now_ms()),
         false => broker.groups.get(&header.group),
     };
     let missing = || Refused::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, "No group in this broker");

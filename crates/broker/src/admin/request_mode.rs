@@ -18,8 +18,8 @@ pub fn set(broker: &Arc<Broker>, command: &Command) -> Answer {
     if broker.topics.get(&mode.topic).is_none() {
         return Err(no_topic(&mode.topic));
     }
-    let auto = broker.config().auto_create_subscription_group;
-    if broker.groups.get_or_create(&mode.consumer_group, auto, now_ms()).is_none() {
+    let may_create = broker.config().creates_group(&mode.consumer_group);
+    if broker.groups.get_or_create(&mode.consumer_group, may_create, now_ms()).is_none() {
         return Err(Refused::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, "subscription group does not exist"));
     }
     broker.request_modes.put(mode)?;

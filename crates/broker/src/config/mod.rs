@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use remoting::{TlsError, TlsSettings};
 use value::Value;
 pub use value::{BrokerRole, FlushDiskType};
-use wire::{address, body::MessageRequestMode, properties};
+use wire::{address, body::MessageRequestMode, properties, topic::SYSTEM_GROUP_PREFIX};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +237,12 @@ broker_config! {
 }
 
 impl BrokerConfig {
+    /// True when a group that is not there is created by use. Source: `MixAll.java` (isSysConsumerGroupAndEnableCreate).
+    pub fn creates_group(&self, name: &str) -> bool {
+        let is_system = name.starts_with(SYSTEM_GROUP_PREFIX);
+        self.auto_create_subscription_group || is_system && self.enable_create_sys_group
+    }
+
     /// Applies a properties text; answers the keys that nobody knows.
     pub fn apply(&mut self, text: &str) -> Result<Vec<String>, ConfigError> {
         let mut unknown = Vec::new();

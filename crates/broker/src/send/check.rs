@@ -141,7 +141,9 @@ pub(super) fn place<'a>(
     properties: &mut Properties<'_>,
 ) -> Result<(Cow<'a, str>, i32), Refused> {
     let header = &checked.header;
-    if properties.transaction {
+    // A client before 4.6.1 that sends a message back by itself leaves the mark of its transaction on it, which is over.
+    let comes_back = header.reconsume_times.is_some_and(|times| times > 0) && properties.delay > 0;
+    if properties.transaction && !comes_back {
         let remark = format!("the broker[{}] sending transaction message is forbidden", config.broker_ip1);
         return Err(Refused::new(response::NO_PERMISSION, remark));
     }
@@ -172,7 +174,7 @@ pub(super) fn place<'a>(
 /// The dead letter topic, when a client's own send to a retry topic was tried too often (reference broker 2.4).
 fn dead_letter(broker: &Broker, config: &BrokerConfig, header: &SendRequest<'_>) -> Result<Option<String>, Refused> {
     let Some(group_name) = header.topic.strip_prefix(topic::RETRY_PREFIX) else { return Ok(None) };
-    let group = broker.groups.get_or_create(group_name, config.auto_create_subscription_group, now_ms());
+    let group = broker.groups.get_or_create(group_name, config.creates_group(group_name), now_ms());
     let group = group.ok_or_else(|| {
         let remark = format!("subscription group not exist, {group_name} {FAQ}");
         Refused::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)

@@ -1,5 +1,5 @@
 //! The real disk with gates before the commit log: long reads of one file, all writes, or all syncs, wait until theirs is
-//! opened. Syncs of the log are counted.
+//! opened; so do deletions of any files. Syncs of the log are counted.
 #![allow(dead_code)]
 
 use std::{
@@ -19,6 +19,7 @@ struct Gates {
     reads: Option<&'static str>,
     writes: bool,
     syncs: bool,
+    deletions: bool,
     begun: usize,
     synced: usize,
 }
@@ -32,7 +33,7 @@ pub struct Closed(GateDisk);
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        self.0.change(|gates| gates.reads = None);
+        self.0.change(|gates| (gates.reads, gates.deletions) = (None, false));
     }
 }
 
@@ -58,6 +59,12 @@ impl GateDisk {
     /// Writes to the log wait from now on, or no more; each of them holds up its thread.
     pub fn close_writes(&self, closed: bool) {
         self.change(|gates| gates.writes = closed);
+    }
+
+    /// Deletions of files wait until what is returned is dropped; each of them holds up its thread.
+    pub fn close_deletions(&self) -> Closed {
+        self.change(|gates| gates.deletions = true);
+        Closed(self.clone())
     }
 
     /// Syncs of the log so far.
@@ -128,6 +135,7 @@ impl Disk for GateDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        drop(self.wait_while(|gates| gates.deletions));
         RealDisk.remove(path)
     }
 

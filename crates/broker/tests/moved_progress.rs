@@ -1,0 +1,55 @@
+//! Progress that an operator moves while consumers pull, as Java's push consumers do: each pull carries where they stand.
+
+mod common;
+
+use client::BrokerApi;
+use common::{LIMIT, Node, api, send, topic};
+use wire::{
+    Command,
+    code::{request, response},
+    header::{PullMessageRequestHeader, ResetOffsetRequestHeader},
+    sys_flag,
+};
+
+/// A pull at 3 of a consumer that has committed 3.
+async fn pull(api: &BrokerApi, addr: &str) -> client::Pulled {
+    let header = PullMessageRequestHeader {
+        consumer_group: "G".into(),
+        topic: "T".into(),
+        queue_id: Some(0),
+        queue_offset: Some(3),
+        commit_offset: Some(3),
+        max_msg_nums: 1,
+        sys_flag: sys_flag::PULL_COMMIT_OFFSET | sys_flag::PULL_SUBSCRIPTION,
+        subscription: Some("*".into()),
+        ..PullMessageRequestHeader::default()
+    };
+    api.pull(addr, &header, LIMIT).await.unwrap()
+}
+
+/// A consumer that ends before it has followed (clients of 4.x wait 10 s) must not take the operator's word back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pull_that_is_told_of_a_reset_does_not_undo_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[]).await;
+    let (api, addr) = (api(), node.addr.clone());
+    topic(&api, &addr, "T", 1).await;
+    for _ in 0..3 {
+        send(&api, &addr, "T", 0, &[], b"x").await;
+    }
+    assert_eq!(pull(&api, &addr).await.code, response::PULL_NOT_FOUND);
+    assert_eq!(node.broker().offsets.get("T", "G", 0), Some(3));
+    let reset = ResetOffsetRequestHeader {
+        topic: "T".into(),
+        group: "G".into(),
+        queue_id: 0,
+        offset: Some(1),
+        ..ResetOffsetRequestHeader::default()
+    };
+    let command = Command::request_with(request::INVOKE_BROKER_TO_RESET_OFFSET, &reset);
+    api.call(&addr, command, LIMIT).await.unwrap();
+    let told = pull(&api, &addr).await;
+    assert_eq!((told.code, told.header.next_begin_offset), (response::PULL_OFFSET_MOVED, 1));
+    assert_eq!(node.broker().offsets.get("T", "G", 0), Some(1));
+    node.stop().await;
+}
