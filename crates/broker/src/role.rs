@@ -13,8 +13,8 @@ use crate::{
 use replica::{AckPolicy, FlushType, Role};
 
 /// How long an old master that answers may take to hand on the rest of its log at its slave's promotion, and slaves to take it
-/// at a demotion.
-const HAND_OVER: Duration = Duration::from_secs(5);
+/// at a demotion; more than a Java slave takes to report for the first time.
+const HAND_OVER: Duration = Duration::from_secs(7);
 
 /// How long the queues may take to have what was replicated, before a promotion goes on without.
 const DISPATCH: Duration = Duration::from_secs(30);
@@ -136,7 +136,7 @@ async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
 /// Nothing is stored any more: what was goes to the slaves that are connected, as one of them is to be the master.
 async fn hand_over(broker: &Broker) {
     let (begin, end) = (Instant::now(), broker.store.max_phys());
-    while let Some(slowest) = broker.replicas.slowest().filter(|slowest| *slowest < end) {
+    while let Some(slowest) = broker.replicas.slowest_successor().filter(|slowest| *slowest < end) {
         if begin.elapsed() > HAND_OVER {
             tracing::error!(
                 "a slave has {} bytes of the log not yet, {HAND_OVER:?} after the last message was stored: do not make it the master before it has them",

@@ -16,7 +16,7 @@ use broker::RunningBroker;
 use client::BrokerApi;
 use common::{LIMIT, Node, Pair, api, header, lines::Lines, relay::Between, send, topic, until};
 use gate_disk::GateDisk;
-use tokio::task::JoinHandle;
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
 use wire::{Command, code::request, header::ResetOffsetRequestHeader};
 
 const GROUP: &str = "TOOLS_CONSUMER";
@@ -67,6 +67,31 @@ async fn a_demotion_waits_until_the_slaves_have_everything() {
     demotion.await.unwrap();
     let (master, slave) = ends(&pair);
     assert_eq!(master, slave);
+    pair.stop().await;
+}
+
+/// Java's slaves report for the first time 5 s after they have connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demotion_waits_for_a_slave_that_has_just_connected() {
+    let mut pair = Pair::start(&ASYNC, &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    pair.slave.stop().await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    let mut slave = TcpStream::connect(("127.0.0.1", pair.master.port + 1)).await.unwrap();
+    let master = pair.master.broker();
+    until("it is connected", || async { master.replicas.connections() == 1 }).await;
+    let demotion = change(&pair.api, &pair.master.addr, "brokerRole=SLAVE\nbrokerId=2");
+    until("no message is taken any more", || async {
+        pair.api.send(&pair.master.addr, &header("T", 0, &[]), "more", LIMIT).await.is_err()
+    })
+    .await;
+    for _ in 0..100 {
+        pair.api.max_offset(&pair.master.addr, "T", 0).await.unwrap();
+        assert!(master.config().is_master(), "it waits");
+    }
+    slave.write_all(&master.store.max_phys().to_be_bytes()).await.unwrap();
+    demotion.await.unwrap();
+    assert!(!master.config().is_master());
     pair.stop().await;
 }
 

@@ -25,6 +25,9 @@ use wire::body::{HAClientRuntimeInfo, HAConnectionRuntimeInfo, HARuntimeInfo};
 
 use crate::context::{Broker, now_ms};
 
+/// When a slave has reported for the first time: upstream's does so `haSendHeartbeatInterval` after it has connected, 5 s.
+const FIRST_REPORT: Duration = Duration::from_secs(6);
+
 /// Copies of the log, and this broker's own following.
 pub struct Replicas {
     state: Mutex<State>,
@@ -170,6 +173,13 @@ impl Replicas {
     pub fn slowest(&self) -> Option<i64> {
         let state = self.state.lock();
         state.connections.values().filter(|connection| connection.is_slave()).map(|connection| connection.acked).min()
+    }
+
+    /// The same of those that may be the master soon: what has connected just now may be a slave that has nothing yet.
+    pub fn slowest_successor(&self) -> Option<i64> {
+        let state = self.state.lock();
+        let may_report = |one: &&SlaveConnection| one.is_slave() || one.since.elapsed() < FIRST_REPORT;
+        state.connections.values().filter(may_report).map(|connection| connection.acked).min()
     }
 
     /// Number of connected slaves.
