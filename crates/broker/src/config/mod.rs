@@ -3,6 +3,7 @@
 //! A key nobody knows is named in a warning; a value that cannot be read refuses to start. Keys of upstream that
 //! change nothing here are listed in `inert_keys.txt`, accepted, and shown with their values. Opens no file itself.
 
+mod absent;
 mod space;
 pub mod value;
 
@@ -248,15 +249,8 @@ impl BrokerConfig {
         if self.ha_listen_port == 0 {
             self.ha_listen_port = self.listen_port.saturating_add(1);
         }
+        self.asks_for_nothing_absent()?;
         self.fit_id()?;
-        if !self.store_type.eq_ignore_ascii_case("default") {
-            return Err(ConfigError::Conflict(format!(
-                "storeType={}: only the file store is served; set storeType=default for a file store directory",
-                self.store_type
-            )));
-        }
-        self.nothing_in_rocksdb()?;
-        self.log_of_another_kind()?;
         self.sizes()?;
         self.check_space()?;
         self.delay_levels_ms().map(|_| ())
@@ -283,37 +277,6 @@ impl BrokerConfig {
             )));
         }
         Ok(())
-    }
-
-    /// Keys that keep timers, transactions or settings in RocksDB only.
-    fn nothing_in_rocksdb(&self) -> Result<(), ConfigError> {
-        let halves = self.is_on("transRocksDBEnable")
-            && self.other.get("transWriteOriginTransHalfEnable").is_some_and(|text| text.eq_ignore_ascii_case("false"));
-        let refused = [
-            (self.is_on("timerRocksDBEnable"), "timerRocksDBEnable=true", "timers are kept in the timer wheel"),
-            (halves, "transWriteOriginTransHalfEnable=false", "half messages are kept in their topic"),
-            (self.config_manager_version() == "v2", "configManagerVersion=v2", "settings are kept in JSON files"),
-        ];
-        match refused.iter().find(|(refused, ..)| *refused) {
-            Some((_, key, instead)) => Err(ConfigError::Conflict(format!(
-                "{key}: nothing is read from RocksDB, {instead}; take the key out, after the broker that kept them there has moved them"
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// A commit log of another kind: where nothing is found of it, the queues would be cleared.
-    fn log_of_another_kind(&self) -> Result<(), ConfigError> {
-        match self.is_on("enableDLegerCommitLog") {
-            true => Err(ConfigError::Conflict(
-                "enableDLegerCommitLog=true: the log of a DLedger group is not served; serve it with the broker that made it".into(),
-            )),
-            false => Ok(()),
-        }
-    }
-
-    fn config_manager_version(&self) -> &str {
-        self.other.get("configManagerVersion").map_or("v1", String::as_str)
     }
 
     /// True when a key that has no field of its own is set to true.
@@ -452,28 +415,5 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
-    }
-
-    #[test]
-    fn a_log_of_another_kind_is_refused_by_its_key() {
-        let mut config = BrokerConfig::default();
-        config.apply("enableDLegerCommitLog=true").unwrap();
-        let error = config.finish().unwrap_err().to_string();
-        assert!(error.contains("enableDLegerCommitLog=true") && !error.contains('\n'), "{error}");
-    }
-
-    #[test]
-    fn what_would_live_in_rocksdb_is_refused_by_its_key() {
-        for key in ["storeType=defaultRocksDB", "timerRocksDBEnable=true", "configManagerVersion=v2"] {
-            let mut config = BrokerConfig::default();
-            config.apply(key).unwrap();
-            let error = config.finish().unwrap_err().to_string();
-            assert!(error.contains(key) && !error.contains('\n'), "{error}");
-        }
-        let mut config = BrokerConfig::default();
-        config.apply("transRocksDBEnable=true\nindexRocksDBEnable=true\nrocksdbCQDoubleWriteEnable=true").unwrap();
-        config.finish().unwrap();
-        config.apply("transWriteOriginTransHalfEnable=false").unwrap();
-        assert!(config.finish().unwrap_err().to_string().contains("transWriteOriginTransHalfEnable"));
     }
 }
