@@ -3,9 +3,12 @@
 
 use super::{BrokerConfig, ConfigError};
 
-/// Keys that are refused when they are true, and why.
-const REFUSED: [(&str, &str); 5] = [
-    ("enableDLegerCommitLog", "the log of a DLedger group is not served; serve it with the broker that made it"),
+/// Keys of a log that is refused when they are true, and why.
+const NO_STORE: [(&str, &str); 1] =
+    [("enableDLegerCommitLog", "the log of a DLedger group is not served; serve it with the broker that made it")];
+
+/// The same of what a broker does.
+const NO_SERVICE: [(&str, &str); 4] = [
     (
         "enableControllerMode",
         "no controller makes this broker master or slave, and beside brokers that follow one there could be two masters; take the key \
@@ -19,9 +22,17 @@ const NO_USERS: &str =
     "this broker has no users and no access rules, it would serve everybody; take the key out if that is what you want";
 
 impl BrokerConfig {
-    pub(super) fn asks_for_nothing_absent(&self) -> Result<(), ConfigError> {
+    pub(super) fn asks_for_no_absent_service(&self) -> Result<(), ConfigError> {
+        self.refuse(&NO_SERVICE)
+    }
+
+    pub(super) fn asks_for_no_absent_store(&self) -> Result<(), ConfigError> {
         self.nothing_in_rocksdb()?;
-        match REFUSED.iter().find(|(key, _)| self.is_on(key)) {
+        self.refuse(&NO_STORE)
+    }
+
+    fn refuse(&self, absent: &[(&str, &str)]) -> Result<(), ConfigError> {
+        match absent.iter().find(|(key, _)| self.is_on(key)) {
             Some((key, why)) => Err(ConfigError::Conflict(format!("{key}=true: {why}"))),
             None => Ok(()),
         }
@@ -62,15 +73,12 @@ mod tests {
         config.finish().unwrap_err().to_string()
     }
 
+    const STORE: &str = "enableDLegerCommitLog";
+    const SERVICE: [&str; 4] = ["enableControllerMode", "authenticationEnabled", "authorizationEnabled", "aclEnable"];
+
     #[test]
     fn what_is_not_there_is_refused_by_its_key() {
-        for key in [
-            "enableDLegerCommitLog",
-            "enableControllerMode",
-            "authenticationEnabled",
-            "authorizationEnabled",
-            "aclEnable",
-        ] {
+        for key in [&[STORE], &SERVICE[..]].concat() {
             let error = refusal(&format!("{key}=true"));
             assert!(error.starts_with(&format!("{key}=true: ")) && !error.contains(['\n', '\\']), "{error}");
             let mut off = BrokerConfig::default();
@@ -80,6 +88,16 @@ mod tests {
         // What a controller decides stands in no file: the role that does is not the fault.
         let error = refusal("enableControllerMode=true\nbrokerRole=SLAVE\nbrokerId=-1");
         assert!(error.contains("enableControllerMode=true"), "{error}");
+    }
+
+    #[test]
+    fn who_serves_nobody_needs_the_keys_of_the_store_alone() {
+        let mut config = BrokerConfig::default();
+        config.apply("brokerRole=SLAVE\nbrokerId=-1").unwrap();
+        SERVICE.iter().for_each(|key| assert!(config.apply(&format!("{key}=true")).unwrap().is_empty()));
+        config.check_store().unwrap();
+        config.apply(&format!("{STORE}=true")).unwrap();
+        assert!(config.check_store().unwrap_err().to_string().contains(STORE));
     }
 
     #[test]

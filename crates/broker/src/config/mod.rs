@@ -249,10 +249,17 @@ impl BrokerConfig {
         if self.ha_listen_port == 0 {
             self.ha_listen_port = self.listen_port.saturating_add(1);
         }
-        self.asks_for_nothing_absent()?;
+        self.asks_for_no_absent_service()?;
         self.fit_id()?;
-        self.sizes()?;
         self.check_space()?;
+        self.check_store()
+    }
+
+    /// What a store alone depends on, for commands that serve nobody: a store is rebuilt with the configuration of the broker
+    /// that made it, whatever that served.
+    pub fn check_store(&self) -> Result<(), ConfigError> {
+        self.asks_for_no_absent_store()?;
+        self.sizes()?;
         self.delay_levels_ms().map(|_| ())
     }
 
