@@ -3,6 +3,7 @@
 //! A key nobody knows is named in a warning; a value that cannot be read refuses to start. Keys of upstream that
 //! change nothing here: [`other`]. Opens no file itself.
 
+mod absent;
 mod other;
 mod space;
 pub mod value;
@@ -259,17 +260,17 @@ impl BrokerConfig {
         if self.ha_listen_port == 0 {
             self.ha_listen_port = self.listen_port.saturating_add(1);
         }
+        self.asks_for_no_absent_service()?;
         self.fit_id()?;
-        if !self.store_type.eq_ignore_ascii_case("default") {
-            return Err(ConfigError::Conflict(format!(
-                "storeType={}: only the file store is served; set storeType=default for a file store directory",
-                self.store_type
-            )));
-        }
-        self.nothing_in_rocksdb()?;
-        self.nothing_that_must_not_be_ignored()?;
-        self.sizes()?;
         self.check_space()?;
+        self.check_store()
+    }
+
+    /// What a store alone depends on, for commands that serve nobody: a store is rebuilt with the configuration of the broker
+    /// that made it, whatever that served.
+    pub fn check_store(&self) -> Result<(), ConfigError> {
+        self.asks_for_no_absent_store()?;
+        self.sizes()?;
         self.delay_levels_ms().map(|_| ())
     }
 
@@ -294,27 +295,6 @@ impl BrokerConfig {
             )));
         }
         Ok(())
-    }
-
-    /// Keys that keep timers, transactions or settings in RocksDB only.
-    fn nothing_in_rocksdb(&self) -> Result<(), ConfigError> {
-        let halves = self.is_on("transRocksDBEnable")
-            && self.other.get("transWriteOriginTransHalfEnable").is_some_and(|text| text.eq_ignore_ascii_case("false"));
-        let refused = [
-            (self.is_on("timerRocksDBEnable"), "timerRocksDBEnable=true", "timers are kept in the timer wheel"),
-            (halves, "transWriteOriginTransHalfEnable=false", "half messages are kept in their topic"),
-            (self.config_manager_version() == "v2", "configManagerVersion=v2", "settings are kept in JSON files"),
-        ];
-        match refused.iter().find(|(refused, ..)| *refused) {
-            Some((_, key, instead)) => Err(ConfigError::Conflict(format!(
-                "{key}: nothing is read from RocksDB, {instead}; take the key out, after the broker that kept them there has moved them"
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    fn config_manager_version(&self) -> &str {
-        self.other.get("configManagerVersion").map_or("v1", String::as_str)
     }
 
     /// True when a key that has no field of its own is set to true.
@@ -443,20 +423,5 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
-    }
-
-    #[test]
-    fn what_would_live_in_rocksdb_is_refused_by_its_key() {
-        for key in ["storeType=defaultRocksDB", "timerRocksDBEnable=true", "configManagerVersion=v2"] {
-            let mut config = BrokerConfig::default();
-            config.apply(key).unwrap();
-            let error = config.finish().unwrap_err().to_string();
-            assert!(error.contains(key) && !error.contains('\n'), "{error}");
-        }
-        let mut config = BrokerConfig::default();
-        config.apply("transRocksDBEnable=true\nindexRocksDBEnable=true\nrocksdbCQDoubleWriteEnable=true").unwrap();
-        config.finish().unwrap();
-        config.apply("transWriteOriginTransHalfEnable=false").unwrap();
-        assert!(config.finish().unwrap_err().to_string().contains("transWriteOriginTransHalfEnable"));
     }
 }

@@ -1,27 +1,12 @@
 //! Keys of upstream that have no field here: those that tune what is built another way (`inert_keys.txt`), and those that turn
-//! on what is not there (`absent_keys.txt`). All are accepted and shown; a few are refused, as a broker that ignores them would
-//! be open to all, or of two masters.
+//! on what is not there (`absent_keys.txt`). All are accepted and shown; which of them are refused: [`super::absent`].
 
 use std::collections::BTreeMap;
 
-use super::{BrokerConfig, ConfigError};
+use super::BrokerConfig;
 
 const INERT: &str = include_str!("inert_keys.txt");
 const ABSENT: &str = include_str!("absent_keys.txt");
-
-const OPEN: &str = "access control is not there: whoever reaches a port could read, write and administrate; take the key out where the network alone decides who may";
-
-/// Keys that must not be ignored when they are true, and why.
-const REFUSED: [(&str, &str); 5] = [
-    ("aclEnable", OPEN),
-    ("authenticationEnabled", OPEN),
-    ("authorizationEnabled", OPEN),
-    (
-        "enableControllerMode",
-        "no controller is asked for a role, each broker of the group would be a master of its own; take the key out and set brokerRole and brokerId",
-    ),
-    ("enableDLegerCommitLog", "the log of a DLedger group is not served; serve it with the broker that made it"),
-];
 
 fn entries(list: &str) -> impl Iterator<Item = (&str, &str)> {
     list.lines().filter_map(|line| line.split_once('='))
@@ -49,14 +34,6 @@ impl BrokerConfig {
         };
         (changed(ABSENT), changed(INERT))
     }
-
-    /// Refuses the keys that must not be ignored.
-    pub(super) fn nothing_that_must_not_be_ignored(&self) -> Result<(), ConfigError> {
-        match REFUSED.iter().find(|(key, _)| self.is_on(key)) {
-            Some((key, why)) => Err(ConfigError::Conflict(format!("{key}=true: {why}"))),
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -67,15 +44,6 @@ mod tests {
         let mut config = BrokerConfig::default();
         assert_eq!(config.apply(text).unwrap(), [""; 0]);
         config
-    }
-
-    #[test]
-    fn what_must_not_be_ignored_is_refused_by_its_key() {
-        for (key, _) in REFUSED {
-            let error = of(&format!("{key}=true")).finish().unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{key}=true: ")) && !error.contains('\n'), "{error}");
-            of(&format!("{key}=false")).finish().unwrap();
-        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(super) fn run(args: &RebuildArgs) -> Result<End> {
 fn configured(root: &Path, file: &Path) -> Result<StoreConfig> {
     let mut config = BrokerConfig::default();
     crate::broker::apply_file(&mut config, file)?;
-    config.finish()?;
+    config.check_store()?;
     Ok(broker::store_config(&config, root)?)
 }
 
