@@ -40,12 +40,12 @@ pub enum DeletionError {
 pub fn delete(broker: &Broker, topic: &str) -> Result<(), DeletionError> {
     let alone = broker.topics.alone();
     let deletion = begin(broker, topic)?;
-    let removed = broker.topics.remove(topic, now_ms());
+    broker.topics.remove(topic, now_ms());
     // Files take time; a topic that is made now begins behind what is hidden already.
     drop(alone);
-    deletion.finish().map_err(|source| failed(topic, source))?;
-    removed?;
-    Ok(())
+    let finished = deletion.finish().map_err(|source| failed(topic, source));
+    broker.topics.save()?;
+    finished
 }
 
 /// Removes queues and progress of a name, if it is still not in the table once no message is on its way.

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -27,14 +28,18 @@ pub struct Offsets {
     lmq: bool,
 }
 
+/// Progress by queue.
+type Queues = BTreeMap<i32, i64>;
+
 #[derive(Default)]
 struct State {
-    table: HashMap<String, BTreeMap<i32, i64>>,
-    resets: HashMap<String, BTreeMap<i32, i64>>,
+    /// Shared with whoever copies all of it, so that this takes no longer than it has to: commits wait meanwhile.
+    table: HashMap<String, Arc<Queues>>,
+    resets: HashMap<String, Queues>,
     /// Committed at this slave and not known to the master; part of `table` too.
-    own: HashMap<String, BTreeMap<i32, i64>>,
+    own: HashMap<String, Queues>,
     own_changes: u64,
-    pulled: HashMap<String, BTreeMap<i32, i64>>,
+    pulled: HashMap<String, Queues>,
     version: DataVersion,
     commits: i64,
     /// Counts changes, to write only what changed.
@@ -64,15 +69,15 @@ fn is_light(key: &str) -> bool {
 }
 
 /// Names of topic and group of each entry; keys with more than one `@` belong to upstream's broadcast progress.
-fn pairs(table: &HashMap<String, BTreeMap<i32, i64>>) -> impl Iterator<Item = (&str, &str)> {
+fn pairs(table: &HashMap<String, Arc<Queues>>) -> impl Iterator<Item = (&str, &str)> {
     table.keys().filter_map(|key| key.split_once('@')).filter(|(_, group)| !group.contains('@'))
 }
 
 /// Both tables of a file or an answer as one.
-fn one_table(stored: Wrapper) -> impl Iterator<Item = (String, BTreeMap<i32, i64>)> {
+fn one_table(stored: Wrapper) -> HashMap<String, Arc<Queues>> {
     let light = stored.lmq_offset_table.unwrap_or_default();
     let light = light.into_iter().map(|(key, offset)| (key, BTreeMap::from([(LMQ_QUEUE_ID, offset)])));
-    stored.offset_table.into_iter().chain(light)
+    stored.offset_table.into_iter().chain(light).map(|(key, queues)| (key, Arc::new(queues))).collect()
 }
 
 impl Offsets {
@@ -90,7 +95,7 @@ impl Offsets {
         };
         if let Some(stored) = stored {
             state.version = stored.data_version;
-            state.table = one_table(stored).collect();
+            state.table = one_table(stored);
         }
         let own_file = dir.join("slaveOffset.json");
         if let Some(own) = persist::load::<Wrapper>(&own_file)? {
@@ -108,16 +113,17 @@ impl Offsets {
 
     /// Progress of all queues of a topic.
     pub fn queues(&self, topic: &str, group: &str) -> BTreeMap<i32, i64> {
-        self.state.read().table.get(&key(topic, group)).cloned().unwrap_or_default()
+        self.state.read().table.get(&key(topic, group)).map(|queues| (**queues).clone()).unwrap_or_default()
     }
 
     /// Stores progress; it may go back.
     pub fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64, now_ms: i64) {
         let mut state = self.state.write();
         let queues = state.table.entry(key(topic, group)).or_default();
-        if queues.insert(queue_id, offset) == Some(offset) {
+        if queues.get(&queue_id) == Some(&offset) {
             return;
         }
+        Arc::make_mut(queues).insert(queue_id, offset);
         state.changes += 1;
         state.commits += 1;
         if state.commits % self.version_step == 0 {
@@ -129,7 +135,7 @@ impl Offsets {
     pub fn commit_at_slave(&self, topic: &str, group: &str, queue_id: i32, offset: i64) {
         let mut state = self.state.write();
         let key = key(topic, group);
-        if state.table.entry(key.clone()).or_default().insert(queue_id, offset) != Some(offset) {
+        if Arc::make_mut(state.table.entry(key.clone()).or_default()).insert(queue_id, offset) != Some(offset) {
             state.changes += 1;
             state.own.entry(key).or_default().insert(queue_id, offset);
             state.own_changes += 1;
@@ -261,13 +267,17 @@ impl Offsets {
 
     /// Table and version at one moment, as peers and the file have it.
     pub fn snapshot(&self) -> Wrapper {
-        let state = self.state.read();
-        let mut snapshot = Wrapper { data_version: state.version, ..Wrapper::default() };
+        let (table, data_version) = {
+            let state = self.state.read();
+            let table: Vec<_> = state.table.iter().map(|(key, queues)| (key.clone(), queues.clone())).collect();
+            (table, state.version)
+        };
+        let mut snapshot = Wrapper { data_version, ..Wrapper::default() };
         let mut light = BTreeMap::new();
-        for (key, queues) in &state.table {
-            match queues.get(&LMQ_QUEUE_ID).filter(|_| self.lmq && is_light(key)) {
-                Some(offset) => drop(light.insert(key.clone(), *offset)),
-                None => drop(snapshot.offset_table.insert(key.clone(), queues.clone())),
+        for (key, queues) in table {
+            match queues.get(&LMQ_QUEUE_ID).filter(|_| self.lmq && is_light(&key)) {
+                Some(offset) => drop(light.insert(key, *offset)),
+                None => drop(snapshot.offset_table.insert(key, (*queues).clone())),
             }
         }
         snapshot.lmq_offset_table = self.lmq.then_some(light);
@@ -277,11 +287,12 @@ impl Offsets {
     /// Takes a master's table. Keys absent there are gone, but for what the master does not know yet; the version becomes
     /// the master's. True when it differed.
     pub fn adopt(&self, master: Wrapper) -> bool {
+        let version = master.data_version;
+        let mut table = one_table(master);
         let mut state = self.state.write();
-        state.version = master.data_version;
-        let mut table: HashMap<_, _> = one_table(master).collect();
+        state.version = version;
         for (key, queues) in &state.own {
-            table.entry(key.clone()).or_default().extend(queues);
+            Arc::make_mut(table.entry(key.clone()).or_default()).extend(queues);
         }
         let differs = state.table != table;
         if differs {
@@ -299,7 +310,7 @@ impl Offsets {
         let mut state = self.state.write();
         for (key, queues) in &mut state.table {
             let topic = key.split('@').next().unwrap_or_default();
-            for (queue_id, offset) in queues {
+            for (queue_id, offset) in Arc::make_mut(queues) {
                 let end = end_of(topic, *queue_id);
                 if *offset > end {
                     lowered.push((key.clone(), *queue_id, *offset, end));
@@ -413,6 +424,20 @@ mod tests {
         offsets.commit_at_slave("T", "G", 0, 7);
         offsets.remove_topic("T", 1);
         assert_eq!(offsets.own(), []);
+    }
+
+    /// A copy shares its entries with the table until they change.
+    #[test]
+    fn a_snapshot_stays_as_it_was() {
+        let (_dir, offsets) = empty();
+        offsets.commit("T", "G", 0, 5, 1);
+        let before = offsets.snapshot();
+        offsets.commit("T", "G", 0, 6, 1);
+        offsets.commit_at_slave("T", "G", 1, 7);
+        assert_eq!(before.offset_table["T@G"], BTreeMap::from([(0, 5)]));
+        assert_eq!(offsets.snapshot().offset_table["T@G"], BTreeMap::from([(0, 6), (1, 7)]));
+        assert_eq!(offsets.clamp(|_, _| 6), [("T@G".to_owned(), 1, 7, 6)]);
+        assert_eq!(offsets.queues("T", "G"), BTreeMap::from([(0, 6), (1, 6)]));
     }
 
     #[test]

@@ -80,22 +80,42 @@ fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
     }
     // Who wants no answer waits for none. Nothing would bound how many of these there are.
     let waits = header.sys_flag & sys_flag::PULL_SUSPEND != 0 && !pull.command.is_oneway();
-    if outcome.code == response::PULL_NOT_FOUND && waits {
-        hold(broker, config, pull);
-        return;
+    let news_from = match outcome.code {
+        _ if !waits => None,
+        response::PULL_NOT_FOUND => Some(pull.offset),
+        _ if leads_nowhere(broker, config, &outcome) => Some(pull.offset.max(outcome.max)),
+        _ => None,
+    };
+    match news_from {
+        Some(offset) => hold(broker, config, pull, offset),
+        None => answer(broker, config, &pull, outcome),
     }
-    answer(broker, config, &pull, outcome);
 }
 
-fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
+/// True where a slave would send a consumer to a master that does not answer: told so at once, it would ask as fast as it
+/// can (F-02).
+fn leads_nowhere(broker: &Broker, config: &BrokerConfig, outcome: &Outcome) -> bool {
+    corrects_nobody(config, outcome) && !broker.sync.has_master()
+}
+
+/// A slave may be behind, or keep less: where its queues begin and end is nothing to go by.
+fn corrects_nobody(config: &BrokerConfig, outcome: &Outcome) -> bool {
+    config.broker_role == BrokerRole::Slave
+        && outcome.code == response::PULL_OFFSET_MOVED
+        && outcome.remark != OFFSET_RESET
+        && !config.offset_check_in_slave
+}
+
+/// A message at `news_from` or behind it would have been another answer.
+fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull, news_from: i64) {
     let wait = match config.long_polling_enable {
         true => Duration::from_millis(pull.header.suspend_timeout_millis.clamp(0, 600_000) as u64),
         false => Duration::from_millis(config.short_polling_time_mills),
     };
-    let (topic, queue_id, offset) = (pull.header.topic.clone(), pull.queue_id, pull.offset);
+    let (topic, queue_id) = (pull.header.topic.clone(), pull.queue_id);
     broker.holds.add(Held { pull, until: Instant::now() + wait });
     // A message that arrived between the read and the hold has woken nobody; nor has a stop that began there.
-    if broker.store.max_offset(&topic, queue_id) > offset || broker.is_stopping() {
+    if broker.store.max_offset(&topic, queue_id) > news_from || broker.is_stopping() {
         broker.holds.wake(broker, &topic, queue_id);
     }
 }
@@ -358,7 +378,7 @@ fn name_of(status: GetStatus) -> &'static str {
 }
 
 fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outcome) {
-    let suggest_which_broker_id = suggest(config, pull, &mut outcome);
+    let suggest_which_broker_id = suggest(broker, config, pull, &mut outcome);
     let header = PullMessageResponseHeader {
         suggest_which_broker_id,
         next_begin_offset: outcome.next,
@@ -382,13 +402,9 @@ fn answer(broker: &Broker, config: &BrokerConfig, pull: &Pull, mut outcome: Outc
 }
 
 /// Which broker the client shall ask next, and what a slave makes of its answer (reference replication 4.8).
-fn suggest(config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
+fn suggest(broker: &Broker, config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
     let slave = config.broker_role == BrokerRole::Slave;
-    if slave
-        && outcome.code == response::PULL_OFFSET_MOVED
-        && outcome.remark != OFFSET_RESET
-        && !config.offset_check_in_slave
-    {
+    if corrects_nobody(config, outcome) {
         outcome.code = response::PULL_RETRY_IMMEDIATELY;
         return pull.group.broker_id;
     }
@@ -396,7 +412,9 @@ fn suggest(config: &BrokerConfig, pull: &Pull, outcome: &mut Outcome) -> i64 {
         (false, _) => 0,
         (true, true) => pull.group.which_broker_when_consume_slowly,
         (true, false) if slave => {
-            if outcome.code != response::SUCCESS {
+            // The master may be able to read what this broker cannot; where there is none the client shall wait.
+            let is_final = outcome.code == response::SYSTEM_ERROR && !broker.sync.has_master();
+            if outcome.code != response::SUCCESS && !is_final {
                 outcome.code = response::PULL_RETRY_IMMEDIATELY;
             }
             0

@@ -126,6 +126,12 @@ impl SyncState {
         self.state.lock().failing
     }
 
+    /// True while a master is known that answers.
+    pub fn has_master(&self) -> bool {
+        let state = self.state.lock();
+        state.master_addr.is_some() && !state.failing
+    }
+
     /// Complete rounds so far.
     pub fn rounds(&self) -> u64 {
         self.state.lock().rounds

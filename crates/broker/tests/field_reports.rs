@@ -1,6 +1,8 @@
 //! What operators met in practice, each by its id.
 
 mod common;
+#[path = "common/gate_disk.rs"]
+mod gate_disk;
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-use common::{Node, Pair, api, header, message, name_server, send, topic, until};
+use common::{LIMIT, Node, Pair, api, header, message, name_server, send, topic, until};
+use gate_disk::GateDisk;
 use tokio::time::Instant;
 use wire::{
     Command,
@@ -148,6 +151,73 @@ async fn f25_a_batch_with_a_broken_entry_is_refused_whole() {
     api.send_batch(&master.addr, &header, batch, Duration::from_secs(5)).await.unwrap();
     assert_eq!(api.max_offset(&master.addr, "T", 0).await.unwrap(), 3);
     master.stop().await;
+}
+
+/// A consumer that stands beyond the end of a slave, or before its beginning, and has no master to go to is not told to ask
+/// again at once: it would, as fast as it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn f02_a_consumer_that_a_slave_has_nothing_for_waits_while_the_master_is_dead() {
+    let mut pair = Pair::start(&[], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    for _ in 0..30 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], &[0; 100_000]).await;
+    }
+    pair.equal().await;
+    let slave = pair.slave.broker().clone();
+    until("the slave has the topic", || async { slave.topics.get("T").is_some() }).await;
+    let oldest = store::Retention { now_ms: 0, reserved_ms: 0, regardless_of_age: true, max_segments: 1 };
+    slave.store.flush().unwrap();
+    assert_eq!(slave.store.delete_expired(oldest).unwrap(), 1);
+    let min = slave.store.min_offset("T", 0);
+    let ask = |offset| {
+        let puller = client::Puller::new(pair.api.clone(), &pair.slave.addr, "G");
+        tokio::spawn(async move { puller.wait("T", 0, offset, 32, LIMIT * 10).await.unwrap() })
+    };
+    assert_eq!(ask(40).await.unwrap().code, response::PULL_RETRY_IMMEDIATELY, "the master may have it");
+    pair.master.stop().await;
+    until("the master does not answer", || async { slave.sync.is_failing() }).await;
+    for offset in [min - 1, 40] {
+        let asked = ask(offset);
+        until("it waits", || async {
+            assert!(!asked.is_finished(), "the consumer at {offset} is to ask again at once");
+            !slave.holds.is_empty()
+        })
+        .await;
+        slave.holds.wake_all(&slave);
+        let pulled = asked.await.unwrap();
+        assert_eq!((pulled.code, pulled.header.next_begin_offset), (response::PULL_RETRY_IMMEDIATELY, offset));
+    }
+    let asked = ask(40);
+    until("it waits", || async { !slave.holds.is_empty() }).await;
+    pair.api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
+    let pulled = asked.await.unwrap();
+    assert_eq!((pulled.code, pulled.header.next_begin_offset), (response::PULL_OFFSET_MOVED, 30));
+    drop(slave);
+    pair.stop().await;
+}
+
+/// Nor one that reads what a slave's device does not give: a consumer waits after an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slave_cannot_read_is_an_error_while_the_master_is_dead() {
+    let disk = GateDisk::default();
+    let disks = [Arc::new(GateDisk::default()), Arc::new(disk.clone())];
+    let mut pair = Pair::start_on(disks, &[], &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    pair.equal().await;
+    let slave = pair.slave.broker().clone();
+    until("the slave has the topic", || async { slave.topics.get("T").is_some() }).await;
+    let puller = client::Puller::new(pair.api.clone(), &pair.slave.addr, "G");
+    disk.break_reads(true);
+    assert_eq!(puller.pull("T", 0, 0, 1).await.unwrap().code, response::PULL_RETRY_IMMEDIATELY, "of the master");
+    pair.master.stop().await;
+    until("the master does not answer", || async { slave.sync.is_failing() }).await;
+    let refused = puller.pull("T", 0, 0, 1).await.map(|pulled| pulled.code);
+    assert_eq!(refused.unwrap_err().code(), Some(response::SYSTEM_ERROR));
+    disk.break_reads(false);
+    assert_eq!(puller.pull("T", 0, 0, 1).await.unwrap().code, response::SUCCESS);
+    drop(slave);
+    pair.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

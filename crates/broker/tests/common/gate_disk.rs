@@ -1,5 +1,5 @@
 //! The real disk with gates before the commit log: long reads of one file, all writes, or all syncs, wait until theirs is
-//! opened; so do deletions of any files. Syncs of the log are counted.
+//! opened; so do deletions of any files. Syncs of the log are counted. Reads of the log fail when a test says so.
 #![allow(dead_code)]
 
 use std::{
@@ -20,6 +20,7 @@ struct Gates {
     writes: bool,
     syncs: bool,
     deletions: bool,
+    broken: bool,
     begun: usize,
     synced: usize,
 }
@@ -61,6 +62,11 @@ impl GateDisk {
         self.change(|gates| gates.writes = closed);
     }
 
+    /// Reads of the log fail from now on, or no more.
+    pub fn break_reads(&self, broken: bool) {
+        self.change(|gates| gates.broken = broken);
+    }
+
     /// Deletions of files wait until what is returned is dropped; each of them holds up its thread.
     pub fn close_deletions(&self) -> Closed {
         self.change(|gates| gates.deletions = true);
@@ -89,6 +95,9 @@ impl GateDisk {
 
 impl File for GateFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        if self.name.is_some() && self.disk.0.0.lock().unwrap().broken {
+            return Err(io::Error::other("broken for the test"));
+        }
         if let Some(name) = self.name.as_deref().filter(|_| buf.len() > LONG_READ) {
             drop(self.disk.wait_while(|gates| gates.reads == Some(name)));
         }
