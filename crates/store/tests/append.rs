@@ -143,7 +143,7 @@ fn inner_batches() {
         let got = store.get_messages("Inner", 0, 40, 6, &EveryMessage);
         assert_eq!((got.status, got.count, got.next_begin_offset), (GetStatus::Found, 6, 45));
         assert_eq!(got.places.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [39, 42]);
-        assert_eq!(store.offset_by_time("Inner", 0, 1_000_000, Boundary::Lower), 0);
+        assert_eq!(store.offset_by_time("Inner", 0, 1_000_000, Boundary::Lower).unwrap(), 0);
     };
     let store = open(&config);
     let mut batch = Batch::new();

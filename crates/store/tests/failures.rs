@@ -13,8 +13,8 @@ use std::{
 
 use common::{bodies, clock_at, message, small};
 use store::{
-    AppendError, Batch, DirEntry, Disk, File, GetStatus, LockGuard, RealDisk, Store, StoreError, Timer, TimerConfig,
-    Usage,
+    AppendError, Batch, Boundary, DirEntry, Disk, File, GetStatus, LockGuard, RealDisk, Store, StoreError, Timer,
+    TimerConfig, Usage,
 };
 use wire::{property, topic};
 
@@ -292,7 +292,10 @@ fn nobody_is_led_past_what_cannot_be_read_now() {
         };
         assert_eq!((refused.status, refused.next_begin_offset), (GetStatus::Unreadable, next), "{only_in}");
         assert!(next < 9 && refused.messages.is_empty());
+        let by_time = || store.offset_by_time("T", 0, 1_000_000, Boundary::Lower);
+        assert!(by_time().is_err(), "{only_in}");
         disk.reads_fail.store(false, SeqCst);
+        assert_eq!(by_time().unwrap(), 0);
         let got = store.get_messages("T", 0, next, 1, &store::EveryMessage);
         assert_eq!(common::records(&got.messages)[0].1, whole[next as usize]);
         assert_eq!(bodies(&store, "T", 0), whole);
