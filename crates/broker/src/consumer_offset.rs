@@ -120,7 +120,8 @@ pub fn search(broker: &Broker, command: &Command) -> Answer {
         Some(text) if text.eq_ignore_ascii_case("upper") => Boundary::Upper,
         _ => Boundary::Lower,
     };
-    let offset = broker.store.offset_by_time(&header.topic, header.queue_id, header.timestamp, boundary);
+    let found = broker.store.offset_by_time(&header.topic, header.queue_id, header.timestamp, boundary);
+    let offset = found.map_err(|error| error.to_string())?;
     Ok(command.ok().with_header(&SearchOffsetResponseHeader { offset }))
 }
 

@@ -60,7 +60,7 @@ async fn a_batch_is_one_record_in_a_batch_queue() {
     let Check::Record(record) = check(&bytes, true) else { panic!("no record") };
     assert_eq!(record.sys_flag(), sys_flag::INNER_BATCH | sys_flag::NEED_UNWRAP);
     assert_eq!((record.property("INNER_NUM"), record.property("INNER_BASE")), (Some("3"), Some("1")));
-    assert_eq!(store.offset_by_time("B", 0, 0, Boundary::Lower), 0);
+    assert_eq!(store.offset_by_time("B", 0, 0, Boundary::Lower).unwrap(), 0);
     // The slave has the same, whatever it knew first.
     pair.equal().await;
     let slave = &pair.slave.broker().store;

@@ -1,6 +1,6 @@
 //! Builds the views from what was appended. Any thread may call; one works at a time and nobody waits for it.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use parking_lot::{Mutex, MutexGuard};
 use wire::record::Verify;
@@ -29,6 +29,8 @@ pub type ArrivalListener = Box<dyn Fn(&[Arrival]) + Send + Sync>;
 pub(crate) struct Dispatcher {
     wanted: AtomicBool,
     state: Mutex<DispatchState>,
+    /// Who waits to keep dispatch out.
+    waiting: AtomicUsize,
     newest: Mutex<Newest>,
 }
 
@@ -61,7 +63,17 @@ impl Dispatcher {
     /// Keeps dispatch out while queues are changed otherwise. Call [`Store::make_up_dispatch`] after
     /// dropping it.
     pub(crate) fn pause(&self) -> MutexGuard<'_, DispatchState> {
-        self.state.lock()
+        self.waiting.fetch_add(1, SeqCst);
+        let state = self.state.lock();
+        self.waiting.fetch_sub(1, SeqCst);
+        state
+    }
+
+    /// With more senders than one thread can build for dispatch has no end: it is left to those who wait to keep it out, and who go
+    /// on with it afterwards.
+    fn leave(&self, state: MutexGuard<'_, DispatchState>) {
+        self.wanted.store(true, SeqCst);
+        MutexGuard::unlock_fair(state);
     }
 
     /// Recovery has read the record at `start`, and those before it.
@@ -104,18 +116,29 @@ impl Store {
     pub fn dispatch(&self) -> usize {
         self.dispatcher.wanted.store(true, SeqCst);
         let mut total = 0;
-        while self.dispatcher.wanted.load(SeqCst) {
+        'free: while self.dispatcher.wanted.load(SeqCst) {
             let Some(mut state) = self.dispatcher.state.try_lock() else { break };
             while self.dispatcher.wanted.swap(false, SeqCst) {
-                total += self.dispatch_to(&mut state, i64::MAX);
+                let (records, is_over) = self.dispatch_to(&mut state, i64::MAX);
+                total += records;
+                if !is_over {
+                    self.dispatcher.leave(state);
+                    continue 'free;
+                }
             }
         }
         total
     }
 
     /// The same, to the end: waits for another thread that is at it.
-    pub(crate) fn dispatch_rest(&self) -> usize {
-        self.dispatch_to(&mut self.dispatcher.pause(), i64::MAX)
+    pub(crate) fn dispatch_rest(&self) {
+        loop {
+            let mut state = self.dispatcher.pause();
+            if self.dispatch_to(&mut state, i64::MAX).1 {
+                return;
+            }
+            self.dispatcher.leave(state);
+        }
     }
 
     /// True while a thread dispatches, or dispatch is kept out.
@@ -137,28 +160,31 @@ impl Store {
             }
             let Some(mut state) = self.dispatcher.state.try_lock() else { return };
             self.dispatcher.wanted.store(false, SeqCst);
-            self.dispatch_to(&mut state, self.dispatch_limit());
+            if !self.dispatch_to(&mut state, self.dispatch_limit()).1 {
+                return self.dispatcher.leave(state);
+            }
         }
     }
 
-    /// Builds up to `until`, or as far as can be now.
-    fn dispatch_to(&self, state: &mut MutexGuard<'_, DispatchState>, until: i64) -> usize {
+    /// Builds up to `until`, or as far as can be now; says how many records that was, and false if it has to be left before.
+    fn dispatch_to(&self, state: &mut DispatchState, until: i64) -> (usize, bool) {
         let mut total = 0;
         loop {
-            // With more senders than one thread can build for there is no end: who deletes or cuts has its turn.
-            MutexGuard::bump(state);
             let from = self.marks.dispatched.get();
             let limit = self.dispatch_limit();
             if from >= limit.min(until) || self.failed().is_some() {
-                return total;
+                return (total, true);
             }
             match self.dispatch_chunk(state, from, limit) {
-                Ok(0) => return total,
+                Ok(0) => return (total, true),
                 Ok(records) => total += records,
                 Err(error) => {
                     self.dispatch_failed(state, from, error);
-                    return total;
+                    return (total, true);
                 }
+            }
+            if self.dispatcher.waiting.load(SeqCst) > 0 {
+                return (total, false);
             }
         }
     }

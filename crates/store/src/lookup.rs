@@ -82,15 +82,18 @@ impl Store {
     }
 
     /// Offset by store time in ms, within the queue's ends; 0 for an unknown queue.
-    pub fn offset_by_time(&self, topic: &str, queue_id: i32, time: i64, boundary: Boundary) -> i64 {
-        let Some(queue) = self.queues.get(topic, queue_id) else { return 0 };
+    ///
+    /// # Errors
+    /// A message on the way cannot be read now: any offset might lead a consumer past messages.
+    pub fn offset_by_time(&self, topic: &str, queue_id: i32, time: i64, boundary: Boundary) -> Result<i64, StoreError> {
+        let Some(queue) = self.queues.get(topic, queue_id) else { return Ok(0) };
         let search = Search { store: self, queue: &queue, time };
         let found = match queue.kind() {
-            Kind::Simple => search.simple(boundary),
-            Kind::Batch => search.batch(boundary),
+            Kind::Simple => search.simple(boundary)?,
+            Kind::Batch => search.batch(boundary)?,
         };
         let (min, max) = (queue.min(), queue.max());
-        self.told(found).unwrap_or(0).clamp(min.min(max), max)
+        Ok(found.clamp(min.min(max), max))
     }
 }
 
@@ -166,6 +169,6 @@ impl Search<'_> {
         if self.queue.kind() == Kind::Batch {
             return Ok(unit.store_timestamp);
         }
-        Ok(self.store.record_time(unit.physical_offset).unwrap_or(-1))
+        Ok(self.store.log.record_time(unit.physical_offset)?.unwrap_or(-1))
     }
 }

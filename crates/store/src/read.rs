@@ -40,13 +40,21 @@ pub struct QueryResult {
 impl Store {
     /// The record that begins at `physical_offset`.
     pub fn read_record(&self, physical_offset: i64) -> Option<Bytes> {
-        let mut bytes = self.read_log(physical_offset, MOST_RECORDS)?;
-        let size = usize::try_from(get_i32(bytes.get(..4)?, 0)).ok()?;
+        self.told(self.try_read_record(physical_offset)).flatten()
+    }
+
+    /// The same for one who must know whether nothing is there, or it cannot be read now.
+    pub(crate) fn try_read_record(&self, physical_offset: i64) -> Result<Option<Bytes>, StoreError> {
+        let Some(mut bytes) = self.try_read_log(physical_offset, MOST_RECORDS)? else { return Ok(None) };
+        let Some(size) = bytes.get(..4).and_then(|head| usize::try_from(get_i32(head, 0)).ok()) else {
+            return Ok(None);
+        };
         if size > bytes.len() {
-            bytes = self.read_log(physical_offset, size)?;
+            let Some(whole) = self.try_read_log(physical_offset, size)? else { return Ok(None) };
+            bytes = whole;
         }
         bytes.truncate(size);
-        is_record_at(&bytes, physical_offset).then_some(bytes)
+        Ok(is_record_at(&bytes, physical_offset).then_some(bytes))
     }
 
     /// True where a record or a blank of this log begins or ends: a replica that ends elsewhere ends within a record.
@@ -86,19 +94,23 @@ impl Store {
     /// Bytes of the log from `offset` on: at most `max_len`, to the end of the segment, below the mark `appended`.
     /// Empty at the end of the log, `None` outside.
     pub fn read_log(&self, offset: i64, max_len: usize) -> Option<Bytes> {
+        self.told(self.try_read_log(offset, max_len)).flatten()
+    }
+
+    fn try_read_log(&self, offset: i64, max_len: usize) -> Result<Option<Bytes>, StoreError> {
         let end = self.marks.appended.get();
         if offset == end {
-            return Some(Bytes::new());
+            return Ok(Some(Bytes::new()));
         }
-        if offset > end || offset < self.log.min()? {
-            return None;
+        if offset > end || self.log.min().is_none_or(|min| offset < min) {
+            return Ok(None);
         }
         let length = max_len.min((end - offset) as usize).min((self.log.next_base(offset) - offset) as usize);
         let mut buf = BytesMut::zeroed(length);
-        let read = self.told(self.log.read(offset, &mut buf))??;
+        let Some(read) = self.log.read(offset, &mut buf)? else { return Ok(None) };
         // What was cut off meanwhile may have been read as zeros.
         buf.truncate(read.min((self.marks.appended.get() - offset).max(0) as usize));
-        Some(buf.freeze())
+        Ok(Some(buf.freeze()))
     }
 
     /// Raw bytes at a place of the files, also beyond the marks, for recovery.

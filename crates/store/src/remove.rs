@@ -171,6 +171,14 @@ impl Store {
     }
 
     fn hide_topic<'a>(&'a self, topic: &'a str, end: Option<i64>) -> Result<TopicDeletion<'a>, StoreError> {
+        let hidden = self.try_hide_topic(topic, end);
+        if hidden.is_err() {
+            self.make_up_dispatch();
+        }
+        hidden
+    }
+
+    fn try_hide_topic<'a>(&'a self, topic: &'a str, end: Option<i64>) -> Result<TopicDeletion<'a>, StoreError> {
         self.check_usable()?;
         let no_dispatch = self.dispatcher.pause();
         // Nothing is appended meanwhile: a record is of the old topic or of a new one.

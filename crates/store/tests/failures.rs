@@ -12,7 +12,11 @@ use std::{
 };
 
 use common::{bodies, clock_at, message, small};
-use store::{AppendError, Batch, DirEntry, Disk, File, GetStatus, LockGuard, RealDisk, Store, StoreError, Usage};
+use store::{
+    AppendError, Batch, Boundary, DirEntry, Disk, File, GetStatus, LockGuard, RealDisk, Store, StoreError, Timer,
+    TimerConfig, Usage,
+};
+use wire::{property, topic};
 
 /// Fails writes or syncs below a directory name once a countdown is over, reads and opening when told to.
 #[derive(Clone)]
@@ -288,9 +292,58 @@ fn nobody_is_led_past_what_cannot_be_read_now() {
         };
         assert_eq!((refused.status, refused.next_begin_offset), (GetStatus::Unreadable, next), "{only_in}");
         assert!(next < 9 && refused.messages.is_empty());
+        let by_time = || store.offset_by_time("T", 0, 1_000_000, Boundary::Lower);
+        assert!(by_time().is_err(), "{only_in}");
         disk.reads_fail.store(false, SeqCst);
+        assert_eq!(by_time().unwrap(), 0);
         let got = store.get_messages("T", 0, next, 1, &store::EveryMessage);
         assert_eq!(common::records(&got.messages)[0].1, whole[next as usize]);
         assert_eq!(bodies(&store, "T", 0), whole);
     }
+}
+
+/// The device may give it again; one that stays damaged holds up the others for a while only.
+#[test]
+fn a_timer_message_that_cannot_be_read_now_is_not_given_up() {
+    const NOW: i64 = 1_795_500_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, clock) = (Faulty::new("commitlog", io::ErrorKind::Other), clock_at(NOW));
+    let store = Store::open(small(dir.path()), Arc::new(disk.clone()), clock.clone()).unwrap();
+    let timer = Timer::open(&store, TimerConfig::default(), clock.clone()).unwrap();
+    timer.set_delivering(&store, true).unwrap();
+    for due_ms in [NOW + 1_500, NOW + 2_500, NOW + 63_500] {
+        let mut text = Vec::new();
+        let properties = [
+            (property::UNIQ_KEY, due_ms.to_string()),
+            (property::TIMER_OUT_MS, (due_ms / 1000 * 1000).to_string()),
+            (property::TIMER_DELIVER_MS, due_ms.to_string()),
+            (property::REAL_TOPIC, "T".to_owned()),
+        ];
+        properties.iter().for_each(|(name, value)| property::push(&mut text, name, value));
+        common::put(&store, topic::TIMER, 0, &text, due_ms.to_string().as_bytes());
+    }
+    let enqueue = || timer.enqueue(&store, 10, &mut |_, _| {}).unwrap();
+    let host = || "10.0.0.2:10911".parse().unwrap();
+    let deliver = |now_ms: i64| {
+        clock.0.store(now_ms, SeqCst);
+        timer.deliver(&store, host(), 10, &|_, _| true, &mut |_, _| {}).map(|told| (told.count, told.dropped))
+    };
+    disk.reads_fail.store(true, SeqCst);
+    assert_eq!(enqueue(), 0);
+    disk.reads_fail.store(false, SeqCst);
+    assert_eq!(enqueue(), 3);
+    disk.reads_fail.store(true, SeqCst);
+    assert!(deliver(NOW + 1_500).is_err() && deliver(NOW + 2_000).is_err());
+    disk.reads_fail.store(false, SeqCst);
+    assert_eq!(deliver(NOW + 2_400).unwrap(), (1, 0));
+    store.dispatch();
+    enqueue();
+    disk.reads_fail.store(true, SeqCst);
+    assert!(deliver(NOW + 2_500).is_err() && deliver(NOW + 29_000).is_err());
+    assert_eq!(deliver(NOW + 62_000).unwrap(), (0, 0), "the second one is passed over");
+    disk.reads_fail.store(false, SeqCst);
+    assert_eq!(deliver(NOW + 63_500).unwrap(), (1, 0));
+    store.dispatch();
+    assert_eq!(bodies(&store, "T", 0), [(NOW + 1_500).to_string().as_bytes(), (NOW + 63_500).to_string().as_bytes()]);
+    assert!(store.failed().is_none());
 }

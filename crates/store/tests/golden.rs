@@ -87,7 +87,7 @@ fn check_times(store: &Store, answers: &[Value]) {
     for answer in answers {
         let (topic, queue_id) = (name(&answer["topic"]), int(&answer["queueId"]) as i32);
         let time = int(&answer["time"]);
-        let found = |boundary| Value::from(store.offset_by_time(topic, queue_id, time, boundary));
+        let found = |boundary| Value::from(store.offset_by_time(topic, queue_id, time, boundary).unwrap());
         assert_eq!(found(Boundary::Lower), answer["default"], "{answer}");
         if let Some(lower) = answer.get("lower") {
             assert_eq!(&found(Boundary::Lower), lower, "{answer}");

@@ -58,8 +58,8 @@ fn readers_see_units_before_any_file_has_them() {
     }
     assert!(!queue_file(dir.path(), "T", 0).exists(), "they wait");
     assert_eq!(bodies(&store, "T", 0), (0..8u8).map(|number| vec![number]).collect::<Vec<_>>());
-    assert_eq!(store.offset_by_time("T", 0, 1_034, Boundary::Lower), 4);
-    assert_eq!(store.offset_by_time("T", 0, 1_034, Boundary::Upper), 3);
+    assert_eq!(store.offset_by_time("T", 0, 1_034, Boundary::Lower).unwrap(), 4);
+    assert_eq!(store.offset_by_time("T", 0, 1_034, Boundary::Upper).unwrap(), 3);
     assert_eq!(store.queue_units("T", 0, 2, 100).len(), 6);
     assert_eq!(store.store_time("T", 0, 7), 1_070);
     assert_eq!(store.queues(), [("T".into(), 0)]);

@@ -60,12 +60,12 @@ fn here(broker: &Arc<Broker>, command: &Command, header: &ResetOffsetRequestHead
 fn targets(broker: &Broker, header: &ResetOffsetRequestHeader, queues: i32) -> Result<BTreeMap<i32, i64>, Refused> {
     let topic = &header.topic;
     if header.queue_id < 0 {
-        return Ok((0..queues).map(|queue| (queue, offset_at(broker, topic, queue, header.timestamp))).collect());
+        return (0..queues).map(|queue| Ok((queue, offset_at(broker, topic, queue, header.timestamp)?))).collect();
     }
     let queue = header.queue_id;
     let target = match header.offset.filter(|offset| *offset != -1) {
         Some(offset) => within(offset, broker.store.min_offset(topic, queue), broker.store.max_offset(topic, queue))?,
-        None => offset_at(broker, topic, queue, header.timestamp),
+        None => offset_at(broker, topic, queue, header.timestamp)?,
     };
     Ok(BTreeMap::from([(queue, target)]))
 }
@@ -78,11 +78,12 @@ fn within(offset: i64, min: i64, max: i64) -> Result<i64, Refused> {
     Ok(offset.min(max))
 }
 
-fn offset_at(broker: &Broker, topic: &str, queue_id: i32, timestamp: i64) -> i64 {
-    match timestamp < 0 {
-        true => broker.store.max_offset(topic, queue_id),
-        false => broker.store.offset_by_time(topic, queue_id, timestamp, Boundary::Lower),
+fn offset_at(broker: &Broker, topic: &str, queue_id: i32, timestamp: i64) -> Result<i64, Refused> {
+    if timestamp < 0 {
+        return Ok(broker.store.max_offset(topic, queue_id));
     }
+    let found = broker.store.offset_by_time(topic, queue_id, timestamp, Boundary::Lower);
+    found.map_err(|error| Refused::error(error.to_string()))
 }
 
 fn by_queue(broker: &Broker, topic: &str, offsets: BTreeMap<i32, i64>) -> BTreeMap<MessageQueue, i64> {
@@ -125,7 +126,7 @@ fn client_targets(
         // The capital letters are upstream's.
         let stored =
             stored.ok_or_else(|| Refused::error(format!("THe consumer group <{}> not exist", header.group)))?;
-        let wanted = offset_at(broker, &header.topic, queue, header.timestamp).max(0);
+        let wanted = offset_at(broker, &header.topic, queue, header.timestamp)?.max(0);
         Ok((queue, if header.is_force || wanted < stored { wanted } else { stored }))
     };
     (0..queues).map(target).collect()

@@ -82,10 +82,10 @@ impl Timer {
 
     /// Leaves slots whose tick is over and which are empty, and opens the one whose tick has begun.
     fn advance(&self, store: &Store, work: &mut Work, now_ms: i64, count: TopicCount<'_>) -> Result<(), TimerError> {
-        let now_tick = now_ms.div_euclid(self.config.precision_ms);
+        let (now_tick, mut gone) = (now_ms.div_euclid(self.config.precision_ms), Gone::new(&self.patience, now_ms));
         loop {
             if let Some(open) = &mut work.slot {
-                open.fill(store, &work.log)?;
+                open.fill(store, &work.log, &mut gone)?;
                 if !open.is_empty() || now_tick <= open.tick {
                     return Ok(());
                 }
@@ -110,7 +110,7 @@ impl Timer {
             let slot = self.wheel.lock().slot(tick)?;
             if let Some(slot) = slot {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
-                let mut open = OpenSlot::open(store, &work.log, &slot, bounds)?;
+                let mut open = OpenSlot::open(store, &work.log, &slot, bounds, &mut gone)?;
                 open.counted = tick >= work.counted_from;
                 // What took a message of it back before the start may have come late, and then has no unit.
                 open.in_doubt = !all_taken_up || tick * self.config.precision_ms <= work.doubt_until_ms;
@@ -127,8 +127,8 @@ impl Timer {
         count: TopicCount<'_>,
         told: &mut Delivered,
     ) -> Result<(), TimerError> {
-        let mut load =
-            Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default(), gone: Gone::default() };
+        let gone = Gone::new(&self.patience, order.now_ms);
+        let mut load = Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default(), gone };
         while load.taken.len() < order.max
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(store, order.now_ms)
@@ -191,11 +191,11 @@ struct Order<'a> {
 }
 
 /// Messages of one append.
-struct Load {
+struct Load<'a> {
     batch: Batch,
     taken: Vec<Taken>,
     unwanted: Unwanted,
-    gone: Gone,
+    gone: Gone<'a>,
 }
 
 /// Messages whose topic takes them no longer: how many of each topic, and the first one's place. The log hears of them when
@@ -217,7 +217,7 @@ struct Taken {
     weight: i64,
 }
 
-impl Load {
+impl Load<'_> {
     /// False when there is nothing to deliver.
     fn add(
         &mut self,
@@ -227,7 +227,7 @@ impl Load {
         order: &Order<'_>,
         count: TopicCount<'_>,
     ) -> Result<bool, StoreError> {
-        let Some(bytes) = self.gone.read(store, waiting.physical, waiting.size) else { return Ok(false) };
+        let Some(bytes) = self.gone.read(store, waiting.physical, waiting.size)? else { return Ok(false) };
         let Some(message) = TimerMessage::of(&bytes) else { return Ok(false) };
         let uncounted = waiting.late_offset.is_some() || work.slot.as_ref().is_some_and(|open| !open.counted);
         let weight = message.weight(uncounted);

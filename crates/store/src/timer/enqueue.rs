@@ -1,12 +1,13 @@
 //! From the timer topic's queue into the timer log and the wheel. Source: `TimerMessageStore.java` (enqueue, doEnqueue).
 
+use bytes::Bytes;
 use wire::{hash::java_hash, topic};
 
 use super::{
     Timer, TopicCount, Work,
     log::{Unit, UnitKind},
     message::{NEVER_ENQUEUED, TimerMessage},
-    slot::Waiting,
+    slot::{Gone, Waiting},
     wheel::Slot,
 };
 use crate::{error::StoreError, queue, store::Store};
@@ -46,10 +47,16 @@ impl Timer {
         work.write_ms = work.write_ms.max(self.clock.now_ms() / precision_ms * precision_ms);
         let mut taken = 0;
         work.blocked = max == 0;
+        let reader = Gone::new(&self.patience, self.clock.now_ms());
         while taken < max && work.queue_offset < end {
-            let unit = store.queue_unit(topic::TIMER, 0, work.queue_offset);
-            if let Some(unit) = unit
-                && !self.take(store, work, &unit, count)?
+            let read = reader.readable(waiting_at(store, work.queue_offset), work.queue_offset);
+            // What cannot be read now comes later, and with it what is behind it.
+            let found = match store.told(read) {
+                Some(found) => found.flatten(),
+                None => break,
+            };
+            if let Some((unit, bytes)) = found
+                && !self.take(store, work, &unit, bytes.as_deref(), count)?
             {
                 work.blocked = true;
                 break;
@@ -66,13 +73,14 @@ impl Timer {
         store: &Store,
         work: &mut Work,
         unit: &queue::Unit,
+        bytes: Option<&[u8]>,
         count: TopicCount<'_>,
     ) -> Result<bool, StoreError> {
-        let Some(bytes) = store.read_record(unit.physical_offset) else {
+        let Some(bytes) = bytes else {
             tracing::warn!(physical = unit.physical_offset, "a timer message is gone from the log");
             return Ok(true);
         };
-        let Some(message) = TimerMessage::of(&bytes) else {
+        let Some(message) = TimerMessage::of(bytes) else {
             self.set_aside.fetch_add(1, SeqCst);
             tracing::error!(
                 physical = unit.physical_offset,
@@ -151,6 +159,13 @@ impl Work {
         };
         self.late.push(waiting);
     }
+}
+
+/// A unit of the timer topic's queue, and its record if the log has it.
+fn waiting_at(store: &Store, queue_offset: i64) -> Result<Option<(queue::Unit, Option<Bytes>)>, StoreError> {
+    let Some(queue) = store.queues.get(topic::TIMER, 0) else { return Ok(None) };
+    let Some(unit) = queue.unit_of(queue_offset)?.filter(|unit| !unit.is_filler()) else { return Ok(None) };
+    Ok(Some((unit, store.try_read_record(unit.physical_offset)?)))
 }
 
 /// Messages of the timer topic went with old segments, or this log never had them.

@@ -33,7 +33,7 @@ pub(crate) use look::look;
 use crate::{disk::Clock, error::StoreError, log::Log, store::Store};
 use check_point::{Proof, Proofs};
 use log::TimerLog;
-use slot::{Bounds, OpenSlot, Waiting};
+use slot::{Bounds, OpenSlot, Patience, Waiting};
 use wheel::Wheel;
 
 /// Snapshots for peers that are kept while no replica follows.
@@ -100,6 +100,7 @@ pub struct Timer {
     wheel: Mutex<Wheel>,
     progress: Mutex<Progress>,
     flushing: Mutex<Flushed>,
+    patience: Patience,
     enqueued: AtomicI64,
     delivered: AtomicI64,
     set_aside: AtomicI64,
@@ -206,6 +207,7 @@ impl Timer {
             wheel: Mutex::new(wheel),
             progress: Mutex::new(progress),
             flushing: Mutex::new(flushed),
+            patience: Patience::default(),
             enqueued: AtomicI64::new(0),
             delivered: AtomicI64::new(0),
             set_aside: AtomicI64::new(0),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{
     TopicCount,
@@ -86,11 +87,17 @@ pub(super) enum TakenBack {
 
 impl OpenSlot {
     /// Looks through a slot's chain: who takes back, and how it falls into pieces.
-    pub(super) fn open(store: &Store, log: &TimerLog, slot: &Slot, bounds: Bounds) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        store: &Store,
+        log: &TimerLog,
+        slot: &Slot,
+        bounds: Bounds,
+        gone: &mut Gone<'_>,
+    ) -> Result<Self, StoreError> {
         let (waiting, pieces, takers) = (BinaryHeap::new(), VecDeque::new(), Takers::default());
         let mut open =
             Self { tick: slot.tick, counted: true, in_doubt: false, begun: false, bounds, waiting, pieces, takers };
-        let (half, mut gone) = (bounds.most.div_ceil(2), Gone::default());
+        let half = bounds.most.div_ceil(2);
         log.chain(slot.last, -1, slot.tick, bounds.precision_ms, |position, unit| {
             match open.pieces.front_mut() {
                 Some(piece) if piece.count < half => piece.count += 1,
@@ -101,7 +108,7 @@ impl OpenSlot {
                 None => open.pieces.push_front(Piece { after: -1, last: position, count: 1 }),
             }
             if unit.takes_back()
-                && let Some(bytes) = gone.read(store, unit.physical, unit.size)
+                && let Some(bytes) = gone.read(store, unit.physical, unit.size)?
                 && let Some(message) = TimerMessage::of(&bytes)
                 && let Some(key) = message.takes_back()
             {
@@ -114,21 +121,22 @@ impl OpenSlot {
     }
 
     /// Reads on where there is room for more.
-    pub(super) fn fill(&mut self, store: &Store, log: &TimerLog) -> Result<(), StoreError> {
-        let mut gone = Gone::default();
+    pub(super) fn fill(&mut self, store: &Store, log: &TimerLog, gone: &mut Gone<'_>) -> Result<(), StoreError> {
         while self.waiting.len() <= self.bounds.most / 2
             && let Some(piece) = self.pieces.front().copied()
         {
-            let (waiting, bounds) = (&mut self.waiting, self.bounds);
-            log.chain(piece.last, piece.after, self.tick, bounds.precision_ms, |_, unit| {
+            let (mut waiting, precision_ms) = (Vec::new(), self.bounds.precision_ms);
+            log.chain(piece.last, piece.after, self.tick, precision_ms, |_, unit| {
                 if !unit.takes_back()
-                    && let Some(bytes) = gone.read(store, unit.physical, unit.size)
+                    && let Some(bytes) = gone.read(store, unit.physical, unit.size)?
                     && let Some(message) = TimerMessage::of(&bytes)
                 {
-                    waiting.push(Waiting::of(unit, &message, bounds.precision_ms));
+                    waiting.push(Waiting::of(unit, &message, precision_ms));
                 }
                 Ok(())
             })?;
+            // All of the piece or none: what cannot be read now is read again with the rest.
+            self.waiting.extend(waiting);
             self.pieces.pop_front();
         }
         Ok(())
@@ -263,29 +271,66 @@ fn hash_of(key: &str) -> u64 {
     hasher.finish()
 }
 
-/// Messages that wait and whose records the log does not have any more: how many, and the first one's place. The log
-/// hears of all of them in one line.
+/// How long the timer stands still for records that the device does not give, ms: it may give them again.
+const PATIENCE_MS: i64 = 30_000;
+/// And how long it does not after that. A message is not given up for what passes, and all others not held up for one that
+/// stays damaged.
+const NO_PATIENCE_MS: i64 = 600_000;
+
+/// When a record could not be read the first time, ms.
 #[derive(Default)]
-pub(super) struct Gone {
+pub(super) struct Patience(Mutex<Option<i64>>);
+
+impl Patience {
+    fn has_more(&self, now_ms: i64) -> bool {
+        let mut began = self.0.lock();
+        let is_over = began.is_none_or(|began| !(began..began.saturating_add(NO_PATIENCE_MS)).contains(&now_ms));
+        *began = if is_over { Some(now_ms) } else { *began };
+        began.is_none_or(|began| now_ms < began + PATIENCE_MS)
+    }
+}
+
+/// Reads messages that wait. Of those whose records the log does not have any more it keeps how many there are, and the first
+/// one's place: the log hears of all of them in one line.
+pub(super) struct Gone<'a> {
+    patience: &'a Patience,
+    now_ms: i64,
     messages: usize,
     physical: i64,
 }
 
-impl Gone {
-    /// The record of a message that waits.
-    pub(super) fn read(&mut self, store: &Store, physical: i64, size: i32) -> Option<Bytes> {
-        let bytes = store.read_record(physical).filter(|bytes| bytes.len() == size as usize);
+impl<'a> Gone<'a> {
+    pub(super) fn new(patience: &'a Patience, now_ms: i64) -> Self {
+        Self { patience, now_ms, messages: 0, physical: 0 }
+    }
+
+    /// The record of a message that waits. An error is to be tried again, later.
+    pub(super) fn read(&mut self, store: &Store, physical: i64, size: i32) -> Result<Option<Bytes>, StoreError> {
+        let bytes = self.readable(store.try_read_record(physical), physical)?;
+        let bytes = bytes.flatten().filter(|bytes| bytes.len() == size as usize);
         if bytes.is_none() {
             self.physical = if self.messages == 0 { physical } else { self.physical };
             self.messages += 1;
         }
-        bytes
+        Ok(bytes)
+    }
+
+    /// What was read at a place; `None` where reading failed for so long that it is passed over.
+    pub(super) fn readable<T>(&self, read: Result<T, StoreError>, at: i64) -> Result<Option<T>, StoreError> {
+        match read {
+            Err(error) if self.patience.has_more(self.now_ms) => Err(error),
+            Err(error) => {
+                tracing::error!(at, %error, "the timer message at this place cannot be read and is passed over: it stays in the timer topic");
+                Ok(None)
+            }
+            Ok(found) => Ok(Some(found)),
+        }
     }
 }
 
-impl Drop for Gone {
+impl Drop for Gone<'_> {
     fn drop(&mut self) {
-        let Self { messages, physical } = *self;
+        let Self { messages, physical, .. } = *self;
         if messages > 0 {
             tracing::warn!(
                 messages,
