@@ -21,7 +21,24 @@ INSTANTS = 10
 def handover(rig, version):
     """Java writes, we open its store, serve it and write on, Java opens it again: nothing is missing at any time."""
     ns = rig.namesrv(version)
-    broker = rig.broker(version, ns, "broker")
+    hand_over(rig, version, ns, rig.broker(version, ns, "broker", start=False), {}, {})
+
+
+@test("handover-controller")
+def handover_controller(rig):
+    """The same with a Java broker that a controller makes master; its store opens under us as that of a plain master."""
+    version, port = SERVERS[0], rig.port()
+    ns = rig.namesrv(version, enableControllerInNamesrv="true", controllerDLegerGroup="group1", controllerDLegerSelfId="n0",
+                     controllerDLegerPeers=f"n0-127.0.0.1:{port}", controllerStorePath=f"{rig.folder}/controller", mappedFileSize=16 << 20)
+    java = {"enableControllerMode": "true", "controllerAddr": f"127.0.0.1:{port}", "brokerId": -1, "brokerRole": "SLAVE"}
+    ours = {"enableControllerMode": "false", "brokerId": 0, "brokerRole": "ASYNC_MASTER"}
+    hand_over(rig, version, ns, rig.broker(version, ns, "broker", start=False), java, ours)
+
+
+def hand_over(rig, version, ns, broker, java, ours):
+    """`java` and `ours`: keys of the configuration that are only for one of them."""
+    broker.reconfigured(**java).start()
+    is_master(ns)
     topics(ns, broker, *KINDS, "late")
     story = Story(rig, version, ns, broker)
     story.go_on("java", "--sizes", "mixed", sync=200, batch=400, tags=200, orderly=200, late=30)
@@ -31,7 +48,8 @@ def handover(rig, version):
         story.who = f"{'ours' if kind == rig.ours else 'Java'} at turn {turn + 1}"
         if version == SERVERS[-1] and kind == version and rig.ours == TANDEM:
             story.rebuild()                 # of one version: the other opens what a broker has left
-        broker.opened_as(kind)
+        broker.reconfigured(**(ours if turn % 2 == 0 else java)).opened_as(kind)
+        is_master(ns)
         story.is_as_before()
         last = turn == len(turns) - 1
         story.go_on(turn, sync=100, batch=100, late=0 if last else 30)
@@ -43,6 +61,11 @@ def handover(rig, version):
     rig.note(summary)
     if problems:
         raise Failure("the store that all have written is not sound: " + "; ".join(problems))
+
+
+def is_master(ns):
+    """A controller makes a broker master some seconds after its start."""
+    until("the broker is registered as master", lambda: 0 in remoting.members(ns.address, "broker-a"), 60)
 
 
 class Story:

@@ -295,10 +295,10 @@ class Rig:
             self.processes.append(process)
         return process
 
-    def namesrv(self, kind, name="ns"):
+    def namesrv(self, kind, name="ns", **more):
         port = self.port()
         # Both keep it in the user's home otherwise, for the tests to come.
-        config = {"listenPort": port, "kvConfigPath": f"{self.folder}/{name}/kvConfig.json"}
+        config = {"listenPort": port, "kvConfigPath": f"{self.folder}/{name}/kvConfig.json", **more}
         return Server(self, kind, name, "namesrv", config, f"127.0.0.1:{port}").start()
 
     def broker(self, kind, ns, name, group="broker-a", id=0, role=None, start=True, **more):

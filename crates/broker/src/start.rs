@@ -318,7 +318,7 @@ async fn listen(starting: &Arc<Starting>, config: &BrokerConfig, tls: &ServerTls
     let mut servers = Vec::new();
     let shares = descriptors::shares();
     for (port, fast) in [(config.listen_port, false), (config.fast_port(), true)] {
-        let addr = address::join(&config.bind_address, port);
+        let addr = address::join(config.bind_host(), port);
         let front = Front { starting: starting.clone(), fast };
         let server_config = ServerConfig {
             idle_timeout: Duration::from_secs(config.server_channel_max_idle_time_seconds),
@@ -340,6 +340,6 @@ async fn close(servers: &[Server], grace: Duration) {
 }
 
 fn no_ha_port(config: &BrokerConfig, source: std::io::Error) -> StartError {
-    let addr = address::join(&config.bind_address, config.ha_listen_port);
+    let addr = address::join(config.bind_host(), config.ha_listen_port);
     StartError::Listen { addr, key: "haListenPort", source }
 }

@@ -98,3 +98,21 @@ async fn a_pair_with_ipv6_addresses() {
     assert_eq!(drain(api, &pair.slave.addr, "T", 0, 0).await, drain(api, addr, "T", 0, 0).await);
     pair.stop().await;
 }
+
+/// A Java broker's wildcard takes both kinds of connections, and so it may have been configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_tells_an_ipv6_address_listens_there() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("this machine has no IPv6: nothing is tested");
+        return;
+    }
+    let told = [("brokerIP1", "::1"), ("brokerIP2", "::1"), ("bindAddress", "0.0.0.0")];
+    let pair = Pair::start(&told, &told).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"one").await;
+    pair.equal().await;
+    let v4 = format!("127.0.0.1:{}", pair.master.port);
+    send(&pair.api, &v4, "T", 0, &[], b"two").await;
+    pair.equal().await;
+    pair.stop().await;
+}

@@ -8,7 +8,7 @@ mod other;
 mod space;
 pub mod value;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use remoting::{TlsError, TlsSettings};
 use value::Value;
@@ -354,6 +354,16 @@ impl BrokerConfig {
     /// Port of the fast listener.
     pub fn fast_port(&self) -> u16 {
         self.listen_port.saturating_sub(2)
+    }
+
+    /// The host that the ports are bound to. A Java broker's wildcard takes connections of both kinds: where an address that
+    /// is told to others is IPv6, so must the one of the default, or nobody could connect there.
+    pub fn bind_host(&self) -> &str {
+        let is_v6 = |host: &String| address::host(host).parse::<Ipv6Addr>().is_ok();
+        match self.bind_address == "0.0.0.0" && [&self.broker_ip1, &self.broker_ip2].into_iter().any(is_v6) {
+            true => "::",
+            false => &self.bind_address,
+        }
     }
 
     /// `brokerIP1:listenPort`, what clients are told.

@@ -41,7 +41,7 @@ impl Port {
     /// Takes `haListenPort`.
     pub async fn take(config: &BrokerConfig) -> io::Result<Self> {
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
-        for addr in lookup_host((address::host(&config.bind_address), config.ha_listen_port)).await? {
+        for addr in lookup_host((address::host(config.bind_host()), config.ha_listen_port)).await? {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             socket.set_reuseaddr(true)?;
             match socket.bind(addr) {
