@@ -102,6 +102,17 @@ pub enum MasterClose {
         /// End of what this connection was given.
         sent: i64,
     },
+    /// The slave's log ends where no record of this log does: it is another log, or the other master that sent it the beginning
+    /// of a record is gone, and nobody knows whether it was this one.
+    #[error(
+        "slave at {report} ends within a record of this log: it would go on with bytes that may not belong to what it has. \
+         Nothing is sent or counted. Start a Java slave anew, so that it cuts off the record that it has a part of; if it ends within \
+         a record again, the two logs have parted: move its store directory away and let it copy again"
+    )]
+    WithinRecord {
+        /// What was reported.
+        report: i64,
+    },
     /// The slave needs bytes that are gone here.
     #[error(
         "slave at {slave} is below this master's minimum {min}: the bytes between were removed by retention and \
@@ -136,7 +147,7 @@ pub enum MasterClose {
 impl MasterClose {
     /// Whether a person must act: the slave will be refused again when it comes back.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, MasterClose::BeyondEnd { .. } | MasterClose::BelowMin { .. })
+        matches!(self, MasterClose::BeyondEnd { .. } | MasterClose::BelowMin { .. } | MasterClose::WithinRecord { .. })
     }
 }
 
@@ -164,7 +175,7 @@ pub struct MasterSession {
     began_at: Option<i64>,
     acked: Option<i64>,
     ack_untold: bool,
-    /// Nobody has asked yet whether the first report can be an acknowledgement.
+    /// Nobody has asked yet whether the first report is of a log like this one.
     first_unproven: bool,
     frames_under_way: u64,
     bytes_under_way: u64,
@@ -262,19 +273,32 @@ impl MasterSession {
         }
     }
 
-    /// A new acknowledgement, to be asked for after each [`MasterSession::on_bytes`]: the slave holds everything below this
-    /// offset, which is never beyond what this master holds. `None` when there is none, or when the connection is to be
-    /// closed. It is no action: a shell that is busy writing must not hold it back.
+    /// A new acknowledgement, to be asked for after each [`MasterSession::on_bytes`] and before anything is sent: the slave holds
+    /// everything below this offset, which is never beyond what this master holds. `None` when there is none, or when the
+    /// connection is to be closed. It is no action: a shell that is busy writing must not hold it back.
     ///
-    /// `is_boundary` tells whether a record of this log ends at an offset. The first report counts only there: a slave
-    /// that ends within a record has a part of it, or another log. What it reports after that it has from here.
-    pub fn take_ack(&mut self, is_boundary: impl FnOnce(i64) -> bool) -> Option<i64> {
+    /// `is_ours` tells whether a log that ends at an offset is the beginning of this one as far as can be known: a record ends there,
+    /// or this master itself sent the slave that part of a record. It is asked for the first report; without that the connection
+    /// is closed. What the slave reports later it has from here.
+    pub fn take_ack(&mut self, is_ours: impl FnOnce(i64) -> bool) -> Option<i64> {
         if self.state != State::Open || !std::mem::take(&mut self.ack_untold) {
             return None;
         }
-        let offset = self.acked?;
-        let counts = !std::mem::take(&mut self.first_unproven) || is_boundary(offset);
-        counts.then_some(offset)
+        let report = self.acked?;
+        if std::mem::take(&mut self.first_unproven) && !is_ours(report) {
+            self.close(MasterClose::WithinRecord { report });
+            return None;
+        }
+        Some(report)
+    }
+
+    /// The frame that [`MasterSession::poll`] named last has `len` bytes instead of `planned`, so that it ends with a record. To be
+    /// told before [`MasterSession::on_sent`]; what is sent must lie in one segment of the readable log.
+    pub fn resize(&mut self, planned: u32, len: u32) {
+        let by = i64::from(len) - i64::from(planned);
+        self.next = self.next.map(|next| next + by);
+        self.bytes_under_way = self.bytes_under_way.saturating_add_signed(by);
+        self.pacer.spend(u64::from(len.saturating_sub(planned)));
     }
 
     /// Why the connection is to be closed, ahead of whatever [`MasterSession::poll`] would say first: a shell that is stuck in

@@ -93,18 +93,37 @@ fn the_last_whole_report_of_a_read_counts() {
 
 /// What a slave reports first is where its log ends; whether that is a log like this one, only the boundary tells.
 #[test]
-fn a_first_report_counts_at_a_boundary_alone() {
-    for (is_boundary, first) in [(true, Some(100)), (false, None)] {
-        let mut session = session(0, 400);
-        session.on_bytes(0, &encode_report(100));
-        assert_eq!(session.take_ack(|offset| is_boundary && offset == 100), first);
-        assert_eq!(session.began_at(), None);
-        session.on_bytes(0, &encode_report(100));
-        assert_eq!(session.take_ack(|_| true), None, "it is not asked twice");
-        assert_eq!(drain(&mut session), [send(100, 300)], "it is served in any case");
-        session.on_bytes(0, &encode_report(250));
-        assert_eq!(session.take_ack(|_| false), Some(250), "what it has from here counts");
-    }
+fn a_slave_that_ends_within_a_record_gets_nothing() {
+    let mut session = session(0, 400);
+    session.on_bytes(0, &encode_report(100));
+    assert_eq!(session.take_ack(|offset| offset == 100), Some(100));
+    assert_eq!(session.began_at(), None);
+    assert_eq!(session.take_ack(|_| false), None, "it is not asked twice");
+    assert_eq!(drain(&mut session), [send(100, 300)]);
+    session.on_bytes(0, &encode_report(250));
+    assert_eq!(session.take_ack(|_| false), Some(250), "what it has from here counts");
+
+    let mut session = self::session(0, 400);
+    session.on_bytes(0, &encode_report(100));
+    assert_eq!(session.take_ack(|offset| offset != 100), None);
+    assert_eq!(drain(&mut session), close(MasterClose::WithinRecord { report: 100 }));
+}
+
+/// A frame ends with a record: a shorter one is followed by the next record, a longer one takes of the window.
+#[test]
+fn a_frame_that_is_resized_moves_what_comes_next() {
+    let mut session = session(0, 999);
+    session.on_bytes(0, &encode_report(0));
+    assert_eq!(session.take_ack(|_| true), Some(0));
+    assert_eq!(session.poll(), Some(MasterAction::Send { offset: 0, len: 300 }));
+    session.resize(300, 250);
+    assert_eq!((session.next_offset(), session.bytes_under_way()), (Some(250), 262));
+    session.on_sent(0, 250);
+    assert_eq!((session.poll(), session.bytes_under_way()), (Some(MasterAction::Send { offset: 250, len: 300 }), 312));
+    session.resize(300, 700);
+    session.on_sent(0, 700);
+    assert_eq!((session.next_offset(), session.bytes_under_way()), (Some(950), 0));
+    assert_eq!(session.poll(), Some(MasterAction::Send { offset: 950, len: 49 }));
 }
 
 #[test]
@@ -326,6 +345,23 @@ fn repeated_reports_are_one_ack() {
     assert_eq!(report(&mut session, 100), [ack(100)]);
     assert_eq!(report(&mut session, 100), []);
     assert_eq!(report(&mut session, 60), [ack(60)], "a slave that holds less says the truth");
+}
+
+/// What a frame took beyond its plan is paid before the next one.
+#[test]
+fn a_frame_that_was_made_longer_is_paid_for() {
+    let limited = MasterSettings { max_bytes_per_second: 1000, ..settings() };
+    let mut session = MasterSession::new(limited, 0, 0, 999);
+    session.on_bytes(0, &encode_report(0));
+    assert_eq!(drain(&mut session), [ack(0)]);
+    session.on_tick(312);
+    assert_eq!(drain(&mut session), [send(0, 300)]);
+    session.resize(300, 700);
+    session.on_sent(312, 700);
+    assert!(session.is_paced());
+    assert_eq!(session.deadline_ms(), Some(312 + 400 + 299 + 12));
+    session.on_tick(312 + 400 + 299 + 12);
+    assert_eq!(drain(&mut session), [send(700, 299)]);
 }
 
 /// T-16.

@@ -22,7 +22,7 @@ use tokio::{
 };
 use wire::address;
 
-use super::ticks;
+use super::{frames::Frames, ticks};
 use crate::{config::BrokerConfig, context::Broker};
 
 const MAX_SLAVES: usize = 64;
@@ -230,7 +230,8 @@ impl Link {
 
     fn take_ack(&self, session: &mut MasterSession, own_end: i64) {
         let Broker { store, replicas, .. } = &*self.broker;
-        let acked = session.take_ack(|offset| store.is_boundary(offset));
+        let is_ours = |offset| store.is_boundary(offset) || replicas.has_sent(self.peer.ip(), offset);
+        let acked = session.take_ack(is_ours);
         if let Some(offset) = acked.filter(|_| self.broker.config().is_master()) {
             replicas.began_at(session.began_at());
             if replicas.acknowledged(self.id, self.peer.ip(), offset, own_end) {
@@ -240,10 +241,11 @@ impl Link {
     }
 
     async fn write(&self, mut writer: OwnedWriteHalf) -> Result<(), Ended> {
+        let mut frames = self.broker.replicas.frames(self.peer.ip());
         loop {
             let next = self.told().poll();
             match next {
-                Some(MasterAction::Send { offset, len }) => self.send(&mut writer, offset, len).await?,
+                Some(MasterAction::Send { offset, len }) => self.send(&mut writer, &mut frames, offset, len).await?,
                 Some(MasterAction::Heartbeat { offset }) => {
                     writer.write_all(&TransferHeader::heartbeat(offset).encode()).await?;
                     self.session.lock().on_sent(ticks(&self.broker), 0);
@@ -254,9 +256,16 @@ impl Link {
         }
     }
 
-    async fn send(&self, writer: &mut OwnedWriteHalf, offset: i64, len: u32) -> Result<(), Ended> {
-        let bytes = self.broker.store.read_log(offset, len as usize).filter(|bytes| bytes.len() == len as usize);
-        let bytes = bytes.ok_or(Ended::Unreadable(offset))?;
+    async fn send(
+        &self,
+        writer: &mut OwnedWriteHalf,
+        frames: &mut Frames,
+        offset: i64,
+        planned: u32,
+    ) -> Result<(), Ended> {
+        let bytes = frames.next(&self.broker.store, offset, planned as usize).ok_or(Ended::Unreadable(offset))?;
+        let len = bytes.len() as u32;
+        self.session.lock().resize(planned, len);
         let head = TransferHeader { offset, body_len: len as i32 }.encode();
         let mut parts = [io::IoSlice::new(&head), io::IoSlice::new(&bytes)];
         let mut parts = &mut parts[..];
@@ -268,7 +277,7 @@ impl Link {
             io::IoSlice::advance_slices(&mut parts, count);
         }
         self.session.lock().on_sent(ticks(&self.broker), len);
-        self.broker.replicas.sent(self.id, offset + i64::from(len), len as usize);
+        self.broker.replicas.sent(self.id, self.peer.ip(), offset + i64::from(len), len as usize, frames);
         Ok(())
     }
 

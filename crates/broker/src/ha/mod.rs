@@ -1,7 +1,8 @@
 //! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
-//! [`master`] accepts slaves, [`slave`] follows a master that [`parted`] finds nothing against, [`seams`] are what it could not
+//! [`master`] accepts slaves and sends [`frames`], [`slave`] follows a master that [`parted`] finds nothing against, [`seams`] are what it could not
 //! look at yet, [`Replicas`] holds what is known of the copies.
 
+pub mod frames;
 pub mod master;
 pub mod parted;
 pub mod seams;
@@ -23,6 +24,7 @@ use store::Mark;
 use tokio::{sync::watch, time::Instant};
 use wire::body::{HAClientRuntimeInfo, HAConnectionRuntimeInfo, HARuntimeInfo};
 
+use self::frames::Frames;
 use crate::context::{Broker, now_ms};
 
 /// When a slave has reported for the first time: upstream's does so `haSendHeartbeatInterval` after it has connected, 5 s.
@@ -46,6 +48,8 @@ struct State {
     acks: AckTable,
     marks: BTreeMap<usize, Arc<Mark>>,
     connections: HashMap<u64, SlaveConnection>,
+    /// How far slaves of this term were sent this log, and in which frames, by their address.
+    sent: HashMap<IpAddr, (i64, Frames)>,
     /// The highest offset at which a slave of this term began with an empty log.
     floor: i64,
 }
@@ -100,6 +104,7 @@ impl Replicas {
         let mut state = self.state.lock();
         state.acks = AckTable::new();
         state.marks.clear();
+        state.sent.clear();
         state.floor = 0;
     }
 
@@ -162,11 +167,25 @@ impl Replicas {
         first
     }
 
-    fn sent(&self, id: u64, next: i64, bytes: usize) {
-        if let Some(connection) = self.state.lock().connections.get_mut(&id) {
+    fn sent(&self, id: u64, slave: IpAddr, next: i64, bytes: usize, frames: &Frames) {
+        let mut state = self.state.lock();
+        if let Some(connection) = state.connections.get_mut(&id) {
             connection.next = next;
             connection.sent += bytes as u64;
         }
+        let (sent, of_slave) = state.sent.entry(slave).or_default();
+        *sent = next.max(*sent);
+        of_slave.clone_from(frames);
+    }
+
+    /// Where a record is that a slave at that address has a part of.
+    fn frames(&self, slave: IpAddr) -> Frames {
+        self.state.lock().sent.get(&slave).map(|(_, frames)| frames.clone()).unwrap_or_default()
+    }
+
+    /// True when this broker sent a slave at that address this log up to there, in this term.
+    fn has_sent(&self, slave: IpAddr, offset: i64) -> bool {
+        self.state.lock().sent.get(&slave).is_some_and(|(sent, _)| offset <= *sent)
     }
 
     /// How far the slowest connected slave is; `None` without one.
