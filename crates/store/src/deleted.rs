@@ -1,6 +1,5 @@
 //! Topics that were deleted while records of theirs are still in the log: dispatching those again must not bring the
-//! topic back. Kept in `ROOT/deletedTopics`, a line `offset topic` each, of which the last one of a topic counts; a Java broker
-//! does not look at the file. A deletion costs a line: who deletes ten thousand topics does not write the others each time.
+//! topic back. Kept in `ROOT/deletedTopics`, a line `offset topic` each; a Java broker does not look at the file.
 
 use std::{
     collections::BTreeMap,
@@ -24,43 +23,22 @@ pub(crate) struct Deleted {
     root: PathBuf,
     topics: Mutex<BTreeMap<String, i64>>,
     any: AtomicBool,
-    /// Held from where the table is read until the changed one is in the file and in its place. `None` where there is no file,
-    /// or something else in it.
-    lines: Mutex<Option<Lines>>,
+    /// Held from where the table is read until the changed one is in the file and in its place.
+    writing: Mutex<()>,
 }
-
-/// What is in the file.
-#[derive(Clone, Copy)]
-struct Lines {
-    bytes: u64,
-    count: usize,
-}
-
-/// Lines that no longer count, before the file is written anew.
-const MOST_STALE: usize = 1000;
 
 impl Deleted {
     pub(crate) fn load(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, StoreError> {
         let path = root.join("deletedTopics");
-        let (mut topics, mut lines) = (BTreeMap::new(), None);
+        let mut topics = BTreeMap::new();
         if disk.exists(&path) {
             let file = disk.open(&path, false).at("open", &path)?;
             let mut bytes = vec![0; file.len().at("size", &path)? as usize];
             file.read_exact_at(0, &mut bytes).at("read", &path)?;
-            let text = String::from_utf8_lossy(&bytes);
-            // A line that a crash has cut names another topic.
-            let whole = text.rfind('\n').map_or(0, |last| last + 1);
-            let mut all_fit = whole == bytes.len();
-            for line in text[..whole].lines() {
-                match parse(line) {
-                    Some((topic, end)) => drop(topics.insert(topic, end)),
-                    None => all_fit = false,
-                }
-            }
-            lines = all_fit.then_some(Lines { bytes: bytes.len() as u64, count: text.lines().count() });
+            topics = String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect();
         }
         let any = AtomicBool::new(!topics.is_empty());
-        Ok(Self { disk, root: root.to_path_buf(), topics: Mutex::new(topics), any, lines: Mutex::new(lines) })
+        Ok(Self { disk, root: root.to_path_buf(), topics: Mutex::new(topics), any, writing: Mutex::default() })
     }
 
     /// True when a record of `topic` at `physical` belongs to a deleted topic.
@@ -85,63 +63,41 @@ impl Deleted {
 
     /// Hides everything of `topic` below `end`, durably; on an error nothing is hidden that was not before.
     pub(crate) fn hide(&self, topic: &str, end: i64) -> Result<(), StoreError> {
-        let mut lines = self.lines.lock();
-        let end = self.end_of(topic).map_or(end, |before| before.max(end));
-        let counting = self.topics.lock().len();
-        *lines = match lines.take().filter(|lines| lines.count < counting + MOST_STALE) {
-            Some(lines) => Some(self.add(lines, &line(topic, end))?),
-            None => {
-                let mut topics = self.topics.lock().clone();
-                topics.insert(topic.to_owned(), end);
-                Some(self.store(&topics)?)
-            }
-        };
-        self.topics.lock().insert(topic.to_owned(), end);
+        let _writing = self.writing.lock();
+        let mut topics = self.topics.lock().clone();
+        let hidden = topics.entry(topic.to_owned()).or_insert(end);
+        *hidden = end.max(*hidden);
+        self.store(&topics)?;
+        *self.topics.lock() = topics;
         self.any.store(true, SeqCst);
         Ok(())
     }
 
     /// Forgets topics whose records are all below `min`, and lowers the others to `max`, the log's end.
     pub(crate) fn fit(&self, min: i64, max: i64) -> Result<(), StoreError> {
-        let mut lines = self.lines.lock();
+        let _writing = self.writing.lock();
         let before = self.topics.lock().clone();
         let mut topics = before.clone();
         topics.values_mut().for_each(|end| *end = (*end).min(max));
         topics.retain(|_, end| *end > min);
         if topics != before {
-            *lines = None;
-            *lines = Some(self.store(&topics)?);
+            self.store(&topics)?;
             self.any.store(!topics.is_empty(), SeqCst);
             *self.topics.lock() = topics;
         }
         Ok(())
     }
 
-    /// Puts a line behind those that are there.
-    fn add(&self, Lines { bytes, count }: Lines, line: &str) -> Result<Lines, StoreError> {
-        let path = self.root.join("deletedTopics");
-        let file = self.disk.open(&path, false).at("open", &path)?;
-        file.write_all_at(bytes, line.as_bytes()).at("write", &path)?;
-        file.sync().at("sync", &path)?;
-        Ok(Lines { bytes: bytes + line.len() as u64, count: count + 1 })
-    }
-
-    /// Replaces the file.
-    fn store(&self, topics: &BTreeMap<String, i64>) -> Result<Lines, StoreError> {
+    fn store(&self, topics: &BTreeMap<String, i64>) -> Result<(), StoreError> {
         let (path, aside) = (self.root.join("deletedTopics"), self.root.join("deletedTopics.new"));
-        let text: String = topics.iter().map(|(topic, end)| line(topic, *end)).collect();
+        let text: String = topics.iter().map(|(topic, end)| format!("{end} {topic}\n")).collect();
         let file = self.disk.open(&aside, true).at("create", &aside)?;
         file.set_len(0).at("size", &aside)?;
         file.write_all_at(0, text.as_bytes()).at("write", &aside)?;
         file.sync().at("sync", &aside)?;
         self.disk.rename(&aside, &path).at("replace", &path)?;
-        self.disk.sync_dir(&self.root).at("sync", &self.root)?;
-        Ok(Lines { bytes: text.len() as u64, count: topics.len() })
+        self.disk.sync_dir(&self.root).at("sync", &self.root)
     }
-}
-
-fn line(topic: &str, end: i64) -> String {
-    format!("{end} {topic}\n")
 }
 
 fn parse(line: &str) -> Option<(String, i64)> {
@@ -171,39 +127,6 @@ mod tests {
         });
         let topics = load().topics();
         assert_eq!((topics.len(), topics.clone()), (201, deleted.topics()));
-    }
-
-    fn file(dir: &tempfile::TempDir) -> String {
-        std::fs::read_to_string(dir.path().join("deletedTopics")).unwrap()
-    }
-
-    #[test]
-    fn a_deletion_adds_a_line_until_too_many_do_not_count() {
-        let dir = tempfile::tempdir().unwrap();
-        let load = || Deleted::load(Arc::new(RealDisk), dir.path()).unwrap();
-        let deleted = load();
-        ["A", "B", "A"].iter().zip([10, 20, 30]).for_each(|(topic, end)| deleted.hide(topic, end).unwrap());
-        assert_eq!(file(&dir), "10 A\n20 B\n30 A\n");
-        let deleted = load();
-        assert_eq!(deleted.ends(), [("A".to_owned(), 30), ("B".to_owned(), 20)]);
-        (31..1100).for_each(|end| deleted.hide("A", end).unwrap());
-        assert!(file(&dir).lines().count() <= MOST_STALE + 2);
-        assert_eq!(load().ends(), [("A".to_owned(), 1099), ("B".to_owned(), 20)]);
-    }
-
-    #[test]
-    fn a_line_that_a_crash_has_cut_hides_no_other_topic() {
-        let whole = "10 A\n20 Topic\n";
-        for cut in 5..whole.len() {
-            let dir = tempfile::tempdir().unwrap();
-            for tail in ["", "\0\0\0\0"] {
-                std::fs::write(dir.path().join("deletedTopics"), format!("{}{tail}", &whole[..cut])).unwrap();
-                let deleted = Deleted::load(Arc::new(RealDisk), dir.path()).unwrap();
-                assert_eq!(deleted.topics(), ["A"], "{cut}");
-                deleted.hide("B", 30).unwrap();
-                assert_eq!(file(&dir), "10 A\n30 B\n", "{cut}");
-            }
-        }
     }
 
     #[test]
