@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::common::Random;
 
-const SECTOR: usize = 512;
+pub const SECTOR: usize = 512;
 
 /// A change that is not synced.
 #[derive(Clone, Debug)]

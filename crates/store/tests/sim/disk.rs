@@ -11,7 +11,7 @@ use std::{
 use store::{DirEntry, Disk, File, FileSystem, LockGuard, Usage};
 
 use super::{
-    content::{Change, Content},
+    content::{Change, Content, SECTOR},
     names::{Names, Naming, Node, name_of},
 };
 use crate::common::Random;
@@ -284,6 +284,10 @@ impl File for SimFile {
         state.note(sum);
         let done = match &go {
             Go::On => bytes.len(),
+            // A sector that is written as a whole is there as a whole, or not.
+            Go::Fail(_) if bytes.len() == SECTOR && offset.is_multiple_of(SECTOR as u64) => {
+                state.random.below(2) as usize * bytes.len()
+            }
             Go::Fail(_) => state.random.below(bytes.len() as u64 + 1) as usize,
         };
         if done > 0 {
