@@ -111,7 +111,15 @@ pub(super) fn load(
         proofs,
         ..Progress::default()
     };
-    let work = Work {
+    let mut work = at_rest(log, queue_offset, read_tick);
+    (work.doubt_until_ms, work.doubt_log_end) = (now_ms, store.max_phys());
+    work.counted_from = point.last_read_ms / config.precision_ms;
+    Ok((work, wheel, progress, durable))
+}
+
+/// Nothing is open or under way.
+fn at_rest(log: TimerLog, queue_offset: i64, read_tick: i64) -> Work {
+    Work {
         log,
         queue_offset,
         write_ms: 0,
@@ -121,15 +129,14 @@ pub(super) fn load(
         late: Default::default(),
         late_offsets: Default::default(),
         late_log_end: 0,
-        doubt_until_ms: now_ms,
-        doubt_log_end: store.max_phys(),
+        doubt_until_ms: 0,
+        doubt_log_end: 0,
         gate: None,
-        counted_from: point.last_read_ms / config.precision_ms,
+        counted_from: 0,
         last_physical: None,
         blocked: false,
         ending: false,
-    };
-    Ok((work, wheel, progress, durable))
+    }
 }
 
 /// Files `timerwheel.<position>` and `timerwheel.<position>.tmp`, of Java 5.5 with `timerWheelSnapshotFlush=true`. Where
