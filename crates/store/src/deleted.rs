@@ -64,11 +64,15 @@ impl Deleted {
     /// Hides everything of `topic` below `end`, durably; on an error nothing is hidden that was not before.
     pub(crate) fn hide(&self, topic: &str, end: i64) -> Result<(), StoreError> {
         let _writing = self.writing.lock();
-        let mut topics = self.topics.lock().clone();
-        let hidden = topics.entry(topic.to_owned()).or_insert(end);
-        *hidden = end.max(*hidden);
-        self.store(&topics)?;
-        *self.topics.lock() = topics;
+        let end = self.end_of(topic).map_or(end, |before| before.max(end));
+        // There may be many thousands: they are not copied for each.
+        let text = {
+            let topics = self.topics.lock();
+            let others = topics.iter().filter(|(name, _)| *name != topic);
+            text_of(others.map(|(name, end)| (name.as_str(), *end)).chain([(topic, end)]))
+        };
+        self.store(&text)?;
+        self.topics.lock().insert(topic.to_owned(), end);
         self.any.store(true, SeqCst);
         Ok(())
     }
@@ -81,16 +85,15 @@ impl Deleted {
         topics.values_mut().for_each(|end| *end = (*end).min(max));
         topics.retain(|_, end| *end > min);
         if topics != before {
-            self.store(&topics)?;
+            self.store(&text_of(topics.iter().map(|(name, end)| (name.as_str(), *end))))?;
             self.any.store(!topics.is_empty(), SeqCst);
             *self.topics.lock() = topics;
         }
         Ok(())
     }
 
-    fn store(&self, topics: &BTreeMap<String, i64>) -> Result<(), StoreError> {
+    fn store(&self, text: &str) -> Result<(), StoreError> {
         let (path, aside) = (self.root.join("deletedTopics"), self.root.join("deletedTopics.new"));
-        let text: String = topics.iter().map(|(topic, end)| format!("{end} {topic}\n")).collect();
         let file = self.disk.open(&aside, true).at("create", &aside)?;
         file.set_len(0).at("size", &aside)?;
         file.write_all_at(0, text.as_bytes()).at("write", &aside)?;
@@ -98,6 +101,13 @@ impl Deleted {
         self.disk.rename(&aside, &path).at("replace", &path)?;
         self.disk.sync_dir(&self.root).at("sync", &self.root)
     }
+}
+
+fn text_of<'a>(topics: impl Iterator<Item = (&'a str, i64)>) -> String {
+    topics.fold(String::new(), |mut text, (topic, end)| {
+        text.extend([&*end.to_string(), " ", topic, "\n"]);
+        text
+    })
 }
 
 fn parse(line: &str) -> Option<(String, i64)> {
