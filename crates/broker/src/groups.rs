@@ -101,10 +101,9 @@ impl Groups {
     /// Puts a group with defaults, unless an operator has just put one of that name.
     fn create(&self, name: &str, now_ms: i64) -> Result<(), PersistError> {
         let mut state = self.state.write();
-        if state.table.get(name).is_some() {
+        if !state.table.put_new(name, named(name)) {
             return Ok(());
         }
-        state.table.put(name, named(name));
         state.version.next(now_ms);
         drop(state);
         self.save()

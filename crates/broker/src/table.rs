@@ -60,6 +60,11 @@ impl<T: PartialEq> Table<T> {
         true
     }
 
+    /// Puts one entry where there is none of that name; false when there is.
+    pub fn put_new(&mut self, name: &str, entry: T) -> bool {
+        !self.entries.contains_key(name) && self.put(name, entry)
+    }
+
     /// Takes one entry out; false when it was not there.
     pub fn remove(&mut self, name: &str) -> bool {
         let is_gone = self.entries.remove(name).is_some();

@@ -168,9 +168,7 @@ impl Topics {
     pub fn lead(&self, config: &BrokerConfig, now_ms: i64) -> Result<(), PersistError> {
         let mut state = self.state.write();
         for topic in system_topics(config) {
-            if state.table.get(&topic.topic_name).is_none() {
-                state.table.put(&topic.topic_name.clone(), topic);
-            }
+            state.table.put_new(&topic.topic_name.clone(), topic);
         }
         state.version.next(now_ms);
         drop(state);
@@ -234,15 +232,13 @@ impl Topics {
 
     fn create(&self, topic: TopicConfig, now_ms: i64) -> Option<Arc<TopicConfig>> {
         let name = topic.topic_name.clone();
-        {
-            // In one go: an operator may just be putting another one of that name.
-            let mut state = self.state.write();
-            if let Some(there) = state.table.get(&name) {
-                return Some(there.clone());
-            }
-            state.table.put(&name, topic);
-            state.version.next(now_ms);
+        let mut state = self.state.write();
+        // In one go: an operator may just be putting another one of that name.
+        if !state.table.put_new(&name, topic) {
+            return state.table.get(&name).cloned();
         }
+        state.version.next(now_ms);
+        drop(state);
         if let Err(error) = self.save() {
             tracing::error!("topic {name} is not created: {error}");
             return None;
