@@ -1,6 +1,6 @@
 //! Replication of the commit log over sockets: thin shells around the state machines of `replica`.
-//! [`master`] accepts slaves and sends [`frames`], [`slave`] follows a master that [`parted`] finds nothing against, [`seams`] are what it could not
-//! look at yet, [`Replicas`] holds what is known of the copies.
+//! [`master`] accepts slaves and sends [`frames`], [`slave`] follows a master that [`parted`] finds nothing against, [`seams`]
+//! are what it could not look at yet, [`Replicas`] holds what is known of the copies.
 
 pub mod frames;
 pub mod master;
@@ -190,15 +190,18 @@ impl Replicas {
 
     /// How far the slowest connected slave is; `None` without one.
     pub fn slowest(&self) -> Option<i64> {
-        let state = self.state.lock();
-        state.connections.values().filter(|connection| connection.is_slave()).map(|connection| connection.acked).min()
+        self.least_acked(SlaveConnection::is_slave)
     }
 
     /// The same of those that may be the master soon: what has connected just now may be a slave that has nothing yet.
     pub fn slowest_successor(&self) -> Option<i64> {
+        self.least_acked(|connection| connection.is_slave() || connection.since.elapsed() < FIRST_REPORT)
+    }
+
+    fn least_acked(&self, counts: impl Fn(&SlaveConnection) -> bool) -> Option<i64> {
         let state = self.state.lock();
-        let may_report = |one: &&SlaveConnection| one.is_slave() || one.since.elapsed() < FIRST_REPORT;
-        state.connections.values().filter(may_report).map(|connection| connection.acked).min()
+        let counting = state.connections.values().filter(|connection| counts(connection));
+        counting.map(|connection| connection.acked).min()
     }
 
     /// Number of connected slaves.
