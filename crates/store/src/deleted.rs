@@ -80,11 +80,11 @@ impl Deleted {
     /// Forgets topics whose records are all below `min`, and lowers the others to `max`, the log's end.
     pub(crate) fn fit(&self, min: i64, max: i64) -> Result<(), StoreError> {
         let _writing = self.writing.lock();
-        let before = self.topics.lock().clone();
-        let mut topics = before.clone();
-        topics.values_mut().for_each(|end| *end = (*end).min(max));
-        topics.retain(|_, end| *end > min);
-        if topics != before {
+        let fits = self.topics.lock().values().all(|end| *end > min && *end <= max);
+        if !fits {
+            let mut topics = self.topics.lock().clone();
+            topics.values_mut().for_each(|end| *end = (*end).min(max));
+            topics.retain(|_, end| *end > min);
             self.store(&text_of(topics.iter().map(|(name, end)| (name.as_str(), *end))))?;
             self.any.store(!topics.is_empty(), SeqCst);
             *self.topics.lock() = topics;
