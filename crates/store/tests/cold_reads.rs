@@ -13,10 +13,13 @@ use std::{
     thread,
 };
 
-use common::{Random, bodies, clock_at, message, records, seed, small};
+use common::{
+    Random, bodies, clock_at, message,
+    over_real_disk::{rest_of_disk, sizes_of_file},
+    records, seed, small,
+};
 use store::{
-    Batch, ColdReads, DirEntry, Disk, EveryMessage, File, GetStatus, LockGuard, MessageFilter, RealDisk, Retention,
-    Store, StoreConfig, Usage,
+    Batch, ColdReads, Disk, EveryMessage, File, GetStatus, MessageFilter, RealDisk, Retention, Store, StoreConfig,
 };
 use wire::record::RecordView;
 
@@ -99,13 +102,7 @@ impl File for CountingFile {
         self.file.write_all_at(offset, bytes)
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
+    sizes_of_file!();
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync()
@@ -119,45 +116,11 @@ impl Disk for Counting {
         Ok(Arc::new(CountingFile { file: RealDisk.open(path, create)?, disk: self.clone(), is_log, is_first }))
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        RealDisk.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        RealDisk.exists(path)
-    }
-
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
 
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-
-    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
-        RealDisk.modified_ms(path)
-    }
-
-    fn usage(&self, path: &Path) -> io::Result<Usage> {
-        RealDisk.usage(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        RealDisk.lock(path)
-    }
+    rest_of_disk!();
 }
 
 const QUEUES: i32 = 8;

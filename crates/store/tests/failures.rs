@@ -11,11 +11,12 @@ use std::{
     },
 };
 
-use common::{bodies, clock_at, message, small};
-use store::{
-    AppendError, Batch, Boundary, DirEntry, Disk, File, GetStatus, LockGuard, RealDisk, Store, StoreError, Timer,
-    TimerConfig, Usage,
+use common::{
+    bodies, clock_at, message,
+    over_real_disk::{rest_of_disk, sizes_of_file},
+    small,
 };
+use store::{AppendError, Batch, Boundary, Disk, File, GetStatus, RealDisk, Store, StoreError, Timer, TimerConfig};
 use wire::{property, topic};
 
 /// Fails writes or syncs below a directory name once a countdown is over, reads and opening when told to.
@@ -68,13 +69,7 @@ impl File for FaultyFile {
         self.file.write_all_at(offset, bytes)
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
+    sizes_of_file!();
 
     fn sync(&self) -> io::Result<()> {
         if self.concerned {
@@ -93,45 +88,11 @@ impl Disk for Faulty {
         Ok(Arc::new(FaultyFile { file: RealDisk.open(path, create)?, disk: self.clone(), concerned }))
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        RealDisk.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        RealDisk.exists(path)
-    }
-
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
 
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-
-    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
-        RealDisk.modified_ms(path)
-    }
-
-    fn usage(&self, path: &Path) -> io::Result<Usage> {
-        RealDisk.usage(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        RealDisk.lock(path)
-    }
+    rest_of_disk!();
 }
 
 fn batch_of(bodies: &[&[u8]]) -> Batch {

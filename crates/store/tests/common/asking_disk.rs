@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use store::{DirEntry, Disk, File, LockGuard, RealDisk, Usage};
+use store::{Disk, File, RealDisk};
+
+use super::over_real_disk::{rest_of_disk, sizes_of_file};
 
 pub type Hook = Box<dyn Fn(&str, &Path) -> io::Result<()> + Send + Sync>;
 
@@ -37,13 +39,7 @@ impl File for AskingFile {
         self.file.write_all_at(offset, bytes)
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
+    sizes_of_file!();
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync()
@@ -56,44 +52,10 @@ impl Disk for Asking {
         Ok(Arc::new(AskingFile { file, path: path.to_path_buf(), hook: self.0.clone() }))
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        RealDisk.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        RealDisk.exists(path)
-    }
-
     fn remove(&self, path: &Path) -> io::Result<()> {
         (self.0)("remove", path)?;
         RealDisk.remove(path)
     }
 
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-
-    fn modified_ms(&self, path: &Path) -> io::Result<i64> {
-        RealDisk.modified_ms(path)
-    }
-
-    fn usage(&self, path: &Path) -> io::Result<Usage> {
-        RealDisk.usage(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        RealDisk.lock(path)
-    }
+    rest_of_disk!();
 }

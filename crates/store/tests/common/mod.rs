@@ -21,6 +21,7 @@ use wire::record_encode::NewRecord;
 
 pub mod asking_disk;
 pub mod files;
+pub mod over_real_disk;
 pub mod small_disk;
 
 /// Nobody watches.
