@@ -224,6 +224,20 @@ async fn drain_first(api: &client::BrokerApi, addr: &str, topic: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slave_serves_a_system_group_that_it_does_not_know_and_creates_none() {
+    let pair = Pair::start(&[], &[("slaveSyncInterval", "3600000"), ("autoCreateSubscriptionGroup", "false")]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    pair.equal().await;
+    assert!(broker::sync::round(pair.slave.broker()).await, "the master answers");
+    let before = pair.slave.broker().groups.snapshot();
+    let puller = client::Puller::new(pair.api.clone(), &pair.slave.addr, "CID_RMQ_SYS_X");
+    assert_eq!(puller.pull("T", 0, 0, 1).await.unwrap().records().count(), 1);
+    assert_eq!(pair.slave.broker().groups.snapshot(), before);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_term_does_not_let_the_follower_back_in() {
     let pair = Pair::start(&[], &[]).await;
     let (master, slave) = (pair.master.broker(), pair.slave.broker());
