@@ -79,9 +79,12 @@ impl Absent {
     /// Tables that are kept for a slave that is far behind: the oldest ones, which it reaches first, and the newest.
     const MOST: usize = 16;
 
-    fn add(&mut self, version: DataVersion, known: Known) {
+    fn add(&mut self, version: DataVersion, mut known: Known) {
         self.version = Some(version);
         self.tables.truncate(Self::MOST - 1);
+        // The master tells all of them each time, as long as its log has messages of them; an earlier table has its turn before.
+        let tables = &self.tables;
+        known.deleted.retain(|topic, end| !tables.iter().any(|earlier| earlier.deleted.get(topic) == Some(end)));
         self.tables.push_back(Arc::new(known));
     }
 
@@ -94,7 +97,8 @@ impl Absent {
     }
 }
 
-/// At a slave: queues that the master deleted go here too, [`MOST_AT_ONCE`] topics a round. What was deleted is in no table of the
+/// At a slave: queues that the master deleted go here too, [`MOST_AT_ONCE`] topics a round, and where there are more the next
+/// round begins at once. What was deleted is in no table of the
 /// master's, neither before its log had an end nor after, has no message there, and lies before that end.
 pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<(), SyncError> {
     if broker.sync.absent(|absent| absent.version != Some(*version)) {
@@ -112,6 +116,7 @@ pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Resul
         remove_deleted(broker, &known, &mut left)?;
         remove_absent(broker, addr, &known, &mut left).await?;
         if left == 0 {
+            broker.sync.go_on();
             return Ok(());
         }
         broker.sync.absent(|absent| absent.settled(&known));
@@ -143,6 +148,10 @@ async fn remove_absent(broker: &Broker, addr: &str, known: &Known, left: &mut us
     }
     let wanted = |topic: &str| known.topics.contains(topic) || is_kept(broker, topic);
     for (topic, queues) in stored.into_iter().filter(|(topic, _)| !wanted(topic)) {
+        if !broker.store.has_topic_before(&topic, known.end)? {
+            // Made since; a later table tells whether it is gone.
+            continue;
+        }
         if master_has(broker, addr, &topic, &queues).await? {
             if broker.topics.get(&topic).is_none() {
                 tracing::warn!(

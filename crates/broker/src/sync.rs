@@ -92,6 +92,11 @@ impl SyncState {
         }
     }
 
+    /// The next round begins without a pause.
+    pub fn go_on(&self) {
+        self.bell.notify_one();
+    }
+
     /// Waits until no round runs and lets none begin.
     pub async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await

@@ -5,7 +5,6 @@ mod common;
 mod gate_disk;
 
 use std::{
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -15,28 +14,14 @@ use std::{
 
 use broker::{clock::StoreClock, context::Broker};
 use client::BrokerApi;
-use common::{LIMIT, Node, Pair, api, drain, header, relay::Between, send, topic, until};
+use common::{BY_HAND, LIMIT, Node, Pair, api, drain, has_queues, header, relay::Between, send, sync, topic, until};
 use gate_disk::GateDisk;
 use wire::{
     Command,
-    body::TopicConfig,
     code::{request, response},
     header::PullMessageRequestHeader,
     sys_flag,
 };
-
-/// The slave looks at its master's tables when the test says so.
-const BY_HAND: (&str, &str) = ("slaveSyncInterval", "3600000");
-
-async fn sync(node: &Node) {
-    assert!(broker::sync::round(node.broker()).await, "the master answers");
-}
-
-/// False where the queues of `topic` are gone from memory and disk.
-fn has_queues(node: &Node, topic: &str) -> bool {
-    let in_memory = node.broker().store.queues().iter().any(|(name, _)| **name == *topic);
-    in_memory || Path::new(&node.root).join("consumequeue").join(topic).exists()
-}
 
 async fn is_new(pair: &Pair, api: &BrokerApi, count: usize) {
     for node in [&pair.master, &pair.slave] {
@@ -129,53 +114,6 @@ async fn f01_a_topic_created_anew_while_the_slave_hears_of_its_deletion() {
     sync(&pair.slave).await;
     is_new(&pair, &api, 10).await;
     between.stop().await;
-    pair.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn topics_that_are_made_all_the_time_keep_no_deletion_from_the_slave() {
-    let pair = Pair::start(&[], &[BY_HAND]).await;
-    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
-    topic(&api, &addr, "T", 1).await;
-    send(&api, &addr, "T", 0, &[], b"old").await;
-    pair.equal().await;
-    sync(&pair.slave).await;
-    api.delete_topic(&addr, "T").await.unwrap();
-    let (master, made) = (pair.master.broker().clone(), AtomicUsize::new(0));
-    let between = Between::start(&api, &addr, move |_, command| {
-        if command.code == request::GET_ALL_TOPIC_CONFIG {
-            let topic_name = format!("N{}", made.fetch_add(1, SeqCst));
-            master.topics.put(TopicConfig { topic_name, ..TopicConfig::default() }, 1).unwrap();
-        }
-        Some(command)
-    })
-    .await;
-    between.of(pair.slave.broker()).await;
-    sync(&pair.slave).await;
-    assert!(!has_queues(&pair.slave, "T"));
-    between.stop().await;
-    pair.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slave_removes_the_queues_of_many_topics_a_round_each() {
-    let pair = Pair::start(&[], &[BY_HAND]).await;
-    let (api, addr) = (pair.api.clone(), pair.master.addr.clone());
-    let names: Vec<_> = (0..100).map(|number| format!("T{number}")).collect();
-    for topic_name in &names {
-        let topic = TopicConfig { topic_name: topic_name.clone(), ..TopicConfig::default() };
-        pair.master.broker().topics.put(topic, 1).unwrap();
-        send(&api, &addr, topic_name, 0, &[], b"old").await;
-    }
-    pair.equal().await;
-    sync(&pair.slave).await;
-    for name in &names {
-        broker::deletion::delete(pair.master.broker(), name).unwrap();
-    }
-    for left in [36, 0, 0] {
-        sync(&pair.slave).await;
-        assert_eq!(names.iter().filter(|name| has_queues(&pair.slave, name)).count(), left);
-    }
     pair.stop().await;
 }
 

@@ -21,6 +21,7 @@ use crate::{
     inspect::{LogFiles, Scanner},
     progress::Progress,
     queue::{Kind, Queue, Unit},
+    remove::begins_before,
     store::Store,
     walk::{Stop, walk},
 };
@@ -119,7 +120,7 @@ fn finish_deletions(store: &Store, clean: bool) -> Result<Option<i64>, StoreErro
     for queue in store.queues.all() {
         let Some(end) = store.deleted.end_of(queue.topic()) else { continue };
         let has_file = !queue.units().is_unused();
-        if has_file && queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
+        if has_file && begins_before(&queue, end)? {
             tracing::warn!(topic = %queue.topic(), queue_id = queue.queue_id(), max = queue.max(), "the topic was being deleted when the broker stopped: its queue is cleared");
             queue.clear()?;
             queue.refresh_ends()?;

@@ -170,6 +170,16 @@ impl Store {
         self.hide_topic(topic, Some(end))?.finish()
     }
 
+    /// True when [`Store::delete_topic_before`] would remove a queue of `topic`.
+    pub fn has_topic_before(&self, topic: &str, end: i64) -> Result<bool, StoreError> {
+        for queue in self.queues.of_topic(topic) {
+            if begins_before(&queue, end)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn hide_topic<'a>(&'a self, topic: &'a str, end: Option<i64>) -> Result<TopicDeletion<'a>, StoreError> {
         let hidden = self.try_hide_topic(topic, end);
         if hidden.is_err() {
@@ -186,8 +196,7 @@ impl Store {
         let end = end.unwrap_or(tail.end);
         let mut queues = Vec::new();
         for queue in self.queues.of_topic(topic) {
-            // A queue begins again with the first record of a new topic, so it holds units of one of both.
-            if queue.first_unit()?.is_none_or(|first| first.physical_offset < end) {
+            if begins_before(&queue, end)? {
                 queues.push(queue);
             }
         }
@@ -283,4 +292,10 @@ impl Store {
     fn sync_names(&self) -> Result<(), StoreError> {
         self.disk.sync_dir(self.log.dir()).at("sync", self.log.dir())
     }
+}
+
+/// True for a queue of a topic as it was when the log ended at `end`, false for one that was made since: a queue begins again with
+/// the first record of a new topic, so it holds units of one of both.
+pub(crate) fn begins_before(queue: &Queue, end: i64) -> Result<bool, StoreError> {
+    Ok(queue.first_unit()?.is_none_or(|first| first.physical_offset < end))
 }

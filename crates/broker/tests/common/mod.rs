@@ -275,3 +275,17 @@ pub fn cpu_ticks() -> u64 {
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
+
+/// The slave looks at its master's tables when the test says so.
+pub const BY_HAND: (&str, &str) = ("slaveSyncInterval", "3600000");
+
+/// One round of metadata sync.
+pub async fn sync(node: &Node) {
+    assert!(broker::sync::round(node.broker()).await, "the master answers");
+}
+
+/// False where the queues of `topic` are gone from memory and disk.
+pub fn has_queues(node: &Node, topic: &str) -> bool {
+    let in_memory = node.broker().store.queues().iter().any(|(name, _)| **name == *topic);
+    in_memory || node.root.join("consumequeue").join(topic).exists()
+}
