@@ -42,7 +42,8 @@ pub struct StoreConfig {
     pub max_hash_slots: u32,
     /// `maxIndexNum`.
     pub max_index: u32,
-    /// `flushDiskType=SYNC_FLUSH`: nothing is dispatched before it is durable.
+    /// `flushDiskType=SYNC_FLUSH`: nothing is dispatched before it is durable; at the start, see
+    /// [`Store::set_sync_flush`](crate::Store::set_sync_flush).
     pub sync_flush: bool,
     /// `maxTransferBytesOnMessageInMemory`.
     pub max_transfer_bytes_in_memory: u64,
