@@ -43,3 +43,21 @@ async fn a_broker_that_becomes_sync_flush_does_not_sleep_out_its_interval() {
     assert!(send(&api, &node.addr, "T", 0, &[], b"one").await.is_complete());
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_a_key_brings_are_there_when_it_is_turned_on() {
+    let (dir, api) = (tempfile::tempdir().unwrap(), api());
+    let mut node = Node::start(&dir, "m", &[("autoCreateTopicEnable", "false")]).await;
+    let refused = api.send(&node.addr, &header("New", 0, &[]), b"x".to_vec(), Duration::from_secs(10)).await;
+    assert!(refused.is_err());
+    let version = node.broker().topics.version();
+    api.update_config(&node.addr, "autoCreateTopicEnable=true\ntraceTopicEnable=true").await.unwrap();
+    assert_ne!(node.broker().topics.version(), version, "name servers and slaves hear of it");
+    assert!(send(&api, &node.addr, "New", 0, &[], b"x").await.is_complete());
+    let trace = "RMQ_SYS_TRACE_TOPIC";
+    assert!(node.broker().topics.get(trace).is_some() && node.broker().topics.is_system(trace));
+    let version = node.broker().topics.version();
+    api.update_config(&node.addr, "traceTopicEnable=true").await.unwrap();
+    assert_eq!(node.broker().topics.version(), version, "nothing is missing");
+    node.stop().await;
+}

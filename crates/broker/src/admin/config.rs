@@ -17,6 +17,9 @@ use crate::{
     persist, register, role,
 };
 
+/// Keys that bring a topic with them.
+const TOPICS: [&str; 3] = ["autoCreateTopicEnable", "msgTraceTopicName", "traceTopicEnable"];
+
 /// GET_BROKER_CONFIG.
 pub fn get(broker: &Arc<Broker>, command: &Command) -> Answer {
     let mut text = String::new();
@@ -111,6 +114,13 @@ fn announce(broker: &Arc<Broker>, current: &BrokerConfig, plan: &Plan) {
             tracing::error!("{error}");
         }
         broker.registrar.changed();
+    }
+    if TOPICS.iter().any(|key| plan.has(key)) && plan.config.is_master() {
+        match broker.topics.complete(&plan.config, now_ms()) {
+            Ok(true) => broker.registrar.changed(),
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}"),
+        }
     }
     if plan.config.namesrv_addr != current.namesrv_addr {
         let left = broker.registrar.set_list(&plan.config.namesrv_addr);

@@ -13,7 +13,7 @@ const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackL
 const NAMES: [&str; 2] = ["brokerName", "brokerClusterName"];
 
 /// Keys that are read at start only. What is announced and shown stays what is in force.
-const AT_START: [&str; 35] = [
+const AT_START: [&str; 36] = [
     "accessMessageInMemoryMaxRatio",
     "bindAddress",
     "consumerOffsetUpdateVersionStep",
@@ -34,6 +34,7 @@ const AT_START: [&str; 35] = [
     "maxHashSlotNum",
     "maxIndexNum",
     "maxMessageSize",
+    "maxMsgsNumBatch",
     "maxTransferBytesOnMessageInDisk",
     "maxTransferBytesOnMessageInMemory",
     "maxTransferCountOnMessageInDisk",
