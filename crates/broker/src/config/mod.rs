@@ -193,6 +193,8 @@ broker_config! {
     "clusterTopicEnable" cluster_topic_enable: bool = true;
     "brokerTopicEnable" broker_topic_enable: bool = true;
     "traceTopicEnable" trace_topic_enable: bool = false;
+    /// Topics may say `message.type=MIXED`.
+    "enableMixedMessageType" enable_mixed_message_type: bool = false;
     "msgTraceTopicName" msg_trace_topic_name: String = "RMQ_SYS_TRACE_TOPIC".into();
     "traceOn" trace_on: bool = true;
     "regionId" region_id: String = "DefaultRegion".into();
