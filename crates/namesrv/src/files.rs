@@ -38,9 +38,9 @@ fn replace_with(path: &Path, content: &[u8], mode: Option<Permissions>) -> io::R
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let aside = beside(path, ".tmp");
+    let create = || File::create(&aside);
     // One that a crash left may be read-only.
-    let _ = fs::remove_file(&aside);
-    let mut file = File::create(&aside)?;
+    let mut file = create().or_else(|error| fs::remove_file(&aside).map_err(|_| error).and_then(|()| create()))?;
     // Before the content, which may be secret.
     mode.map_or(Ok(()), |mode| file.set_permissions(mode))?;
     file.write_all(content)?;

@@ -98,11 +98,9 @@ fn rewrite(file: &Path, apply: impl FnOnce(&str) -> String) -> Result<(), Refuse
     };
     let target: PathBuf = fs::canonicalize(file).map_err(|error| failed("found", &error))?;
     let text = fs::read_to_string(&target).map_err(|error| failed("read", &error))?;
-    let mode = fs::metadata(&target).map_err(|error| failed("read", &error))?.permissions();
     let changed = apply(&text);
     if changed != text {
         persist::save_text(&target, &changed).map_err(|error| failed("written", &error))?;
-        fs::set_permissions(&target, mode).map_err(|error| failed("given its mode", &error))?;
     }
     Ok(())
 }
