@@ -6,7 +6,7 @@ mod gate_disk;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Node, api, drain, header, send, topic, until};
+use common::{Node, api, drain, header, lines::Lines, send, topic, until};
 use gate_disk::GateDisk;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,5 +59,16 @@ async fn topics_that_a_key_brings_are_there_when_it_is_turned_on() {
     let version = node.broker().topics.version();
     api.update_config(&node.addr, "traceTopicEnable=true").await.unwrap();
     assert_eq!(node.broker().topics.version(), version, "nothing is missing");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_turns_on_what_is_not_there_is_told() {
+    let (dir, api) = (tempfile::tempdir().unwrap(), api());
+    let mut node = Node::start(&dir, "m", &[]).await;
+    api.update_config(&node.addr, "metricsExporterType=PROM\nlockInStrictMode=false").await.unwrap();
+    let lines = Lines::of_process();
+    assert_eq!(lines.with(&["WARN", "metricsExporterType=PROM", "not there"]), 1);
+    assert_eq!(lines.with(&["WARN", "lockInStrictMode"]), 0, "that is how it is");
     node.stop().await;
 }

@@ -55,6 +55,10 @@ fn tell(plan: &Plan) {
     if let Some(id) = plan.waiting_id() {
         tracing::warn!("updateBrokerConfig: brokerId={id} counts once brokerRole is SLAVE; the id of a master is 0");
     }
+    let absent = plan.absent();
+    if !absent.is_empty() {
+        tracing::warn!("updateBrokerConfig: {} turn(s) on what is not there, it changes nothing", absent.join(", "));
+    }
     if !plan.at_start.is_empty() {
         tracing::warn!("updateBrokerConfig: {} count(s) from the next start on", plan.at_start.join(", "));
     }

@@ -120,6 +120,13 @@ impl Plan {
         (self.has("brokerId") && self.config.is_master()).then_some(self.config.slave_id).filter(|id| *id > 0)
     }
 
+    /// Keys and values of the request that turn on what is not there.
+    pub fn absent(&self) -> Vec<String> {
+        let mut absent = self.config.without_effect().0;
+        absent.retain(|line| line.split_once('=').is_some_and(|(key, _)| self.has(key)));
+        absent
+    }
+
     /// True when key `key` was asked for.
     pub fn has(&self, key: &str) -> bool {
         self.keys.iter().any(|(asked, _)| asked == key)
