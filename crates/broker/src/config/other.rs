@@ -47,6 +47,14 @@ mod tests {
     }
 
     #[test]
+    fn no_key_with_a_field_is_listed() {
+        for (key, value) in defaults() {
+            let mut config = BrokerConfig::default();
+            assert_eq!(config.set(&key, &value).unwrap(), crate::config::Known::Inert, "{key}");
+        }
+    }
+
+    #[test]
     fn keys_that_change_nothing_are_told_when_they_were_set() {
         let (absent, inert) = of("metricsExporterType=disable\nsendMessageThreadPoolNums=2").without_effect();
         assert_eq!((absent, inert), (vec![], vec![]), "the defaults");
