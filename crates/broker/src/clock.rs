@@ -21,6 +21,13 @@ pub fn local_time(ms: i64) -> i64 {
     ms + i64::from(jiff::tz::TimeZone::system().to_offset(time).seconds()) * 1000
 }
 
+/// `ms` after the epoch as Java writes it for people: `2026-01-31 23:59:59,999`, in the time zone of this host.
+/// Source: `UtilAll.java` (timeMillisToHumanString2).
+pub fn date(ms: i64) -> String {
+    let Ok(time) = jiff::Timestamp::from_millisecond(ms) else { return ms.to_string() };
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S,%3f").to_string()
+}
+
 /// Milliseconds since the epoch that never fall.
 pub struct StoreClock {
     anchor: Mutex<(i64, Instant)>,

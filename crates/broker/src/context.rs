@@ -203,6 +203,7 @@ impl Broker {
 
     /// Replaces the configuration.
     pub fn set_config(&self, config: BrokerConfig) {
+        self.store.set_sync_flush(config.flush_disk_type == FlushDiskType::SyncFlush);
         *self.store_host.write() = store_host(&config);
         *self.config.write() = Arc::new(config);
     }
@@ -234,8 +235,13 @@ impl Broker {
 
     /// Sleeps on a thread of its own, but not beyond the broker's stop.
     pub fn sleep_blocking(&self, time: Duration) {
+        self.sleep_while(time, || true);
+    }
+
+    /// The same, and no longer than `is_to_wait` holds, which is looked at ten times a second.
+    pub fn sleep_while(&self, time: Duration, is_to_wait: impl Fn() -> bool) {
         let end = std::time::Instant::now() + time;
-        while !self.is_stopping() {
+        while !self.is_stopping() && is_to_wait() {
             let left = end.saturating_duration_since(std::time::Instant::now());
             if left.is_zero() {
                 return;

@@ -91,8 +91,8 @@ pub async fn leave(broker: &Arc<Broker>, servers: &[Server]) {
     broker.leaving.has_begun.store(true, Ordering::Release);
     register::unregister_all(broker).await;
     broker.holds.wake_all(broker);
-    let end = Instant::now() + limit;
-    while Instant::now() < end && broker.leaving.serves(servers) {
+    let begin = Instant::now();
+    while begin.elapsed() < limit && broker.leaving.serves(servers) {
         tokio::time::sleep(LOOK).await;
     }
 }

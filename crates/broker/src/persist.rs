@@ -132,7 +132,13 @@ pub fn save_text(path: &Path, text: &str) -> Result<(), PersistError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(io_error(directory))?;
     let aside = with_suffix(path, ".tmp");
-    let written = File::create(&aside).and_then(|mut file| {
+    // As secret as what it replaces, before anything is in it: a configuration may hold passwords.
+    let mode = fs::metadata(path).map(|found| found.permissions()).ok();
+    let create = || File::create(&aside);
+    // One that a crash left may be read-only.
+    let created = create().or_else(|error| fs::remove_file(&aside).map_err(|_| error).and_then(|()| create()));
+    let written = created.and_then(|mut file| {
+        mode.map_or(Ok(()), |mode| file.set_permissions(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
@@ -209,6 +215,23 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert_eq!(load::<Offsets>(&path).unwrap(), None);
         assert!(is_missing(&path));
+    }
+
+    #[test]
+    fn what_is_written_aside_is_as_secret_as_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.conf");
+        fs::write(&path, "tls.server.keyPassword=1").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        // It stays where the former content cannot be kept.
+        fs::create_dir(with_suffix(&path, ".bak")).unwrap();
+        save_text(&path, "tls.server.keyPassword=2").unwrap_err();
+        assert_eq!(mode(&with_suffix(&path, ".tmp")), 0o600);
+        fs::remove_dir(with_suffix(&path, ".bak")).unwrap();
+        save_text(&path, "tls.server.keyPassword=3").unwrap();
+        assert_eq!((mode(&path), mode(&with_suffix(&path, ".bak"))), (0o600, 0o600));
     }
 
     #[test]

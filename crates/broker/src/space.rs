@@ -10,7 +10,7 @@ use std::{
 use store::{Deletion, Retention, StoreError};
 
 use crate::{
-    config::BrokerConfig,
+    config::{BrokerConfig, check},
     context::{Broker, now_ms},
 };
 
@@ -126,7 +126,7 @@ fn is_first_needed(broker: &Broker) -> bool {
 /// True in one of the hours, which are separated by `;`, in local time.
 pub(crate) fn is_hour(hours: &str) -> bool {
     let now = jiff::Zoned::now().hour();
-    hours.split(';').filter_map(|hour| hour.trim().parse::<i8>().ok()).any(|hour| hour == now)
+    check::hours(hours).is_some_and(|hours| hours.contains(&now.into()))
 }
 
 #[cfg(test)]

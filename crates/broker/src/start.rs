@@ -175,7 +175,7 @@ impl Loading {
         config_file: Option<PathBuf>,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, StartError> {
-        let store_config = store_config(&config, Path::new(&config.store_path_root_dir))?;
+        let store_config = checked_store_config(&config)?;
         let directory = Directory::lock(&store_config, &*disk)?;
         Ok(Self { config, config_file, disk, store_config, directory })
     }
@@ -262,6 +262,17 @@ async fn bring_up(loading: Loading, ha_port: Port) -> Result<(Arc<Broker>, ha::m
     Ok((broker, ha))
 }
 
+/// What a broker of this configuration opens its store with, and its timer could be opened too as far as the configuration goes.
+///
+/// # Errors
+/// Sizes, paths, delay levels that are none.
+pub fn checked_store_config(config: &BrokerConfig) -> Result<StoreConfig, StartError> {
+    let store_config = store_config(config, Path::new(&config.store_path_root_dir))?;
+    store_config.check()?;
+    timer::timer_config(config).map_or(Ok(()), |timer| timer.check())?;
+    Ok(store_config)
+}
+
 /// What a broker of this configuration opens its store with, but for the topics that have batch queues.
 ///
 /// # Errors
@@ -280,8 +291,8 @@ pub fn store_config(config: &BrokerConfig, root: &Path) -> Result<StoreConfig, S
         max_message_size: config.max_message_size.max(0) as u64,
         index_tags: true,
         local_time: crate::clock::local_time,
-        max_hash_slots: config.max_hash_slot_num as u32,
-        max_index: config.max_index_num as u32,
+        max_hash_slots: u32::try_from(config.max_hash_slot_num).unwrap_or(u32::MAX),
+        max_index: u32::try_from(config.max_index_num).unwrap_or(u32::MAX),
         max_transfer_bytes_in_memory: config.max_transfer_bytes_on_message_in_memory.max(1) as u64,
         max_transfer_count_in_memory: config.max_transfer_count_on_message_in_memory.max(1) as u32,
         max_transfer_bytes_on_disk: config.max_transfer_bytes_on_message_in_disk.max(1) as u64,

@@ -13,7 +13,10 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use wire::body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper, KvTable};
+use wire::{
+    body::{ConsumerOffsetSerializeWrapper, DelayOffsetSerializeWrapper, KvTable},
+    code::response,
+};
 
 use crate::{
     config::BrokerConfig,
@@ -412,9 +415,13 @@ async fn groups(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     Ok(broker.groups.adopt(table)?)
 }
 
-async fn request_modes(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
-    let table = broker.api.get_all_message_request_mode(addr).await?;
-    Ok(broker.request_modes.adopt(table)?)
+/// A master of before 5.0 knows no request modes, and so has none to tell.
+pub(crate) async fn request_modes(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
+    match broker.api.get_all_message_request_mode(addr).await {
+        Ok(table) => Ok(broker.request_modes.adopt(table)?),
+        Err(error) if error.code() == Some(response::REQUEST_CODE_NOT_SUPPORTED) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A master without a timer answers with an error, which is no failure of the sync.

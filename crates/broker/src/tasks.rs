@@ -101,7 +101,8 @@ fn flush_loop(broker: &Arc<Broker>) {
             // Nobody waits; the end of the stop flushes.
             FlushDiskType::AsyncFlush if broker.is_stopping() => return,
             FlushDiskType::AsyncFlush => {
-                broker.sleep_blocking(Duration::from_millis(config.flush_interval_commit_log.clamp(10, 10_000)));
+                let interval = Duration::from_millis(config.flush_interval_commit_log.clamp(10, 10_000));
+                broker.sleep_while(interval, || broker.config().flush_disk_type == FlushDiskType::AsyncFlush);
             }
         }
         if marks.appended.get() > marks.flushed.get() && broker.store.flush().is_err() {

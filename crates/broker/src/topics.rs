@@ -46,14 +46,26 @@ struct State {
     carried: Wrapper,
 }
 
+impl State {
+    /// Adds what is missing of the system topics of a configuration; false when that is nothing.
+    fn complete(&mut self, config: &BrokerConfig) -> bool {
+        let mut changed = false;
+        for topic in system_topics(config) {
+            let name = topic.topic_name.clone();
+            if !self.system.contains(&name) {
+                self.system.push(name.clone());
+            }
+            changed |= self.table.put_new(&name, topic);
+        }
+        changed
+    }
+}
+
 impl Topics {
     /// Loads `topics.json` over the system topics of this configuration.
     pub fn load(config: &BrokerConfig, file: PathBuf) -> Result<Self, PersistError> {
         let mut state = State::default();
-        for topic in system_topics(config) {
-            state.system.push(topic.topic_name.clone());
-            state.table.put(&topic.topic_name.clone(), topic);
-        }
+        state.complete(config);
         if let Some(stored) = persist::load::<Wrapper>(&file)? {
             for (name, topic) in &stored.topic_config_table {
                 warn_of_compaction(topic);
@@ -167,12 +179,22 @@ impl Topics {
     /// there from now on. Raises the version in any case, so that peers look again.
     pub fn lead(&self, config: &BrokerConfig, now_ms: i64) -> Result<(), PersistError> {
         let mut state = self.state.write();
-        for topic in system_topics(config) {
-            state.table.put_new(&topic.topic_name.clone(), topic);
-        }
+        state.complete(config);
         state.version.next(now_ms);
         drop(state);
         self.save()
+    }
+
+    /// After a change of the configuration: the system topics that it asks for and that are missing are there from now on. False
+    /// when none was.
+    pub fn complete(&self, config: &BrokerConfig, now_ms: i64) -> Result<bool, PersistError> {
+        let mut state = self.state.write();
+        if !state.complete(config) {
+            return Ok(false);
+        }
+        state.version.next(now_ms);
+        drop(state);
+        self.save().map(|()| true)
     }
 
     /// Creates a topic on first send after the template `template`, when that allows it.

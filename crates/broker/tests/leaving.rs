@@ -43,7 +43,10 @@ async fn a_held_pull_does_not_hold_up_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slave_follows_to_the_end_and_does_not_hold_it_up() {
     let lines = Lines::of_process();
-    let mut pair = Pair::start(&[("enableShutdownGracefully", "true"), ("shutdownWaitTimeSeconds", "600")], &[]).await;
+    // Longer than any clock goes.
+    let limit = u64::MAX.to_string();
+    let keys = [("enableShutdownGracefully", "true"), ("shutdownWaitTimeSeconds", limit.as_str())];
+    let mut pair = Pair::start(&keys, &[]).await;
     topic(&pair.api, &pair.master.addr, "T", 1).await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"before").await;
     pair.equal().await;

@@ -334,3 +334,18 @@ async fn a_query_is_answered_with_the_newest_that_one_answer_can_carry() {
     assert_eq!(found, (9..24).collect::<Vec<_>>());
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_takes_sends_later_says_when() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&dir, "m", &[("startAcceptSendRequestTimeStamp", "4102444800000")]).await;
+    let answer = api().send(&node.addr, &header("T", 0, &[]), b"x".to_vec(), LIMIT).await;
+    let (text, want) = (answer.unwrap_err().to_string(), "broker unable to service, until ");
+    let date = text.split_once(want).unwrap_or_else(|| panic!("{text}")).1;
+    // As Java prints it, in local time.
+    assert!(
+        (date.starts_with("2100-01-01 ") || date.starts_with("2099-12-31 ")) && date[16..].starts_with(":00,000"),
+        "{date}"
+    );
+    node.stop().await;
+}

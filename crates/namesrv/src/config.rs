@@ -94,7 +94,7 @@ macro_rules! keys {
             $($(#[doc = $doc])+ pub $field: $type,)*
             /// The keys that begin with `tls.`.
             pub tls: TlsSettings,
-            /// Keys that are not known here, kept so that a rewritten file does not lose them.
+            /// Keys that are not known here, or change nothing; they are shown.
             pub other: BTreeMap<String, String>,
         }
 
@@ -119,6 +119,7 @@ macro_rules! keys {
                 let mut all: BTreeMap<&str, String> =
                     self.other.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
                 $(all.insert($key, self.$field.to_string());)*
+                all.extend(self.tls.entries());
                 all
             }
         }
@@ -136,7 +137,7 @@ keys! {
     rocketmq_home: String = "rocketmqHome", std::env::var("ROCKETMQ_HOME").unwrap_or_default();
     /// File of the key-value table.
     kv_config_path: String = "kvConfigPath", in_user_home("namesrv/kvConfig.json");
-    /// File that a configuration update over the network rewrites.
+    /// File that a configuration update over the network changes.
     config_store_path: String = "configStorePath", in_user_home("namesrv/namesrv.properties");
     /// Put the order configuration of a topic into its route.
     order_message_enable: bool = "orderMessageEnable", false;
@@ -206,7 +207,7 @@ fn in_user_home(relative: &str) -> String {
 }
 
 impl NamesrvConfig {
-    /// Reads a properties file; a later configuration update rewrites that file.
+    /// Reads a properties file; a later configuration update changes that file.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let bytes = fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config = Self::from_properties(&String::from_utf8_lossy(&bytes))?;
@@ -236,11 +237,6 @@ impl NamesrvConfig {
     /// All settings as `key=value` lines in the order of their keys, as GET_NAMESRV_CONFIG answers them.
     pub fn to_text(&self) -> String {
         self.entries().into_iter().map(|(key, value)| format!("{key}={value}\n")).collect()
-    }
-
-    /// All settings as a properties file.
-    pub fn to_properties(&self) -> String {
-        self.entries().into_iter().map(|(key, value)| properties::line(key, &value)).collect()
     }
 
     /// Keys that neither we nor a Java name server know.
@@ -290,7 +286,7 @@ impl NamesrvConfig {
     fn is_blacklisted(&self, key: &str) -> bool {
         key.starts_with("tls.")
             || ALWAYS_BLACKLISTED.contains(&key)
-            || self.config_black_list.split(';').any(|listed| listed == key)
+            || self.config_black_list.split(';').any(|listed| listed.trim() == key)
     }
 }
 
@@ -309,15 +305,16 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_and_written() {
+    fn values_are_read_and_shown() {
         let text = "listenPort = 0\nbindAddress=::1\nsupportActingMaster=TRUE \nmine=1\nserverWorkerThreads=8\n";
         let config = NamesrvConfig::from_properties(text).unwrap();
         assert_eq!(config.listen_address(), "[::1]:0");
         assert!(config.support_acting_master);
         assert_eq!(config.unknown_keys().collect::<Vec<_>>(), ["mine"]);
         assert_eq!(config.keys_without_effect().collect::<Vec<_>>(), ["serverWorkerThreads"]);
-        assert_eq!(NamesrvConfig::from_properties(&config.to_properties()).unwrap(), config);
         assert!(config.to_text().contains("\nlistenPort=0\nmine=1\n"));
+        let config = NamesrvConfig::from_properties("tls.server.keyPassword=secret").unwrap();
+        assert!(config.to_text().contains("tls.server.keyPassword=***\n"), "{}", config.to_text());
     }
 
     #[test]
@@ -349,7 +346,7 @@ mod tests {
 
     #[test]
     fn updates_respect_the_black_list() {
-        let config = NamesrvConfig::from_properties("configBlackList=listenPort;x").unwrap();
+        let config = NamesrvConfig::from_properties("configBlackList=listenPort; x").unwrap();
         for text in ["rocketmqHome=/", "kvConfigPath=/", "configBlackList=", "configStorePath=/", "listenPort=1", "x=1"]
         {
             assert!(matches!(config.updated(text), Err(UpdateError::Blacklisted)), "{text}");

@@ -24,9 +24,6 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How often is looked whether somebody is connected.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A time that does not come: ten years.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
 /// Why a name server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -62,7 +59,7 @@ impl NameServer {
         let calls = ClientConfig { tls: ClientTls::new(&config.tls)?, ..ClientConfig::default() };
         let kv = KvStore::open(Path::new(&config.kv_config_path))?;
         let addr = config.listen_address();
-        let idle_timeout = idle_timeout(&config);
+        let idle_timeout = Duration::from_secs(config.server_channel_max_idle_time_seconds);
         let (notifier, sending) = Notifier::new(Arc::new(Client::new(calls, None)));
         let service = Arc::new(NameService::new(config, kv, notifier));
         let limits = ServerConfig { idle_timeout, tls: tls.clone(), ..ServerConfig::default() };
@@ -104,13 +101,6 @@ impl NameServer {
         while begin.elapsed() < limit && !self.server.connections().is_empty() {
             tokio::time::sleep(LOOK).await;
         }
-    }
-}
-
-fn idle_timeout(config: &NamesrvConfig) -> Duration {
-    match Duration::from_secs(config.server_channel_max_idle_time_seconds) {
-        Duration::ZERO => NEVER,
-        seconds => seconds.min(NEVER),
     }
 }
 

@@ -286,6 +286,9 @@ async fn order_configuration_survives_a_restart_and_goes_to_brokers_and_routes()
 #[tokio::test]
 async fn the_configuration_is_updated_alive_and_on_disk() {
     let rig = Rig::start("kept=1").await;
+    let file = rig.root.path().join("namesrv.properties");
+    let mine = "# mine\nenableTopicList = true\ntls.server.mode=enforcing\ntls.server.keyPassword=secret\nkept=1\n";
+    fs::write(&file, mine).unwrap();
     rig.ask(Broker::new(0, "10.0.0.1:10911").request()).await;
     let update = |text: &str| Command::request(request::UPDATE_NAMESRV_CONFIG).with_body(text.to_owned());
     assert_eq!(rig.ask(Command::request(request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER)).await.code, response::SUCCESS);
@@ -301,8 +304,11 @@ async fn the_configuration_is_updated_alive_and_on_disk() {
     assert_eq!(rig.ask(Command::request(311)).await.code, response::SYSTEM_ERROR, "nothing of it is applied");
     let shown = text(&rig.ask(Command::request(request::GET_NAMESRV_CONFIG)).await);
     assert!(shown.contains("enableTopicList=false\n") && shown.contains("kept=1\n"), "{shown}");
-    let written = fs::read_to_string(rig.root.path().join("namesrv.properties")).unwrap();
-    assert!(written.contains("enableAllTopicList=false\n") && written.contains("kept=1\n"), "{written}");
+    let changed = mine.replace("enableTopicList = true", "enableTopicList=false") + "enableAllTopicList=false\n";
+    assert_eq!(fs::read_to_string(&file).unwrap(), changed, "the keys of the request, and nothing else (F-39)");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(rig.ask(update("enableTopicList=true\n")).await.code, response::SUCCESS);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "enableTopicList=true\n");
     rig.stop().await;
 }
 

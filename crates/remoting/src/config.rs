@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::{ClientTls, ServerTls};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A time that does not come, and that no clock overflows by: ten years.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 const OUTBOUND_HIGH_WATER: usize = 8 * 1024 * 1024;
 const READ_BUFFER: usize = 128 * 1024;
 
@@ -13,7 +17,7 @@ const READ_BUFFER: usize = 128 * 1024;
 pub struct ServerConfig {
     /// Longest frame, its length word included, in bytes.
     pub max_frame: usize,
-    /// A connection without a read and a write for this long is closed.
+    /// A connection without a read and a write for this long is closed; zero: none is, as with Java's key.
     pub idle_timeout: Duration,
     /// Further connections are closed as soon as they are accepted.
     pub max_connections: usize,
@@ -45,7 +49,7 @@ pub struct ClientConfig {
     pub connect_timeout: Duration,
     /// Longest frame, its length word included, in bytes.
     pub max_frame: usize,
-    /// A connection without a read and a write for this long is closed; the next use opens another.
+    /// A connection without a read and a write for this long is closed, and the next use opens another; zero: none is.
     pub idle_timeout: Duration,
     /// While more outbound bytes than this are queued, nothing is read, and new requests are refused.
     pub outbound_high_water: usize,
@@ -76,14 +80,21 @@ pub(crate) struct Limits {
     pub read_buffer: usize,
 }
 
+impl Limits {
+    fn new(max_frame: usize, idle_timeout: Duration, read_buffer: usize) -> Self {
+        let idle_timeout = if idle_timeout.is_zero() { NEVER } else { idle_timeout.min(NEVER) };
+        Self { max_frame, idle_timeout, read_buffer }
+    }
+}
+
 impl From<&ServerConfig> for Limits {
     fn from(config: &ServerConfig) -> Self {
-        Self { max_frame: config.max_frame, idle_timeout: config.idle_timeout, read_buffer: config.read_buffer }
+        Self::new(config.max_frame, config.idle_timeout, config.read_buffer)
     }
 }
 
 impl From<&ClientConfig> for Limits {
     fn from(config: &ClientConfig) -> Self {
-        Self { max_frame: config.max_frame, idle_timeout: config.idle_timeout, read_buffer: config.read_buffer }
+        Self::new(config.max_frame, config.idle_timeout, config.read_buffer)
     }
 }

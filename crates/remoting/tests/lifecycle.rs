@@ -42,6 +42,19 @@ async fn a_silent_connection_is_closed_too() {
     assert_eq!(work.opened(), 0);
 }
 
+#[tokio::test]
+async fn no_idle_time_out_and_one_beyond_all_clocks_close_nothing() {
+    for idle_timeout in [Duration::ZERO, Duration::from_secs(u64::MAX)] {
+        let (_server, _work, addr) = serve(ServerConfig { idle_timeout, ..ServerConfig::default() }).await;
+        let client = Client::new(ClientConfig { idle_timeout, ..ClientConfig::default() }, None);
+        let mut raw = Raw::connect(&addr).await;
+        for n in 0..3 {
+            assert!(raw.ask(numbered(ECHO, n)).await.is_some(), "{idle_timeout:?}");
+            client.invoke(&addr, Command::request(ECHO), LONG).await.unwrap();
+        }
+    }
+}
+
 /// F-29: a request that was read is answered, or the close came before it was read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f29_idle_close_never_swallows_a_request() {

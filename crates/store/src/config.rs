@@ -42,7 +42,8 @@ pub struct StoreConfig {
     pub max_hash_slots: u32,
     /// `maxIndexNum`.
     pub max_index: u32,
-    /// `flushDiskType=SYNC_FLUSH`: nothing is dispatched before it is durable.
+    /// `flushDiskType=SYNC_FLUSH`: nothing is dispatched before it is durable; at the start, see
+    /// [`Store::set_sync_flush`](crate::Store::set_sync_flush).
     pub sync_flush: bool,
     /// `maxTransferBytesOnMessageInMemory`.
     pub max_transfer_bytes_in_memory: u64,
@@ -178,7 +179,11 @@ impl StoreConfig {
         i64::try_from(window).unwrap_or(i64::MAX)
     }
 
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    /// Refuses what no store can be opened with.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] names the key.
+    pub fn check(&self) -> Result<(), StoreError> {
         let bad = |key, value: u64, why| Err(StoreError::Config { key, value: value.to_string(), why });
         if self.segment_size < 1024 || self.segment_size > i32::MAX as u64 {
             return bad("mappedFileSizeCommitLog", self.segment_size, "use 1024 to 2147483647");

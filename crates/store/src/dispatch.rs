@@ -192,7 +192,7 @@ impl Store {
     /// Where dispatch ends now: everything that was acknowledged lies before.
     pub fn dispatch_limit(&self) -> i64 {
         let appended = self.marks.appended.get();
-        if self.config.sync_flush { appended.min(self.marks.flushed.get()) } else { appended }
+        if self.sync_flush.load(SeqCst) { appended.min(self.marks.flushed.get()) } else { appended }
     }
 
     /// One chunk; returns the records taken, counting a step to the next segment as one, or 0 when it cannot go on.

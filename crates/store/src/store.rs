@@ -52,6 +52,8 @@ pub struct Store {
     /// End of bytes that came from a master and must be dispatched before this store appends by itself.
     pub(crate) raw_end: AtomicI64,
     pub(crate) is_slave: AtomicBool,
+    /// Nothing is dispatched before it is durable.
+    pub(crate) sync_flush: AtomicBool,
     /// Queues and index are durable up to here.
     pub(crate) views_durable: AtomicI64,
     pub(crate) refusal: Refusal,
@@ -175,6 +177,7 @@ impl Store {
             persisting: Mutex::default(),
             raw_end: AtomicI64::new(0),
             is_slave: AtomicBool::new(false),
+            sync_flush: AtomicBool::new(config.sync_flush),
             views_durable: AtomicI64::new(0),
             refusal: Refusal::default(),
             retaining: Mutex::default(),
@@ -228,6 +231,11 @@ impl Store {
     pub fn set_slave(&self, is_slave: bool) {
         let _tail = self.tail.lock();
         self.is_slave.store(is_slave, SeqCst);
+    }
+
+    /// `flushDiskType` from now on: with `true` nothing is dispatched before it is durable. What is dispatched stays.
+    pub fn set_sync_flush(&self, sync_flush: bool) {
+        self.sync_flush.store(sync_flush, SeqCst);
     }
 
     /// True while appends are possible.

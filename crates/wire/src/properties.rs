@@ -2,62 +2,71 @@
 //! Keeps an operator's comments, order and spacing when one key changes (F-39). Source: `Properties.load`. Knows no
 //! key and does no I/O.
 
+use std::ops::Range;
+
 const BLANKS: [char; 3] = [' ', '\t', '\x0c'];
 
 /// Reads `key=value` lines. Separators are `=`, `:` or white space; `#` and `!` begin a comment; a line that ends in an
 /// odd number of backslashes goes on in the next; `\uXXXX` and the usual escapes are resolved. Later entries of a key
 /// stand behind earlier ones.
 pub fn parse(text: &str) -> Vec<(String, String)> {
-    logical_lines(text).iter().map(|line| entry(line)).collect()
+    logical_lines(text).iter().map(|(_, line)| entry(line)).collect()
 }
 
-/// One line of a properties file that [`parse`] reads back to the same pair.
-pub fn line(key: &str, value: &str) -> String {
-    format!("{key}={}\n", value.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
-}
-
-/// `text` with `key` set to `value`: its last line is changed in place, or one line is added at the end.
+/// `text` with `key` set to `value`: its last entry is changed in place, or one line is added at the end. All else stays, the
+/// way lines end among it.
 pub fn set(text: &str, key: &str, value: &str) -> String {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let at = lines.iter().rposition(|line| {
-        let line = line.trim_start_matches(BLANKS);
-        !line.starts_with(['#', '!']) && !line.is_empty() && entry(line).0 == key
-    });
-    let changed = line(key, value).trim_end_matches('\n').to_owned();
-    match at {
-        Some(at) => {
-            while continued(&lines[at]).is_some() && at + 1 < lines.len() {
-                lines[at].pop();
-                lines.remove(at + 1);
+    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut out = text.to_owned();
+    match logical_lines(text).into_iter().rfind(|(_, line)| entry(line).0 == key) {
+        Some((place, _)) => out.replace_range(place, &line(key, value)),
+        None => {
+            if !out.is_empty() && !out.ends_with(['\n', '\r']) {
+                out.push_str(end);
             }
-            lines[at] = changed;
+            out.push_str(&line(key, value));
         }
-        None => lines.push(changed),
     }
-    let mut out = lines.join("\n");
-    out.push('\n');
+    if !out.ends_with(['\n', '\r']) {
+        out.push_str(end);
+    }
     out
 }
 
-fn logical_lines(text: &str) -> Vec<String> {
+/// An entry that [`parse`] reads back to the same pair, without an end of line.
+fn line(key: &str, value: &str) -> String {
+    format!("{key}={}", value.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r"))
+}
+
+/// The entries, each with its place: from its first line to before the end of its last one.
+fn logical_lines(text: &str) -> Vec<(Range<usize>, String)> {
     let mut lines = Vec::new();
-    let mut open: Option<String> = None;
-    for natural in text.split(['\n', '\r']) {
-        let natural = natural.trim_start_matches(BLANKS);
+    let mut open: Option<(usize, String)> = None;
+    for place in natural_lines(text) {
+        let natural = text[place.clone()].trim_start_matches(BLANKS);
         if open.is_none() && (natural.is_empty() || natural.starts_with(['#', '!'])) {
             continue;
         }
-        let mut line = open.take().unwrap_or_default();
+        let (start, line) = open.take().unwrap_or((place.start, String::new()));
         match continued(natural) {
-            Some(part) => open = Some(line + part),
-            None => {
-                line.push_str(natural);
-                lines.push(line);
-            }
+            Some(part) => open = Some((start, line + part)),
+            None => lines.push((start..place.end, line + natural)),
         }
     }
-    lines.extend(open);
+    lines.extend(open.map(|(start, line)| (start..text.len(), line)));
     lines
+}
+
+/// The places of the lines of `text`, however they end.
+fn natural_lines(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(at..)?;
+        let length = rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let place = at..at + length;
+        at = place.end + if rest[length..].starts_with("\r\n") { 2 } else { 1 };
+        Some(place)
+    })
 }
 
 /// The line without its last backslash when it goes on in the next line.
@@ -136,6 +145,21 @@ mod tests {
         let changed = set(text, "fileReservedTime", "72");
         assert_eq!(changed, "# mine\nbrokerName = a\n\n# why\nfileReservedTime=72\n");
         assert_eq!(set(text, "x", "1"), format!("{text}x=1\n"));
+    }
+
+    #[test]
+    fn f39_a_value_over_several_lines_goes_as_a_whole() {
+        assert_eq!(set("a=1,\\\n  2,\\\n  3\nb=4\n", "a", "5"), "a=5\nb=4\n");
+        assert_eq!(set("a=1\\\n b=2\n", "b", "3"), "a=1\\\n b=2\nb=3\n", "that line belongs to the value of a");
+        assert_eq!(set("a=1\\", "a", "2"), "a=2\n");
+    }
+
+    #[test]
+    fn f39_lines_end_as_they_did() {
+        let text = "# c\r\na=1,\\\r\n  2\r\n\r\nb=3";
+        assert_eq!(pairs(text), [pair("a", "1,2"), pair("b", "3")]);
+        assert_eq!(set(text, "a", "4"), "# c\r\na=4\r\n\r\nb=3\r\n");
+        assert_eq!(set(text, "c", "4"), format!("{text}\r\nc=4\r\n"));
     }
 
     #[test]

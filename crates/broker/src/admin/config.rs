@@ -17,6 +17,9 @@ use crate::{
     persist, register, role,
 };
 
+/// Keys that bring a topic with them.
+const TOPICS: [&str; 3] = ["autoCreateTopicEnable", "msgTraceTopicName", "traceTopicEnable"];
+
 /// GET_BROKER_CONFIG.
 pub fn get(broker: &Arc<Broker>, command: &Command) -> Answer {
     let mut text = String::new();
@@ -51,6 +54,10 @@ fn tell(plan: &Plan) {
     }
     if let Some(id) = plan.waiting_id() {
         tracing::warn!("updateBrokerConfig: brokerId={id} counts once brokerRole is SLAVE; the id of a master is 0");
+    }
+    let absent = plan.absent();
+    if !absent.is_empty() {
+        tracing::warn!("updateBrokerConfig: {} turn(s) on what is not there, it changes nothing", absent.join(", "));
     }
     if !plan.at_start.is_empty() {
         tracing::warn!("updateBrokerConfig: {} count(s) from the next start on", plan.at_start.join(", "));
@@ -95,11 +102,9 @@ fn rewrite(file: &Path, apply: impl FnOnce(&str) -> String) -> Result<(), Refuse
     };
     let target: PathBuf = fs::canonicalize(file).map_err(|error| failed("found", &error))?;
     let text = fs::read_to_string(&target).map_err(|error| failed("read", &error))?;
-    let mode = fs::metadata(&target).map_err(|error| failed("read", &error))?.permissions();
     let changed = apply(&text);
     if changed != text {
         persist::save_text(&target, &changed).map_err(|error| failed("written", &error))?;
-        fs::set_permissions(&target, mode).map_err(|error| failed("given its mode", &error))?;
     }
     Ok(())
 }
@@ -111,6 +116,13 @@ fn announce(broker: &Arc<Broker>, current: &BrokerConfig, plan: &Plan) {
             tracing::error!("{error}");
         }
         broker.registrar.changed();
+    }
+    if TOPICS.iter().any(|key| plan.has(key)) && plan.config.is_master() {
+        match broker.topics.complete(&plan.config, now_ms()) {
+            Ok(true) => broker.registrar.changed(),
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}"),
+        }
     }
     if plan.config.namesrv_addr != current.namesrv_addr {
         let left = broker.registrar.set_list(&plan.config.namesrv_addr);

@@ -5,7 +5,10 @@
 use wire::{code::response, properties};
 
 use super::Refused;
-use crate::config::{BrokerConfig, Known};
+use crate::{
+    config::{BrokerConfig, Known},
+    start,
+};
 
 const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackList"];
 
@@ -13,7 +16,7 @@ const BLACK_LIST: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackL
 const NAMES: [&str; 2] = ["brokerName", "brokerClusterName"];
 
 /// Keys that are read at start only. What is announced and shown stays what is in force.
-const AT_START: [&str; 35] = [
+const AT_START: [&str; 36] = [
     "accessMessageInMemoryMaxRatio",
     "bindAddress",
     "consumerOffsetUpdateVersionStep",
@@ -34,6 +37,7 @@ const AT_START: [&str; 35] = [
     "maxHashSlotNum",
     "maxIndexNum",
     "maxMessageSize",
+    "maxMsgsNumBatch",
     "maxTransferBytesOnMessageInDisk",
     "maxTransferBytesOnMessageInMemory",
     "maxTransferCountOnMessageInDisk",
@@ -76,6 +80,7 @@ impl Plan {
         }
         plan.check_id()?;
         next_start.finish().map_err(|error| Refused::error(error.to_string()))?;
+        start::checked_store_config(&next_start).map_err(|error| Refused::error(error.to_string()))?;
         plan.config.finish().map_err(|error| Refused::error(error.to_string()))?;
         Ok(plan)
     }
@@ -117,6 +122,13 @@ impl Plan {
     /// The id that was asked for and waits for the broker to be a slave.
     pub fn waiting_id(&self) -> Option<i64> {
         (self.has("brokerId") && self.config.is_master()).then_some(self.config.slave_id).filter(|id| *id > 0)
+    }
+
+    /// Keys and values of the request that turn on what is not there.
+    pub fn absent(&self) -> Vec<String> {
+        let mut absent = self.config.without_effect().0;
+        absent.retain(|line| line.split_once('=').is_some_and(|(key, _)| self.has(key)));
+        absent
     }
 
     /// True when key `key` was asked for.
@@ -229,6 +241,26 @@ mod tests {
         assert_eq!(plan.applier()(""), "listenPort=20911\n");
         assert!(refused("listenPort=70000").1.contains("listenPort"));
         assert!(refused("messageDelayLevel=1x").1.contains("messageDelayLevel"));
+    }
+
+    #[test]
+    fn what_the_next_start_would_refuse_is_not_written() {
+        let texts = [
+            "mappedFileSizeCommitLog=2147483648",
+            "mappedFileSizeConsumeQueue=2147483648",
+            "maxHashSlotNum=0",
+            "maxHashSlotNum=4294967297",
+            "maxIndexNum=1",
+            "mappedFileSizeTimerLog=1",
+            "timerPrecisionMs=0",
+            "readOnlyCommitLogStorePaths=/a\nstorePathCommitLog=/a",
+        ];
+        for text in texts {
+            let refused = Plan::new(&current(), text).expect_err(text);
+            let key = text.rsplit('\n').next().unwrap().split('=').next().unwrap();
+            assert!(refused.1.contains(key), "{text}: {refused:?}");
+        }
+        Plan::new(&current(), "timerWheelEnable=false\ntimerPrecisionMs=0").unwrap();
     }
 
     #[test]

@@ -17,7 +17,10 @@ use wire::{
 };
 
 use super::{Answer, Needs, no_topic, parse};
-use crate::context::{Broker, now_ms};
+use crate::{
+    consumer_offset,
+    context::{Broker, now_ms},
+};
 
 /// GET_CONSUME_STATS.
 pub fn of_group(broker: &Arc<Broker>, command: &Command) -> Answer {
@@ -145,7 +148,8 @@ pub fn clone(broker: &Arc<Broker>, command: &Command) -> Answer {
 
 fn copy(broker: &Broker, topic: &str, from: &str, to: &str) {
     for (queue_id, offset) in broker.offsets.queues(topic, from) {
-        broker.offsets.commit(topic, to, queue_id, offset, now_ms());
+        // As a consumer of the group would: at a slave the master must hear of it, or its table takes it away again.
+        consumer_offset::store(broker, topic, to, queue_id, offset);
     }
     tracing::info!("progress of {from} on {topic} is copied to {to}");
 }

@@ -35,6 +35,7 @@ use crate::{
     service::Front,
     start::Loading,
     starting::Starting,
+    sync,
 };
 
 /// More than every code of upstream's brokers below the pop family.
@@ -276,6 +277,36 @@ async fn progress_and_its_reset() {
     let end = [("topic", "T"), ("group", "G"), ("timestamp", "-1")];
     let body: ResetOffsetBody = read(ask(&broker, request::INVOKE_BROKER_TO_RESET_OFFSET, &end, ""));
     assert_eq!(body.offset_table.into_values().collect::<Vec<_>>(), [5, 0]);
+}
+
+#[tokio::test]
+async fn progress_that_is_copied_at_a_slave_is_told_to_its_master() {
+    let (_dir, broker) = broker_with(&[("brokerRole", "SLAVE"), ("brokerId", "1")]);
+    broker.topics.create_internal("T", 1, 0, now_ms()).unwrap();
+    broker.offsets.commit("T", "G", 0, 2, now_ms());
+    let clone = [("srcGroup", "G"), ("destGroup", "H"), ("offline", "true")];
+    ask(&broker, request::CLONE_GROUP_OFFSET, &clone, "").unwrap();
+    let own: Vec<_> = broker.offsets.own().into_iter().map(|own| (own.topic, own.group, own.offset)).collect();
+    assert_eq!(own, [("T".to_owned(), "H".to_owned(), 2)]);
+}
+
+/// A broker of before 5.0.
+struct Old;
+
+impl Service for Old {
+    fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
+        for command in requests {
+            let Refused(code, remark) = not_supported(command.code);
+            conn.reply(command.error(code, remark));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_knows_no_request_modes_has_none() {
+    let (_dir, broker) = broker_with(&[("brokerRole", "SLAVE"), ("brokerId", "1")]);
+    let master = Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(Old)).await.unwrap();
+    sync::request_modes(&broker, &master.local_addr().to_string()).await.unwrap();
 }
 
 #[tokio::test]

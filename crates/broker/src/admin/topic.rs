@@ -98,9 +98,7 @@ fn apply(broker: &Broker, topics: Vec<TopicConfig>) -> Result<(), Refused> {
 fn check(broker: &Broker, topic: &TopicConfig) -> Result<(), Refused> {
     names::validate(&topic.topic_name).map_err(Refused::parameter)?;
     not_system(broker, &topic.topic_name)?;
-    let config = broker.config();
-    let mixed = config.other.get("enableMixedMessageType").is_some_and(|text| text.eq_ignore_ascii_case("true"));
-    if !mixed && attributes::sets_mixed_type(&topic.attributes) {
+    if !broker.config().enable_mixed_message_type && attributes::sets_mixed_type(&topic.attributes) {
         return Err(Refused::parameter("MIXED message type is not supported."));
     }
     numbers(topic)

@@ -81,6 +81,7 @@ mod tests {
         for key in [&[STORE], &SERVICE[..]].concat() {
             let error = refusal(&format!("{key}=true"));
             assert!(error.starts_with(&format!("{key}=true: ")) && !error.contains(['\n', '\\']), "{error}");
+            assert_eq!(refusal(&format!("{key}=True ")), error, "as a value that has a field of its own");
             let mut off = BrokerConfig::default();
             off.apply(&format!("{key}=false")).unwrap();
             off.finish().unwrap();

@@ -4,6 +4,7 @@
 //! change nothing here: [`other`]. Opens no file itself.
 
 mod absent;
+pub(crate) mod check;
 mod other;
 mod space;
 pub mod value;
@@ -76,7 +77,8 @@ macro_rules! broker_config {
                     $($key => { self.$field = value::parse(key, text)?; Ok(Known::Set) })*
                     _ if self.tls.set(key, text)? => Ok(Known::Set),
                     _ => {
-                        let known = self.other.insert(key.to_owned(), text.to_owned()).is_some() || other::is_known(key);
+                        let before = self.other.insert(key.to_owned(), text.trim().to_owned());
+                        let known = before.is_some() || other::is_known(key);
                         Ok(if known { Known::Inert } else { Known::Unknown })
                     }
                 }
@@ -110,6 +112,7 @@ broker_config! {
     /// Name servers, separated by `;`.
     "namesrvAddr" namesrv_addr: String = std::env::var("NAMESRV_ADDR").unwrap_or_default();
     "brokerPermission" broker_permission: i32 = 6;
+    /// A connection without traffic for so many seconds is closed; 0 closes none.
     "serverChannelMaxIdleTimeSeconds" server_channel_max_idle_time_seconds: u64 = 120;
     "enableShutdownGracefully" enable_shutdown_gracefully: bool = false;
     "shutdownWaitTimeSeconds" shutdown_wait_time_seconds: u64 = 30;
@@ -190,6 +193,8 @@ broker_config! {
     "clusterTopicEnable" cluster_topic_enable: bool = true;
     "brokerTopicEnable" broker_topic_enable: bool = true;
     "traceTopicEnable" trace_topic_enable: bool = false;
+    /// Topics may say `message.type=MIXED`.
+    "enableMixedMessageType" enable_mixed_message_type: bool = false;
     "msgTraceTopicName" msg_trace_topic_name: String = "RMQ_SYS_TRACE_TOPIC".into();
     "traceOn" trace_on: bool = true;
     "regionId" region_id: String = "DefaultRegion".into();
@@ -262,6 +267,7 @@ impl BrokerConfig {
         }
         self.asks_for_no_absent_service()?;
         self.fit_id()?;
+        self.check_values()?;
         self.check_space()?;
         self.check_store()
     }
@@ -433,5 +439,40 @@ mod tests {
         config.set("brokerRole", "ASYNC_MASTER").unwrap();
         config.set("messageDelayLevel", "1s 5x").unwrap();
         assert!(config.finish().unwrap_err().to_string().contains("messageDelayLevel"));
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_refused_by_their_key() {
+        let finished = |text: &str| {
+            let mut config = BrokerConfig::default();
+            config.apply(text).unwrap();
+            config.finish()
+        };
+        let wrong = [
+            "namesrvAddr=127.0.0.1",
+            "namesrvAddr=127.0.0.1:9876,127.0.0.1:9877",
+            "namesrvAddr=a:9876;b:many",
+            "namesrvAddr=:9876",
+            "brokerPermission=8",
+            "brokerPermission=-1",
+            "deleteWhen=4am",
+            "deleteWhen=04,16",
+            "timerCheckMetricsWhen=5-7",
+            "brokerName= ",
+            "brokerClusterName=",
+            "brokerIP1=",
+            "brokerIP2=",
+            "storePathRootDir=",
+            "haSendHeartbeatInterval=0",
+            "haHousekeepingInterval=0",
+        ];
+        for text in wrong {
+            let error = finished(text).expect_err(text).to_string();
+            assert!(text.split('=').all(|part| error.contains(part.trim())), "{text}: {error}");
+        }
+        let right = "namesrvAddr=ns1:9876; [::1]:9876;\nbrokerPermission=0\ndeleteWhen=04; 16\ntimerCheckMetricsWhen=";
+        finished(right).unwrap();
+        // Hours that never come.
+        finished("deleteWhen=99").unwrap();
     }
 }

@@ -7,6 +7,7 @@ use wire::{Command, body::TopicConfig, code::response, header::SendRequest, prop
 
 use super::{Numbers, Refused, properties::Properties};
 use crate::{
+    clock,
     config::{BrokerConfig, BrokerRole},
     context::{Broker, FAQ, now_ms},
     timer,
@@ -53,7 +54,8 @@ pub fn check<'a>(
     let header = SendRequest::of(command);
     let until = config.start_accept_send_request_time_stamp;
     if until > 0 && now_ms() < until {
-        return Err(Refused::new(response::SYSTEM_ERROR, format!("broker unable to service, until {until}")));
+        let remark = format!("broker unable to service, until {}", clock::date(until));
+        return Err(Refused::new(response::SYSTEM_ERROR, remark));
     }
     let last = last.filter(|last| last.topic_name == header.topic);
     if last.is_none() {

@@ -58,6 +58,16 @@ struct Rates {
     delivered: f32,
 }
 
+/// What a broker of this configuration opens its timer with; `None` with `timerWheelEnable=false`.
+pub fn timer_config(config: &BrokerConfig) -> Option<TimerConfig> {
+    config.timer_wheel_enable.then(|| TimerConfig {
+        segment_size: config.mapped_file_size_timer_log,
+        precision_ms: config.timer_precision_ms,
+        roll_window_slots: config.timer_roll_window_slot,
+        ..TimerConfig::default()
+    })
+}
+
 impl Timers {
     /// Opens the timer of a store; with `timerWheelEnable=false` there is none.
     ///
@@ -69,14 +79,7 @@ impl Timers {
         config_dir: &Path,
         clean: bool,
     ) -> Result<Self, crate::start::StartError> {
-        let timer_config = TimerConfig {
-            segment_size: config.mapped_file_size_timer_log,
-            precision_ms: config.timer_precision_ms,
-            roll_window_slots: config.timer_roll_window_slot,
-            ..TimerConfig::default()
-        };
-        let timer =
-            config.timer_wheel_enable.then(|| Timer::open(store, timer_config, Arc::new(WallClock))).transpose()?;
+        let timer = timer_config(config).map(|timer| Timer::open(store, timer, Arc::new(WallClock))).transpose()?;
         Ok(Self {
             timer,
             metrics: Metrics::load(config_dir.join("timermetrics"))?,

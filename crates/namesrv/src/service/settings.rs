@@ -11,7 +11,7 @@ use wire::{
         DeleteKVConfigRequestHeader, GetKVConfigRequestHeader, GetKVConfigResponseHeader,
         GetKVListByNamespaceRequestHeader, PutKVConfigRequestHeader,
     },
-    json,
+    json, properties,
 };
 
 use super::{Answer, NameService};
@@ -21,6 +21,9 @@ use crate::{
     kv::KvError,
     request::{Refusal, require},
 };
+
+/// Keys that only a start reads.
+const AT_START: [&str; 3] = ["bindAddress", "listenPort", "serverChannelMaxIdleTimeSeconds"];
 
 impl NameService {
     /// 100. Blocks on the disk.
@@ -67,8 +70,8 @@ impl NameService {
         }
     }
 
-    /// 318: first to the file, then to the live configuration. Blocks on the disk. What only a start reads (address,
-    /// port, idle time) waits for the next one.
+    /// 318: first to the file, then to the live configuration. Blocks on the disk. Java writes all keys to the file, in its own
+    /// order: an operator's file keeps its comments and what is not asked for (F-39).
     pub(super) fn update_config(&self, conn: &Connection, request: &Command) -> Answer {
         if request.body.is_empty() {
             return Ok(request.ok());
@@ -77,10 +80,16 @@ impl NameService {
         let _writer = self.config_writer.lock();
         let updated = self.config().updated(text).map_err(not_updated)?;
         let path = Path::new(&updated.config_store_path);
-        files::replace(path, updated.to_properties().as_bytes())
-            .map_err(|error| Refusal::system(format!("cannot write {}: {error}", path.display())))?;
-        for key in updated.unknown_keys() {
+        let keys = properties::parse(text);
+        let set = |file: String, (key, value): &(String, String)| properties::set(&file, key, value.trim());
+        files::edit(path, |file| keys.iter().fold(file.to_owned(), set))
+            .map_err(|error| Refusal::system(format!("cannot change {}: {error}", path.display())))?;
+        let is_asked = |key: &&str| keys.iter().any(|(asked, _)| asked == key);
+        for key in updated.unknown_keys().filter(is_asked) {
             tracing::warn!("configuration key {key} is not known");
+        }
+        for key in AT_START.into_iter().filter(|key| is_asked(key)) {
+            tracing::warn!("configuration key {key} counts from the next start on");
         }
         tracing::info!("{} updated the configuration: {}", conn.display_peer(), text.trim());
         *self.config.write() = Arc::new(updated);

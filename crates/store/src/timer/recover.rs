@@ -27,18 +27,29 @@ const BLANK_SLOTS: i64 = 60;
 /// Ticks that a start goes back where the index can tell what is delivered: the device may have lost copies.
 const START_MARGIN: i64 = 2;
 
+impl TimerConfig {
+    /// Refuses what no timer can be opened with.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] names the key.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let bad = |key, value: i64, why| Err(StoreError::Config { key, value: value.to_string(), why });
+        if self.segment_size < 1024 || self.segment_size > i32::MAX as u64 {
+            return bad("mappedFileSizeTimerLog", self.segment_size as i64, "use 1024 to 2147483647");
+        }
+        if !(1..=MOST_PRECISION_MS).contains(&self.precision_ms) {
+            return bad("timerPrecisionMs", self.precision_ms, "use 1 to 3600000");
+        }
+        if self.slots < 4 * BLANK_SLOTS || self.slots % PER_PAGE != 0 {
+            return bad("slots", self.slots, "use a multiple of 128");
+        }
+        Ok(())
+    }
+}
+
 /// Brings a configuration into bounds as Java does.
 pub(super) fn checked(mut config: TimerConfig) -> Result<TimerConfig, StoreError> {
-    let bad = |key, value: i64, why| Err(StoreError::Config { key, value: value.to_string(), why });
-    if config.segment_size < 1024 || config.segment_size > i32::MAX as u64 {
-        return bad("mappedFileSizeTimerLog", config.segment_size as i64, "use 1024 to 2147483647");
-    }
-    if !(1..=MOST_PRECISION_MS).contains(&config.precision_ms) {
-        return bad("timerPrecisionMs", config.precision_ms, "use 1 to 3600000");
-    }
-    if config.slots < 4 * BLANK_SLOTS || config.slots % PER_PAGE != 0 {
-        return bad("slots", config.slots, "use a multiple of 128");
-    }
+    config.check()?;
     let most = (config.slots / 2 - BLANK_SLOTS).min(i64::from(i32::MAX) / config.precision_ms - BLANK_SLOTS);
     if config.roll_window_slots < 2 || config.roll_window_slots > most {
         config.roll_window_slots = most;
