@@ -24,7 +24,8 @@ const DISPATCH: Duration = Duration::from_secs(30);
 /// Nothing is stored with an earlier time than what is there (F-21).
 pub fn prepare_master(broker: &Arc<Broker>) {
     let store = &broker.store;
-    broker.offsets.forget_own();
+    // First: what comes from now on has to fit.
+    broker.offsets.lead();
     if broker.is_dispatched() {
         for (key, queue_id, was, end) in broker.offsets.clamp(|topic, queue| store.max_offset(topic, queue)) {
             tracing::warn!(
@@ -90,9 +91,8 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     prepare_master(broker);
     broker.store.set_slave(false);
     broker.set_config(new);
-    // Not before: until the configuration says master, consumers commit as at a slave, name servers teach a master, and a
-    // follower that may run would append the old master's bytes.
-    broker.offsets.forget_own();
+    // Not before: until the configuration says master, name servers teach a master, and a follower that may run would append
+    // the old master's bytes.
     broker.sync.forget();
     broker.replicas.allow_following();
     if let Err(error) = broker.topics.lead(&broker.config(), now_ms()) {
@@ -123,6 +123,7 @@ async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.store.set_slave(true);
     hand_over(broker).await;
     broker.sync.forget();
+    broker.offsets.follow();
     broker.set_config(new);
     schedule::follow(broker);
     broker.holds.wake_all(broker);

@@ -224,3 +224,26 @@ async fn a_slave_knows_no_reset_of_its_time_as_master() {
     assert_eq!(offsets.pending_reset("T", GROUP, 0), None);
     pair.stop().await;
 }
+
+/// F-02 in the moment between: progress that was made to fit, and a consumer that commits again what the old master had.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_during_a_promotion_fits_too() {
+    let pair = Pair::start(&ASYNC, &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    pair.equal().await;
+    let slave = pair.slave.broker();
+    until("the slave knows the topic", || async { slave.topics.get("T").is_some() }).await;
+    // As in a promotion.
+    let no_round = slave.sync.hold().await;
+    let commit = || pair.api.update_consumer_offset(&pair.slave.addr, GROUP, "T", 0, 5);
+    commit().await.unwrap();
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(5), "a slave may be behind");
+    broker::role::prepare_master(slave);
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(1));
+    commit().await.unwrap();
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(1));
+    assert_eq!(slave.offsets.own(), []);
+    drop(no_round);
+    pair.stop().await;
+}
