@@ -247,3 +247,23 @@ async fn what_is_committed_during_a_promotion_fits_too() {
     drop(no_round);
     pair.stop().await;
 }
+
+/// A crash between the two must not bring a slave back that has acknowledged as a master.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_kept_before_it_is_in_force() {
+    let pair = Pair::start(&ASYNC, &[]).await;
+    for (node, role, id) in [(&pair.master, "SLAVE", "2"), (&pair.slave, "ASYNC_MASTER", "0")] {
+        let broker = node.broker();
+        let mut new = (*broker.config()).clone();
+        new.set("brokerRole", role).unwrap();
+        new.set("brokerId", id).unwrap();
+        let takes = || async { pair.api.send(&node.addr, &header("T", 0, &[]), "x", LIMIT).await.is_ok() };
+        let kept = async { (broker.config().is_master(), takes().await) };
+        let was_master = broker.config().is_master();
+        let (is_master, took) = broker::role::change(broker, new, kept).await.unwrap();
+        assert_eq!((is_master, took), (was_master, false), "to {role}");
+        assert_ne!(broker.config().is_master(), was_master);
+    }
+    assert!(pair.api.send(&pair.slave.addr, &header("T", 0, &[]), "x", LIMIT).await.is_ok());
+    pair.stop().await;
+}
