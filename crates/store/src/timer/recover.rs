@@ -212,7 +212,7 @@ impl<'a> Scan<'a> {
     /// Finds the end of the timer log and brings the wheel up to it. Takes a wheel away that does not fit.
     fn revise(&mut self, log: &TimerLog, wheel: &mut Option<Wheel>) -> Result<i64, StoreError> {
         let (min, files_end, flushed) = (log.min(), log.files_end(), self.flushed());
-        let near = (flushed - log.segment_size()).clamp(min, (files_end - 1).max(min));
+        let near = flushed.saturating_sub(log.segment_size()).clamp(min, (files_end - 1).max(min));
         let mut from = log.base_of(near);
         // Also back over what is cut, and over what the log has lost.
         while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= self.limit) {
