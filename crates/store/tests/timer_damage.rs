@@ -198,3 +198,30 @@ fn inspect_tells_what_waits_and_believes_no_number() {
     }
     assert_eq!(told(dir.path()), sound);
 }
+
+/// A start does not look at old files of the timer log. What lies before a damaged unit in one is named, and comes once the
+/// timer log is made again.
+#[test]
+fn a_chain_that_is_broken_is_told_and_can_be_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::master(dir.path(), NOW);
+    let wanted: Vec<String> = (0..65).map(|number| format!("{number:02}")).collect();
+    for (number, body) in wanted.iter().enumerate() {
+        node.send(NOW + if number < 5 { 5_100 } else { 7_100 }, body);
+    }
+    node.at(NOW);
+    node.close();
+    // The delay of the third unit: it belongs to another second now.
+    files::write(&dir.path().join("timerlog/00000000000000000000"), 2 * 52 + 24, &[0x55; 4]);
+    let node = Node::master(dir.path(), NOW);
+    node.at(NOW + 10_000);
+    assert_eq!(node.came(), wanted[3..]);
+    assert_eq!(node.timer.status(&node.store).set_aside, 3);
+    node.close();
+    fs::remove_dir_all(dir.path().join("timerlog")).unwrap();
+    let node = Node::master(dir.path(), NOW + 10_000);
+    node.at(NOW + 20_000);
+    let mut came = node.came();
+    came.sort();
+    assert_eq!(came, wanted);
+}

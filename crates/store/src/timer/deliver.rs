@@ -115,6 +115,15 @@ impl Timer {
             if let Some(slot) = slot {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
                 let mut open = OpenSlot::open(store, &work.log, &slot, bounds, &mut gone)?;
+                if let Some((before, messages)) = open.lost {
+                    tracing::error!(
+                        before,
+                        messages,
+                        time_ms = tick * self.config.precision_ms,
+                        "the timer log is damaged before this position: messages of this time are not delivered; they stay in the timer topic, and come when the broker is started without its directory timerlog"
+                    );
+                    self.set_aside.fetch_add(messages, SeqCst);
+                }
                 open.counted = tick >= work.counted_from;
                 // What took a message of it back before the start may have come late, and then has no unit.
                 open.in_doubt = !all_taken_up || tick * self.config.precision_ms <= work.doubt_until_ms;
