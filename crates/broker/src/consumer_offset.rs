@@ -54,10 +54,10 @@ pub fn update(broker: &Broker, command: &Command) -> Command {
 
 /// Stores what a consumer committed. Not beyond the end of a queue on a master: a live consumer that still commits what a
 /// lost master had, or what a deleted topic of the name had, would skip what comes next (F-02, F-01). A slave may simply be
-/// behind; its master hears of the progress.
+/// behind; its master hears of the progress. One that is about to be a master counts as one.
 pub fn store(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i64) {
-    if !broker.config().is_master() {
-        return broker.offsets.commit_at_slave(topic, group, queue_id, offset);
+    if !broker.config().is_master() && broker.offsets.commit_at_slave(topic, group, queue_id, offset) {
+        return;
     }
     // A topic may be deleted after the request was checked: its progress would come back, for a topic of its name to find.
     let _in_use = broker.topics.in_use();

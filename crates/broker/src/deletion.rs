@@ -226,3 +226,29 @@ fn begin<'a>(broker: &'a Broker, topic: &'a str) -> Result<TopicDeletion<'a>, De
 fn failed(topic: &str, source: StoreError) -> DeletionError {
     DeletionError::Store { topic: topic.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{BrokerConfig, BrokerRole},
+        sync::SyncState,
+    };
+
+    /// Another master need not have deleted what its predecessor did.
+    #[test]
+    fn what_a_former_master_deleted_is_forgotten() {
+        let sync = SyncState::default();
+        let slave = || Arc::new(BrokerConfig { broker_role: BrokerRole::Slave, ..BrokerConfig::default() });
+        let learn = |addr: &str| sync.learned(slave, Some(addr.to_owned()), None);
+        let known = || Known { topics: HashSet::new(), end: 100, deleted: BTreeMap::new() };
+        let is_there = || sync.absent(|absent| absent.version.is_some() && absent.reached(100).is_some());
+        learn("10.0.0.1:10911");
+        sync.absent(|absent| absent.add(DataVersion::default(), known()));
+        learn("10.0.0.1:10911");
+        assert!(is_there(), "the same one");
+        learn("10.0.0.2:10911");
+        assert!(!is_there());
+        assert!(sync.absent(|absent| absent.version.is_none()), "the next table counts, whatever its version");
+    }
+}

@@ -5,6 +5,7 @@
 //! (`wire`, `store`), decides nothing of the replication protocol (`replica`), and prints nothing.
 
 pub mod admin;
+mod ahead;
 pub mod assignment;
 pub mod clients;
 pub mod clock;

@@ -39,6 +39,8 @@ struct State {
     /// Committed at this slave and not known to the master; part of `table` too.
     own: HashMap<String, Queues>,
     own_changes: u64,
+    /// It counts itself, and no master's.
+    leads: bool,
     pulled: HashMap<String, Queues>,
     version: DataVersion,
     commits: i64,
@@ -132,14 +134,19 @@ impl Offsets {
     }
 
     /// Stores what a consumer committed at a slave: the master hears of it when it answers. The version stays the master's.
-    pub fn commit_at_slave(&self, topic: &str, group: &str, queue_id: i32, offset: i64) {
+    /// False, and nothing stored, once this broker leads.
+    pub fn commit_at_slave(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> bool {
         let mut state = self.state.write();
+        if state.leads {
+            return false;
+        }
         let key = key(topic, group);
         if Arc::make_mut(state.table.entry(key.clone()).or_default()).insert(queue_id, offset) != Some(offset) {
             state.changes += 1;
             state.own.entry(key).or_default().insert(queue_id, offset);
             state.own_changes += 1;
         }
+        true
     }
 
     /// What consumers committed at this slave and its master does not know.
@@ -174,11 +181,17 @@ impl Offsets {
         }
     }
 
-    /// This broker is a master now: its table is what counts.
-    pub fn forget_own(&self) {
+    /// This broker becomes a master: its table is what counts from now on.
+    pub fn lead(&self) {
         let mut state = self.state.write();
         state.own_changes += u64::from(!state.own.is_empty());
         state.own.clear();
+        state.leads = true;
+    }
+
+    /// This broker becomes a slave.
+    pub fn follow(&self) {
+        self.state.write().leads = false;
     }
 
     /// Sets progress back or forth by an operator: until the consumer has heard it, its commits are ignored.

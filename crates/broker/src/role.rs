@@ -1,7 +1,7 @@
 //! Roles: what a broker does on becoming master or slave, and what its acknowledgement means.
 //! Reference replication 4.6; upstream has no role change in classic mode.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -24,7 +24,8 @@ const DISPATCH: Duration = Duration::from_secs(30);
 /// Nothing is stored with an earlier time than what is there (F-21).
 pub fn prepare_master(broker: &Arc<Broker>) {
     let store = &broker.store;
-    broker.offsets.forget_own();
+    // First: what comes from now on has to fit.
+    broker.offsets.lead();
     if broker.is_dispatched() {
         for (key, queue_id, was, end) in broker.offsets.clamp(|topic, queue| store.max_offset(topic, queue)) {
             tracing::warn!(
@@ -41,22 +42,30 @@ pub fn prepare_master(broker: &Arc<Broker>) {
     broker.timers.set_delivering(store, true);
 }
 
-/// Changes role or id at run time.
+/// Changes role or id at run time. `keep` writes the new configuration where the next start finds it: it runs before the new role
+/// is in force, so that a crash brings no former role back to what was stored and acknowledged in the new one. What it answers
+/// is handed on; the change goes on whatever that is.
 ///
 /// # Errors
 /// The text says why the change is refused; nothing has changed then.
-pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), String> {
+pub async fn change<K>(
+    broker: &Arc<Broker>,
+    mut new: BrokerConfig,
+    keep: impl Future<Output = K>,
+) -> Result<K, String> {
     new.finish().map_err(|error| error.to_string())?;
     let old = broker.config();
     let becomes_master = !old.is_master() && new.is_master();
     let becomes_slave = old.is_master() && !new.is_master();
-    if becomes_master {
-        become_master(broker, new).await;
+    let kept = if becomes_master {
+        become_master(broker, new, keep).await
     } else if becomes_slave {
-        become_slave(broker, new).await;
+        become_slave(broker, new, keep).await
     } else {
+        let kept = keep.await;
         broker.set_config(new);
-    }
+        kept
+    };
     tracing::info!(
         "role is {:?}, brokerId {}. {}",
         broker.config().broker_role,
@@ -65,12 +74,12 @@ pub async fn change(broker: &Arc<Broker>, mut new: BrokerConfig) -> Result<(), S
     );
     // Also begins to ask often for a master that is not known yet.
     broker.registrar.changed();
-    Ok(())
+    Ok(kept)
 }
 
 /// A last round and the rest of the log from the old master where it still answers, then no more bytes from it, then progress
 /// is made to fit.
-async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
+async fn become_master<K>(broker: &Arc<Broker>, new: BrokerConfig, keep: impl Future<Output = K>) -> K {
     // No round that is on its way brings the old master's tables later.
     let (_no_round, answers) = sync::last_round(broker).await;
     if answers {
@@ -86,13 +95,13 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     // Another thread may be at it.
     let dispatched = broker.store.marks().dispatched.wait(broker.store.dispatch_limit());
     let _too_long = tokio::time::timeout(DISPATCH, dispatched).await;
+    let kept = keep.await;
     broker.replicas.new_term();
     prepare_master(broker);
     broker.store.set_slave(false);
     broker.set_config(new);
-    // Not before: until the configuration says master, consumers commit as at a slave, name servers teach a master, and a
-    // follower that may run would append the old master's bytes.
-    broker.offsets.forget_own();
+    // Not before: until the configuration says master, name servers teach a master, and a follower that may run would append
+    // the old master's bytes.
     broker.sync.forget();
     broker.replicas.allow_following();
     if let Err(error) = broker.topics.lead(&broker.config(), now_ms()) {
@@ -100,6 +109,7 @@ async fn become_master(broker: &Arc<Broker>, new: BrokerConfig) {
     }
     tasks::save_all(broker);
     broker.holds.wake_all(broker);
+    kept
 }
 
 /// In a planned switch the old master stores nothing any more and still answers: what it acknowledged is waited for.
@@ -116,13 +126,15 @@ async fn catch_up(broker: &Arc<Broker>) {
 
 /// No more sends, held requests answered, slaves have everything and are disconnected; then it follows the new master once a
 /// name server tells of it.
-async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
+async fn become_slave<K>(broker: &Arc<Broker>, new: BrokerConfig, keep: impl Future<Output = K>) -> K {
     broker.replicas.pause_following();
     // Returns when no delivery is under way.
     broker.timers.set_delivering(&broker.store, false);
     broker.store.set_slave(true);
     hand_over(broker).await;
+    let kept = keep.await;
     broker.sync.forget();
+    broker.offsets.follow();
     broker.set_config(new);
     schedule::follow(broker);
     broker.holds.wake_all(broker);
@@ -131,6 +143,7 @@ async fn become_slave(broker: &Arc<Broker>, new: BrokerConfig) {
     broker.offsets.forget_resets();
     tasks::save_all(broker);
     broker.replicas.allow_following();
+    kept
 }
 
 /// Nothing is stored any more: what was goes to the slaves that are connected, as one of them is to be the master.

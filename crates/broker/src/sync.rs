@@ -88,6 +88,8 @@ impl SyncState {
         if state.master_addr != master_addr {
             tracing::info!("the master of {} is {}", config.broker_name, master_addr.as_deref().unwrap_or("unknown"));
             state.master_addr = master_addr;
+            // What the former one deleted, and this one perhaps not.
+            state.absent = Absent::default();
             self.bell.notify_one();
         }
         if config.ha_master_address.len() < 6 && ha_addr.is_some() {
@@ -374,7 +376,7 @@ async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     }
     // Asked after the table: what that calls delivered lies before this end.
     let end = log_end(broker, addr).await?.unwrap_or(0);
-    if broker.delays.adopt(table, end, broker.store.max_phys()) {
+    if broker.delays.adopt(addr, table, end, broker.store.max_phys()) {
         broker.delays.save()?;
     }
     Ok(())
@@ -432,7 +434,11 @@ async fn timers(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
         Err(error) => return Err(error.into()),
     }
     match broker.api.get_timer_check_point(addr).await {
-        Ok(bytes) => broker.timers.adopt_check_point(&broker.store, &bytes),
+        Ok(bytes) => {
+            // Asked after it: copies of what it calls delivered lie before this end.
+            let end = log_end(broker, addr).await?.unwrap_or(0);
+            broker.timers.adopt_check_point(&broker.store, addr, &bytes, end);
+        }
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error.into()),
     }

@@ -246,7 +246,7 @@ async fn f24_progress_beyond_its_queue_is_corrected_at_promotion() {
     pair.equal().await;
     pair.master.stop().await;
     let ahead = DelayOffsetSerializeWrapper { offset_table: [(2, 77)].into(), ..Default::default() };
-    assert!(pair.slave.broker().delays.adopt(ahead, 0, 0));
+    assert!(pair.slave.broker().delays.adopt("m", ahead, 0, 0));
     pair.api.update_config(&pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
     assert_eq!(pair.slave.broker().delays.get(2), 3);
     let file = std::fs::read_to_string(pair.slave.root.join("config/delayOffset.json")).unwrap();

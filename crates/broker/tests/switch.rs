@@ -224,3 +224,46 @@ async fn a_slave_knows_no_reset_of_its_time_as_master() {
     assert_eq!(offsets.pending_reset("T", GROUP, 0), None);
     pair.stop().await;
 }
+
+/// F-02 in the moment between: progress that was made to fit, and a consumer that commits again what the old master had.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_during_a_promotion_fits_too() {
+    let pair = Pair::start(&ASYNC, &[]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    pair.equal().await;
+    let slave = pair.slave.broker();
+    until("the slave knows the topic", || async { slave.topics.get("T").is_some() }).await;
+    // As in a promotion.
+    let no_round = slave.sync.hold().await;
+    let commit = || pair.api.update_consumer_offset(&pair.slave.addr, GROUP, "T", 0, 5);
+    commit().await.unwrap();
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(5), "a slave may be behind");
+    broker::role::prepare_master(slave);
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(1));
+    commit().await.unwrap();
+    assert_eq!(slave.offsets.get("T", GROUP, 0), Some(1));
+    assert_eq!(slave.offsets.own(), []);
+    drop(no_round);
+    pair.stop().await;
+}
+
+/// A crash between the two must not bring a slave back that has acknowledged as a master.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_kept_before_it_is_in_force() {
+    let pair = Pair::start(&ASYNC, &[]).await;
+    for (node, role, id) in [(&pair.master, "SLAVE", "2"), (&pair.slave, "ASYNC_MASTER", "0")] {
+        let broker = node.broker();
+        let mut new = (*broker.config()).clone();
+        new.set("brokerRole", role).unwrap();
+        new.set("brokerId", id).unwrap();
+        let takes = || async { pair.api.send(&node.addr, &header("T", 0, &[]), "x", LIMIT).await.is_ok() };
+        let kept = async { (broker.config().is_master(), takes().await) };
+        let was_master = broker.config().is_master();
+        let (is_master, took) = broker::role::change(broker, new, kept).await.unwrap();
+        assert_eq!((is_master, took), (was_master, false), "to {role}");
+        assert_ne!(broker.config().is_master(), was_master);
+    }
+    assert!(pair.api.send(&pair.slave.addr, &header("T", 0, &[]), "x", LIMIT).await.is_ok());
+    pair.stop().await;
+}

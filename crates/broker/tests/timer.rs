@@ -258,7 +258,7 @@ async fn change_role(node: &Node, role: &str, id: &str) {
     let mut config = (*node.broker().config()).clone();
     config.set("brokerRole", role).unwrap();
     config.set("brokerId", id).unwrap();
-    broker::role::change(node.broker(), config).await.unwrap();
+    broker::role::change(node.broker(), config, async {}).await.unwrap();
 }
 
 /// W-26: a message that is due while no slave confirms is stored once and comes as soon as anything is served.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wire::{
     property,
     record::RecordView,
+    record_crc,
     record_encode::{EncodeError, NewRecord, encode},
     sys_flag,
 };
@@ -198,10 +199,10 @@ impl Batch {
     /// Makes room for what is written under the append lock. Without such records nothing is touched.
     pub(crate) fn prepare(&mut self, config: &StoreConfig) {
         let needs = |entry: &Entry, buf: &[u8]| {
-            config.append_prop_crc || config.enable_lmq || {
-                let at = entry.at + 36;
-                i32::from_be_bytes([buf[at], buf[at + 1], buf[at + 2], buf[at + 3]]) & sys_flag::INNER_BATCH != 0
-            }
+            let record = &buf[entry.at..entry.at + entry.size];
+            let flag = i32::from_be_bytes([record[36], record[37], record[38], record[39]]);
+            let is_posed = || record_crc::claimed(record).is_some();
+            config.append_prop_crc || config.enable_lmq || flag & sys_flag::INNER_BATCH != 0 || is_posed()
         };
         if !self.entries.iter().any(|entry| needs(entry, &self.buf)) {
             return;
@@ -359,5 +360,35 @@ mod tests {
             assert_eq!(view.property("a"), (number > 0).then_some("b"));
         }
         assert_eq!(batch.record(1).len(), batch.record(2).len());
+    }
+
+    /// Of a client, or of the record that this one is a copy of.
+    #[test]
+    fn a_crc_of_somebody_else_goes() {
+        let cases = [
+            ("a\x01b\x02__CRC32#\x011234567890\x02", "a\x01b\x02"),
+            ("__CRC32#\x011234567890\x02", ""),
+            ("__CRC32#\x011\x02__CRC32#\x011234567890\x02", ""),
+            // Ends of other names and values.
+            ("a\x01b\x02x__CRC32#\x011234567890\x02", "a\x01b\x02x__CRC32#\x011234567890"),
+            ("a\x01__CRC32#\x011234567890\x02", "a\x01__CRC32#\x011234567890"),
+            ("__CRC32#\x011\x02a\x01__CRC32#\x011234567890\x02", "a\x01__CRC32#\x011234567890"),
+        ];
+        let mut batch = Batch::new();
+        for (sent, _) in cases {
+            batch.push(&message("T", sent.as_bytes(), 0)).unwrap();
+        }
+        // Once more after an append that failed.
+        for _ in 0..2 {
+            batch.prepare(&StoreConfig::default());
+            for (number, (sent, want)) in cases.into_iter().enumerate() {
+                batch.complete(number).unwrap();
+                batch.patch(number);
+                let Check::Record(view) = wire::record::check_as(batch.record(number), Verify::Whole) else {
+                    panic!("{sent:?}")
+                };
+                assert_eq!(String::from_utf8_lossy(view.properties()), want, "{sent:?}");
+            }
+        }
     }
 }

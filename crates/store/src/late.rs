@@ -50,7 +50,9 @@ impl Late {
         // Numbers of where the message came from: as this record's they would count for its light queues.
         let strange = config.enable_lmq && lmq::is_on_its_way(record.topic());
         let strange = strange && record.property(INNER_MULTI_QUEUE_OFFSET).is_some();
-        if !inner_base && light.is_empty() && !config.append_prop_crc && !strange {
+        // A CRC that a client made up, or that belongs to the record this one is a copy of: who checks would take it for this one's.
+        let posed = !config.append_prop_crc && record_crc::claimed(record.bytes()).is_some();
+        if !inner_base && light.is_empty() && !config.append_prop_crc && !strange && !posed {
             return None;
         }
         let mut written_later: Vec<&str> = Vec::new();
@@ -72,9 +74,16 @@ impl Late {
             written_later.push(CRC32);
             room += CRC_TAIL + 1;
         }
+        if posed {
+            written_later.push(CRC32);
+        }
         let start = out.len();
         out.extend_from_slice(&record.bytes()[..record.properties_at()]);
         out.extend_from_slice(&property::without(record.properties(), &written_later));
+        if posed && record_crc::claimed(&out[start..]).is_some() {
+            // The end of another property looks like one. Without its separator it reads the same, and is none.
+            out.pop();
+        }
         let fixed = out.len() - start;
         let properties_at = record.properties_at();
         set_lengths(&mut out[start..], properties_at, fixed);
@@ -115,7 +124,8 @@ impl Late {
             add(&mut text, INNER_MULTI_QUEUE_OFFSET, &lmq::offsets_text(offsets));
         }
         // Java's batches get no separator here: with properties that do not end with one, the CRC is lost for readers.
-        let open = self.fixed > self.properties_at && bytes[self.fixed - 1] != property::VALUE_END;
+        let goes_on = self.crc || !text.is_empty();
+        let open = goes_on && self.fixed > self.properties_at && bytes[self.fixed - 1] != property::VALUE_END;
         let separator = usize::from(open);
         let tail = if self.crc { CRC_TAIL } else { 0 };
         let size = self.fixed + separator + text.len() + tail;

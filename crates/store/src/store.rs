@@ -215,14 +215,25 @@ impl Store {
         self.marks.appended.get()
     }
 
-    /// Store time in ms of the last record whose views are built; that of an older one, or -1, when this process has
-    /// built none yet.
+    /// Store time in ms of the last record whose views are built, -1 without one. When this process has built none yet, a message
+    /// that is in no queue is not seen where the checkpoint does not name it.
     pub fn last_store_time(&self) -> i64 {
         let (last, _) = self.dispatcher.progress(&self.marks.dispatched);
         match last {
             Some(last) => last.store_timestamp,
-            None => self.record_time(self.checkpoint().logics_physical_offset).unwrap_or(-1),
+            None => {
+                // Java before 5.5 names none, and 5.5 one that may be older.
+                let named = self.record_time(self.checkpoint().logics_physical_offset);
+                named.max(self.newest_queued_time()).unwrap_or(-1)
+            }
         }
+    }
+
+    /// Store time of the last message that is in a queue, ms.
+    pub(crate) fn newest_queued_time(&self) -> Option<i64> {
+        let queue = self.queues.all().into_iter().max_by_key(|queue| queue.max_physical())?;
+        let unit = self.told(queue.last_unit())??;
+        self.record_time(unit.physical_offset)
     }
 
     /// A slave appends nothing of its own: what was begun before is in the log when this returns, and nothing comes

@@ -10,7 +10,7 @@ use std::{
 
 use common::{asking_disk::Asking, clock_at, put, small};
 use parking_lot::Mutex;
-use store::Store;
+use store::{RealDisk, Store};
 
 /// Messages 0 to 199, each a minute after the one before, in five index files that are full and one that is not.
 fn with_many_index_files(root: &Path, disk: Asking) -> Store {
@@ -71,4 +71,30 @@ fn a_look_up_that_waits_for_the_disk_keeps_no_dispatch_waiting() {
     store.set(opened.clone()).ok().unwrap();
     assert_eq!(opened.query("T", "u7", 10, 0, i64::MAX).physical_offsets.len(), 1);
     assert_eq!(*done.lock(), Some(Some(200)), "dispatched while the look-up was reading");
+}
+
+/// Store times go on from there after a start. Checkpoints of Java before 5.5 do not say where the last record is, that of 5.5 may
+/// name an older one.
+#[test]
+fn the_last_store_time_is_found_without_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock_at(1_000_000_000);
+    let store = Store::open(small(dir.path()), Arc::new(RealDisk), clock.clone()).unwrap();
+    let mut places = Vec::new();
+    for number in 0..100 {
+        clock.0.store(1_000_000_000 + number * 60_000, SeqCst);
+        places.push(put(&store, "T", number as i32 % 3, b"", &[7; 50]).1);
+    }
+    store.close().unwrap();
+    let file = dir.path().join("checkpoint");
+    let sound = std::fs::read(&file).unwrap();
+    for named in [0, places[50], places[99]] {
+        let mut bytes = sound.clone();
+        bytes[40..64].fill(0);
+        bytes[40..48].copy_from_slice(&named.to_be_bytes());
+        std::fs::write(&file, bytes).unwrap();
+        let store = Store::open(small(dir.path()), Arc::new(RealDisk), clock_at(5)).unwrap();
+        assert_eq!(store.last_store_time(), 1_000_000_000 + 99 * 60_000, "{named}");
+        store.close().unwrap();
+    }
 }

@@ -105,6 +105,29 @@ fn what_cannot_be_looked_at_is_one_line_and_exit_code_2() {
     refused(&elsewhere, "--commitlog");
 }
 
+/// What no broker can have is refused before any file is looked at.
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    sound(dir.path());
+    let cases = [
+        ["--segment-size", "0", "--max-hash-slots", "64", "--max-index", "40"],
+        ["--segment-size", "2147483648", "--max-hash-slots", "64", "--max-index", "40"],
+        ["--segment-size", "4096", "--max-hash-slots", "0", "--max-index", "40"],
+        ["--segment-size", "4096", "--max-hash-slots", "4000000000", "--max-index", "40"],
+        ["--segment-size", "4096", "--max-hash-slots", "64", "--max-index", "0"],
+        ["--segment-size", "4096", "--max-hash-slots", "64", "--max-index", "4000000000"],
+    ];
+    for sizes in cases {
+        for command in [&["verify"][..], &["inspect"], &["cat", "--key", "k", "--topic", "T"]] {
+            let out = tandem(&[command, &sizes].concat(), dir.path());
+            let told = text(&out.stderr);
+            assert_eq!(out.status.code(), Some(2), "{command:?} {sizes:?}: {told}");
+            assert!(told.contains(" is not in ") && out.stdout.is_empty(), "{command:?} {sizes:?}: {told}");
+        }
+    }
+}
+
 /// `rocksdbCQDoubleWriteEnable`: a database lies among the queue files, which are whole.
 #[test]
 fn a_copy_of_the_queues_in_rocksdb_is_named_and_not_looked_at() {

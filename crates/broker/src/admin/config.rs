@@ -64,11 +64,11 @@ fn tell(plan: &Plan) {
     }
 }
 
-/// A role changes first, because that may be refused; all else is in the file before it is in force.
+/// All is in the file before it is in force.
 async fn put(broker: &Arc<Broker>, current: &BrokerConfig, plan: &Plan) -> Result<(), Refused> {
     if plan.changes_role(current) {
-        role::change(broker, plan.config.clone()).await.map_err(Refused::error)?;
-        return write(broker, plan).await.map_err(|Refused(code, why)| {
+        let written = role::change(broker, plan.config.clone(), write(broker, plan)).await.map_err(Refused::error)?;
+        return written.map_err(|Refused(code, why)| {
             Refused(code, format!("the role has changed, but only until the next start: {why}"))
         });
     }

@@ -19,8 +19,11 @@ impl Frames {
     /// The next frame, from `offset` on: about `planned` bytes, which are in the log. `None` where they cannot be read.
     pub fn next(&mut self, store: &Store, offset: i64, planned: usize) -> Option<Bytes> {
         let read = |len: usize| store.read_log(offset, len).filter(|bytes| bytes.len() == len);
-        if self.in_pieces.start < offset && offset < self.in_pieces.end {
-            return read((MAX_BODY_LEN as usize).min((self.in_pieces.end - offset) as usize));
+        if self.in_pieces.start < offset
+            && offset < self.in_pieces.end
+            && let Some(piece) = read((MAX_BODY_LEN as usize).min((self.in_pieces.end - offset) as usize))
+        {
+            return Some(piece);
         }
         let bytes = read(planned)?;
         let record = match whole_records(&bytes) {
@@ -50,7 +53,10 @@ fn whole_records(bytes: &[u8]) -> Result<usize, usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::clock::StoreClock;
 
     fn record(size: i32) -> Vec<u8> {
         let mut bytes = size.to_be_bytes().to_vec();
@@ -68,5 +74,24 @@ mod tests {
         for nothing in [&[][..], &[0, 0], &[0; 8], &[0xff; 8]] {
             assert_eq!(whole_records(nothing), Err(0));
         }
+    }
+
+    /// What a damaged size says is no reason to send nothing any more.
+    #[test]
+    fn a_record_that_is_not_there_ends_no_stream() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = store::StoreConfig {
+            root: dir.path().to_path_buf(),
+            segment_size: 1 << 20,
+            ..store::StoreConfig::default()
+        };
+        let store = Store::open(config, Arc::new(store::RealDisk), Arc::new(StoreClock::default())).unwrap();
+        // Sizes of five MiB, as a damaged record has them.
+        let bytes = [&(5i32 << 20).to_be_bytes()[..], &[7; 96]].concat();
+        store.append_raw(0, &bytes).unwrap();
+        let mut frames = Frames::default();
+        assert_eq!(frames.next(&store, 0, 100).unwrap().len(), 100);
+        store.append_raw(100, &bytes).unwrap();
+        assert_eq!(frames.next(&store, 100, 100).unwrap().len(), 100);
     }
 }

@@ -25,6 +25,7 @@ pub use deliver::run;
 use live::Live;
 
 use crate::{
+    ahead::Ahead,
     context::{Broker, now_ms},
     persist::{self, PersistError},
 };
@@ -38,8 +39,8 @@ pub struct DelayOffsets {
     version_step: i64,
     /// Held while messages are delivered, and while the role changes.
     turn: Mutex<()>,
-    /// Tables of the master that this slave's log has not reached: the table and the end of the master's log.
-    ahead: Mutex<Option<(Wrapper, i64)>>,
+    /// Tables of the master that this slave's log has not reached.
+    ahead: Ahead<Wrapper>,
 }
 
 #[derive(Default)]
@@ -65,7 +66,7 @@ impl DelayOffsets {
             saved: Mutex::default(),
             version_step: version_step.max(1),
             turn: Mutex::default(),
-            ahead: Mutex::default(),
+            ahead: Ahead::default(),
         })
     }
 
@@ -127,22 +128,11 @@ impl DelayOffsets {
         Wrapper { offset_table, data_version: state.version }
     }
 
-    /// Takes a master's table of a moment when its log had the end `master_end`; this log ends at `own_end`. Until it
-    /// has reached that, copies of what the table calls delivered may be missing here, and the table waits. True when
-    /// something changed.
-    pub fn adopt(&self, master: Wrapper, master_end: i64, own_end: i64) -> bool {
-        let mut ahead = self.ahead.lock();
-        let master = if own_end >= master_end {
-            *ahead = None;
-            master
-        } else {
-            // An older table is kept, so that a log that is always a little behind gets one now and then.
-            ahead.get_or_insert((master, master_end));
-            match ahead.take_if(|(_, wanted)| *wanted <= own_end) {
-                Some((older, _)) => older,
-                None => return false,
-            }
-        };
+    /// Takes the table of the master at `addr`, of a moment when its log had the end `master_end`; this log ends at `own_end`.
+    /// Until it has reached that, copies of what the table calls delivered may be missing here, and the table waits. True
+    /// when something changed.
+    pub fn adopt(&self, addr: &str, master: Wrapper, master_end: i64, own_end: i64) -> bool {
+        let Some(master) = self.ahead.take(addr, master, master_end, own_end) else { return false };
         let mut state = self.state.write();
         let differs = state.offsets != master.offset_table;
         state.offsets = master.offset_table;
@@ -167,7 +157,7 @@ impl DelayOffsets {
     /// not safe stay known: the next master asks which of them it has.
     fn forget(&self) {
         self.state.write().delivered.clear();
-        *self.ahead.lock() = None;
+        self.ahead.forget();
     }
 
     fn set(&self, level: i32, next: i64) {
@@ -289,15 +279,15 @@ mod tests {
     fn a_masters_table_waits_for_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let delays = delays(dir.path());
-        assert!(!delays.adopt(table(&[(1, 9)]), 1000, 999));
-        assert!(!delays.adopt(table(&[(1, 12)]), 2000, 999), "the older table is kept");
+        assert!(!delays.adopt("m", table(&[(1, 9)]), 1000, 999));
+        assert!(!delays.adopt("m", table(&[(1, 12)]), 2000, 999), "the older table is kept");
         assert_eq!(delays.get(1), 0);
-        assert!(delays.adopt(table(&[(1, 20)]), 3000, 1500));
+        assert!(delays.adopt("m", table(&[(1, 20)]), 3000, 1500));
         assert_eq!(delays.get(1), 9);
-        assert!(!delays.adopt(table(&[(1, 15)]), 2000, 1999));
-        assert!(delays.adopt(table(&[(1, 18)]), 2500, 2500), "the newest that this log has reached counts");
+        assert!(!delays.adopt("m", table(&[(1, 15)]), 2000, 1999));
+        assert!(delays.adopt("m", table(&[(1, 18)]), 2500, 2500), "the newest that this log has reached counts");
         assert_eq!(delays.get(1), 18);
-        assert!(delays.adopt(table(&[(1, 20)]), 3000, 3000) && delays.has(&table(&[(1, 20)])));
+        assert!(delays.adopt("m", table(&[(1, 20)]), 3000, 3000) && delays.has(&table(&[(1, 20)])));
     }
 
     #[test]

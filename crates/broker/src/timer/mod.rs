@@ -24,6 +24,7 @@ pub use entry::enter;
 pub use run::{close, flush_loop, run};
 
 use crate::{
+    ahead::Ahead,
     config::BrokerConfig,
     context::{Broker, now_ms},
     persist::PersistError,
@@ -46,6 +47,8 @@ pub struct Timers {
     /// Counts by topic may be wrong: after a crash, and when they were a master's.
     recount: AtomicBool,
     adopted: AtomicBool,
+    /// Check points of the master that this slave's log has not reached.
+    ahead: Ahead<TimerCheckPoint>,
     rates: Mutex<Rates>,
     bell: Mutex<bool>,
     rung: Condvar,
@@ -85,6 +88,7 @@ impl Timers {
             metrics: Metrics::load(config_dir.join("timermetrics"))?,
             recount: AtomicBool::new(!clean),
             adopted: AtomicBool::new(false),
+            ahead: Ahead::default(),
             rates: Mutex::default(),
             bell: Mutex::new(false),
             rung: Condvar::new(),
@@ -113,9 +117,11 @@ impl Timers {
         self.metrics.adopt(text)
     }
 
-    /// Takes a master's check point.
-    pub fn adopt_check_point(&self, store: &Store, bytes: &[u8]) {
-        if let (Some(timer), Some(point)) = (&self.timer, TimerCheckPoint::decode(bytes)) {
+    /// Takes the check point of the master at `addr`, of a moment when its log had the end `master_end`, as soon as this log has
+    /// that too: of what it calls delivered copies may be missing here before.
+    pub fn adopt_check_point(&self, store: &Store, addr: &str, bytes: &[u8], master_end: i64) {
+        let (Some(timer), Some(point)) = (&self.timer, TimerCheckPoint::decode(bytes)) else { return };
+        if let Some(point) = self.ahead.take(addr, point, master_end, store.max_phys()) {
             timer.adopt(store, &point);
         }
     }
@@ -123,6 +129,7 @@ impl Timers {
     /// Starts or stops delivery, at a start and at each change of role.
     pub fn set_delivering(&self, store: &Store, delivering: bool) {
         let Some(timer) = &self.timer else { return };
+        self.ahead.forget();
         if let Err(error) = timer.set_delivering(store, delivering) {
             tracing::error!("the timer cannot change: {error}");
         }

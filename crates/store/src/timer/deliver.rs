@@ -5,7 +5,11 @@
 //! delivered at the time it was asked for, not at the end of its tick as Java does. Messages that take others back
 //! count for the whole slot. What cannot be stored now stays first in line.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering::SeqCst};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::atomic::{AtomicI64, Ordering::SeqCst},
+};
 
 use wire::topic;
 
@@ -111,6 +115,15 @@ impl Timer {
             if let Some(slot) = slot {
                 let bounds = Bounds { precision_ms: self.config.precision_ms, most: self.config.in_memory };
                 let mut open = OpenSlot::open(store, &work.log, &slot, bounds, &mut gone)?;
+                if let Some((before, messages)) = open.lost {
+                    tracing::error!(
+                        before,
+                        messages,
+                        time_ms = tick * self.config.precision_ms,
+                        "the timer log is damaged before this position: messages of this time are not delivered; they stay in the timer topic, and come when the broker is started without its directory timerlog"
+                    );
+                    self.set_aside.fetch_add(messages, SeqCst);
+                }
                 open.counted = tick >= work.counted_from;
                 // What took a message of it back before the start may have come late, and then has no unit.
                 open.in_doubt = !all_taken_up || tick * self.config.precision_ms <= work.doubt_until_ms;
@@ -128,7 +141,13 @@ impl Timer {
         told: &mut Delivered,
     ) -> Result<(), TimerError> {
         let gone = Gone::new(&self.patience, order.now_ms);
-        let mut load = Load { batch: Batch::of_stored(), taken: Vec::new(), unwanted: Unwanted::default(), gone };
+        let mut load = Load {
+            batch: Batch::of_stored(),
+            taken: Vec::new(),
+            unwanted: Unwanted::default(),
+            gone,
+            set_aside: &self.set_aside,
+        };
         while load.taken.len() < order.max
             && load.batch.size() < MOST_BYTES
             && let Some(waiting) = work.pop_due(store, order.now_ms)
@@ -196,6 +215,7 @@ struct Load<'a> {
     taken: Vec<Taken>,
     unwanted: Unwanted,
     gone: Gone<'a>,
+    set_aside: &'a AtomicI64,
 }
 
 /// Messages whose topic takes them no longer: how many of each topic, and the first one's place. The log hears of them when
@@ -231,6 +251,17 @@ impl Load<'_> {
         let Some(message) = TimerMessage::of(&bytes) else { return Ok(false) };
         let uncounted = waiting.late_offset.is_some() || work.slot.as_ref().is_some_and(|open| !open.counted);
         let weight = message.weight(uncounted);
+        // A copy would get a CRC of its own: nobody could tell any more that it is not what was sent.
+        if !message.is_sound() {
+            tracing::error!(
+                physical = waiting.physical,
+                topic = message.real_topic,
+                "a timer message is damaged, its body is not what its CRC says: it stays in the timer topic and is not delivered"
+            );
+            self.set_aside.fetch_add(1, SeqCst);
+            count(message.real_topic, -weight);
+            return Ok(false);
+        }
         if !waiting.roll && (message.takes_back().is_some() || is_taken_back(store, work, &waiting, &message, count)?) {
             return Ok(false);
         }

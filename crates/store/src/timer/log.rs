@@ -21,6 +21,8 @@ const DEFAULT: i32 = 1;
 const ROLL: i32 = 2;
 const DELETE: i32 = 4;
 const READ: usize = 64 * 1024;
+/// No time, offset or position is as great: what says so is damaged, and sums with it would not fit.
+const FAR: i64 = i64::MAX / 2;
 /// Units of a chain that lie closer than this are read together, bytes.
 const NEAR: i64 = 4096;
 
@@ -109,7 +111,8 @@ impl Unit {
             topic_hash: get_i32(bytes, 40),
             reserved: get_i64(bytes, 44),
         };
-        (unit.size > 0 && unit.physical >= 0 && unit.write_ms > 0).then_some(unit)
+        let is_in_bounds = (0..FAR).contains(&unit.physical) && (1..FAR).contains(&unit.write_ms);
+        (unit.size > 0 && is_in_bounds && (-1..FAR).contains(&unit.previous)).then_some(unit)
     }
 }
 
@@ -196,10 +199,14 @@ impl TimerLog {
         position + UNIT + BLANK > self.log.next_base(position)
     }
 
+    fn may_hold(&self, position: i64) -> bool {
+        position >= self.min() && (0..FAR).contains(&position)
+    }
+
     /// The unit at a position, if a valid one is there.
     pub(super) fn unit(&self, position: i64) -> Result<Option<Unit>, StoreError> {
         let mut bytes = [0; UNIT as usize];
-        if position < 0 || position < self.min() {
+        if !self.may_hold(position) {
             return Ok(None);
         }
         let read = self.log.read(position, &mut bytes)?;
@@ -233,7 +240,7 @@ impl TimerLog {
 
     /// The unit at a position, read with those before it where the last step back was short.
     fn unit_near(&self, position: i64, step: i64, held: &mut Held) -> Result<Option<Unit>, StoreError> {
-        if position < self.min() || position < 0 {
+        if !self.may_hold(position) {
             return Ok(None);
         }
         let end = position + UNIT;

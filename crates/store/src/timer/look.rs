@@ -50,7 +50,7 @@ pub(crate) fn look(
     if check_point.is_none() && !disk.exists(&root.join("timerwheel")) {
         return Ok(None);
     }
-    let behind = queue_max.map(|max| max - check_point.map_or(0, |point| point.last_timer_queue_offset));
+    let behind = queue_max.map(|max| max.saturating_sub(check_point.map_or(0, |point| point.last_timer_queue_offset)));
     let mut facts = TimerFacts { check_point, behind, precision_ms: 1000, ..TimerFacts::default() };
     let Some(mut wheel) = Wheel::load(disk.clone(), root, TimerConfig::default().slots)? else {
         return Ok(Some(facts));
@@ -61,11 +61,12 @@ pub(crate) fn look(
     let first = if read_tick > 0 { read_tick } else { wheel.earliest(i64::MIN)?.unwrap_or(0) };
     let mut slots = Vec::new();
     wheel.each_from(first, |slot| slots.push(*slot))?;
+    slots.sort_unstable_by_key(|slot: &Slot| slot.tick);
     facts.slots = slots.len() as u64;
     facts.waiting = slots.iter().map(|slot| i64::from(slot.num)).sum();
     if let [first, ..] = slots[..] {
         let last = slots[slots.len() - 1];
-        facts.due = Some((first.tick * facts.precision_ms, last.tick * facts.precision_ms));
+        facts.due = Some([first, last].map(|slot| slot.tick.saturating_mul(facts.precision_ms)).into());
     }
     count_topics(&mut facts, &log, &slots, record)?;
     Ok(Some(facts))

@@ -40,6 +40,11 @@ impl<'a> TimerMessage<'a> {
         Some(Self { record, out_ms, real_topic: record.property(property::REAL_TOPIC)? })
     }
 
+    /// Whether the device has its body as it was stored.
+    pub(super) fn is_sound(&self) -> bool {
+        matches!(check(self.record.bytes(), true), Check::Record(_))
+    }
+
     /// The time it was asked for, as exactly as the record tells; never before it. A time that was named counts whatever the
     /// precision was then; what counts from the store time, whose clock may have been ahead, is within a tick.
     pub(super) fn due_ms(&self, precision_ms: i64) -> i64 {

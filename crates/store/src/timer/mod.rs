@@ -391,7 +391,7 @@ impl Timer {
             new.delivered != flushed.delivered
                 || new.position != flushed.position
                 || new.point.last_timer_queue_offset != was.last_timer_queue_offset
-                || (new.point.last_read_ms - was.last_read_ms).abs() >= IDLE_MS
+                || new.point.last_read_ms.abs_diff(was.last_read_ms) >= IDLE_MS as u64
         })
     }
 
@@ -424,7 +424,7 @@ impl Timer {
             progress.master_queue_offset = queue_offset;
             let was = &flushed.point;
             if (was.last_read_ms, was.last_timer_queue_offset) != (last_read_ms, queue_offset) {
-                progress.version = [progress.version[0], self.clock.now_ms(), progress.version[2] + 1];
+                progress.version = [progress.version[0], self.clock.now_ms(), progress.version[2].wrapping_add(1)];
             }
         }
         let point = TimerCheckPoint {

@@ -172,15 +172,8 @@ pub(super) fn remove_snapshots(store: &Store) -> Result<(), StoreError> {
 /// The tick that delivery goes on from: not after the newest message of the log, for nothing can have been delivered
 /// since, and some ticks before it.
 pub(super) fn proven_tick(store: &Store, read_ms: i64, precision_ms: i64, margin: i64) -> i64 {
-    let newest = newest_store_time(store).unwrap_or(read_ms);
+    let newest = store.newest_queued_time().unwrap_or(read_ms);
     if read_ms <= 0 { 0 } else { (read_ms.min(newest) / precision_ms - margin).max(1) }
-}
-
-/// Store time of the last message that is in a queue.
-fn newest_store_time(store: &Store) -> Option<i64> {
-    let queue = store.queues.all().into_iter().max_by_key(|queue| queue.max_physical())?;
-    let unit = store.told(queue.last_unit())??;
-    store.record_time(unit.physical_offset)
 }
 
 /// A start that knows no time begins with the first slot in use, and without one now.
@@ -230,7 +223,7 @@ impl<'a> Scan<'a> {
     /// Finds the end of the timer log and brings the wheel up to it. Takes a wheel away that does not fit.
     fn revise(&mut self, log: &TimerLog, wheel: &mut Option<Wheel>) -> Result<i64, StoreError> {
         let (min, files_end, flushed) = (log.min(), log.files_end(), self.flushed());
-        let near = (flushed - log.segment_size()).clamp(min, (files_end - 1).max(min));
+        let near = flushed.saturating_sub(log.segment_size()).clamp(min, (files_end - 1).max(min));
         let mut from = log.base_of(near);
         // Also back over what is cut, and over what the log has lost.
         while from > min && log.unit(from)?.is_none_or(|unit| unit.physical >= self.limit) {

@@ -61,6 +61,8 @@ pub(super) struct OpenSlot {
     pub(super) in_doubt: bool,
     /// Some of its messages are delivered.
     pub(super) begun: bool,
+    /// Where its chain broke off before its first unit, and how many messages lie before that.
+    pub(super) lost: Option<(i64, i64)>,
     bounds: Bounds,
     waiting: BinaryHeap<Waiting>,
     /// Parts of the chain that are not in memory, the oldest first.
@@ -95,10 +97,13 @@ impl OpenSlot {
         gone: &mut Gone<'_>,
     ) -> Result<Self, StoreError> {
         let (waiting, pieces, takers) = (BinaryHeap::new(), VecDeque::new(), Takers::default());
+        let (tick, lost) = (slot.tick, None);
         let mut open =
-            Self { tick: slot.tick, counted: true, in_doubt: false, begun: false, bounds, waiting, pieces, takers };
+            Self { tick, counted: true, in_doubt: false, begun: false, lost, bounds, waiting, pieces, takers };
+        let (mut reached, mut missing) = (i64::MAX, i64::from(slot.num));
         let half = bounds.most.div_ceil(2);
         log.chain(slot.last, -1, slot.tick, bounds.precision_ms, |position, unit| {
+            (reached, missing) = (position, missing - i64::from(unit.count()));
             match open.pieces.front_mut() {
                 Some(piece) if piece.count < half => piece.count += 1,
                 Some(piece) => {
@@ -116,6 +121,10 @@ impl OpenSlot {
             }
             Ok(())
         })?;
+        // What Java calls the first may be none, and one may have gone with its file.
+        if slot.first >= log.min() && reached > slot.first {
+            open.lost = Some((reached, missing.max(1)));
+        }
         open.takers.all.sort_by_key(|taker| taker.hash);
         Ok(open)
     }

@@ -22,13 +22,13 @@ pub(super) struct Place {
     #[arg(long, value_name = "DIRS", value_parser = log_dirs)]
     commitlog: Option<LogDirs>,
     /// Bytes of a log segment (`mappedFileSizeCommitLog`), where the files do not tell.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1024..=2_147_483_647))]
     segment_size: Option<u64>,
     /// `maxHashSlotNum` of the index, where the files do not tell.
-    #[arg(long, value_name = "COUNT", requires = "max_index")]
+    #[arg(long, value_name = "COUNT", requires = "max_index", value_parser = clap::value_parser!(u32).range(1..=536_870_911))]
     max_hash_slots: Option<u32>,
     /// `maxIndexNum` of the index, where the files do not tell.
-    #[arg(long, value_name = "COUNT", requires = "max_hash_slots")]
+    #[arg(long, value_name = "COUNT", requires = "max_hash_slots", value_parser = clap::value_parser!(u32).range(2..=1_073_741_823))]
     max_index: Option<u32>,
 }
 
