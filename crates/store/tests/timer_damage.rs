@@ -225,3 +225,22 @@ fn a_chain_that_is_broken_is_told_and_can_be_made_again() {
     came.sort();
     assert_eq!(came, wanted);
 }
+
+/// A slot that says it is of another second.
+#[test]
+fn a_wheel_with_a_slot_at_a_wrong_place_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::master(dir.path(), NOW);
+    for number in 0..60 {
+        node.send(NOW + 5_100 + number / 5 * 1000, &format!("{number:02}"));
+    }
+    node.at(NOW);
+    node.close();
+    let tick = NOW / 1000 + 7;
+    files::write(&dir.path().join("timerwheel"), (tick % TIMER.slots) as u64 * 32, &(tick + 1).to_be_bytes());
+    let node = Node::master(dir.path(), NOW);
+    // Longer than the wheel is.
+    node.at(NOW + 400_000);
+    assert_eq!(node.came().len(), 60);
+    node.close();
+}

@@ -49,6 +49,10 @@ impl Slot {
         Self { last: position, num: self.num.wrapping_add(num), ..self }
     }
 
+    fn is_used(&self) -> bool {
+        self.tick > 0 && self.last >= 0
+    }
+
     fn decode(bytes: &[u8]) -> Self {
         Self {
             tick: get_i64(bytes, 0),
@@ -107,7 +111,8 @@ impl Wheel {
         Self { disk, path, slots, pages, dirty: BTreeSet::new(), file: None, is_new: true, last_found: -1 }
     }
 
-    /// Looks through the file. `None` without one, and for one of another size than that of `slots`: it is no wheel.
+    /// Looks through the file. `None` without one, and for one of another size than that of `slots`, or with a slot that is not at
+    /// its place: it is no wheel.
     pub(super) fn load(disk: Arc<dyn Disk>, root: &Path, slots: i64) -> Result<Option<Self>, StoreError> {
         let mut wheel = Self::without_slots(disk, root, slots);
         if !wheel.disk.exists(&wheel.path) {
@@ -130,8 +135,14 @@ impl Wheel {
             for (number, page) in bytes.chunks_exact(PAGE).enumerate() {
                 if page != [0; PAGE] {
                     wheel.pages[first + number] = Page::OnDisk(newest(page));
-                    let used = page.chunks_exact(SLOT).map(Slot::decode).filter(|slot| slot.tick > 0);
-                    wheel.last_found = used.map(|slot| slot.last).fold(wheel.last_found, i64::max);
+                    let found = page.chunks_exact(SLOT).map(Slot::decode).enumerate();
+                    for (place, slot) in found.filter(|(_, slot)| slot.tick > 0) {
+                        if wheel.place(slot.tick) != (first + number, place * SLOT) {
+                            tracing::warn!(file = %wheel.path.display(), slot.tick, "the timer wheel has a slot at the place of another one: it is made again from the timer log");
+                            return Ok(None);
+                        }
+                        wheel.last_found = wheel.last_found.max(slot.last);
+                    }
                 }
             }
         }
@@ -221,7 +232,7 @@ impl Wheel {
             return Ok(None);
         }
         let slot = Slot::decode(&self.page(page)?[at..at + SLOT]);
-        Ok((slot.tick > 0 && slot.last >= 0).then_some(slot))
+        Ok((slot.is_used() && self.place(slot.tick) == (page, at)).then_some(slot))
     }
 
     /// All chains from a tick on, in no order.
@@ -232,8 +243,11 @@ impl Wheel {
                 Page::OnDisk(newest) if *newest < from => continue,
                 _ => {}
             }
-            let slots = self.page(number)?.chunks_exact(SLOT).map(Slot::decode);
-            slots.filter(|slot| slot.tick > 0 && slot.tick >= from && slot.last >= 0).for_each(|slot| each(&slot));
+            let (first, round) = (number as i64 * PER_PAGE, self.slots);
+            let slots = (first..).zip(self.page(number)?.chunks_exact(SLOT).map(Slot::decode));
+            // One that is damaged may stand at the place of another time, where nobody who asks for its time finds it.
+            let at_its_place = slots.filter(|(place, slot)| slot.is_used() && slot.tick.rem_euclid(round) == *place);
+            at_its_place.filter(|(_, slot)| slot.tick >= from).for_each(|(_, slot)| each(&slot));
         }
         Ok(())
     }
@@ -400,5 +414,23 @@ mod tests {
         wheel.take_dirty().unwrap().unwrap().write().unwrap();
         let mut again = load(dir.path());
         assert_eq!(again.next_used(0, SLOTS).unwrap(), Some(5));
+    }
+
+    /// It would be found again and again: nobody who asks for its time gets it.
+    #[test]
+    fn a_slot_of_another_place_counts_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut wheel = Wheel::empty(Arc::new(RealDisk), dir.path(), SLOTS).unwrap();
+        let tick = SLOTS * 1000 + 5;
+        wheel.put(&Slot::begin(tick, 0, 1)).unwrap();
+        wheel.put(&Slot::begin(tick + 3, 52, 1)).unwrap();
+        wheel.take_dirty().unwrap().unwrap().write().unwrap();
+        let mut wheel = load(dir.path());
+        let file = RealDisk.open(&dir.path().join("timerwheel"), false).unwrap();
+        file.write_all_at(5 * SLOT as u64, &(tick + 1).to_be_bytes()).unwrap();
+        assert_eq!(wheel.next_used(tick - SLOTS - 5, tick + 3).unwrap(), None);
+        assert_eq!(wheel.earliest(0).unwrap(), Some(tick + 3));
+        assert_eq!(wheel.holder(tick).unwrap(), None);
+        assert!(Wheel::load(Arc::new(RealDisk), dir.path(), SLOTS).unwrap().is_none(), "it is made again");
     }
 }
