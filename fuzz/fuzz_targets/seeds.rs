@@ -1,4 +1,5 @@
-//! Writes the seeds of the store's targets below `corpus/`: a sound store, one that was killed, and its single files.
+//! Writes the seeds of the store's targets below `corpus/`: a sound store, one that was killed, its single files, and those of a
+//! timer.
 //! `cargo run --bin seeds` in this directory.
 
 use std::{fs, path::Path};
@@ -10,6 +11,8 @@ use libfuzzer_sys as _;
 mod memory;
 #[allow(dead_code)]
 mod sound;
+#[allow(dead_code)]
+mod timed;
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
     let dir = Path::new("corpus").join(target);
@@ -34,5 +37,13 @@ fn main() {
             let input = [&[which as u8 | flags], &bytes[..]].concat();
             write("views", &format!("{which}-{flags:x}"), &input);
         }
+    }
+    let timed = timed::sound();
+    write("timers", "all", &timed.describe(&timed::FILES));
+    for file in 0..timed::FILES.len() {
+        // Numbers count from the first: the others are empty.
+        let mut others = timed::FILES.map(|(_, size)| ("none", size));
+        others[file] = timed::FILES[file];
+        write("timers", &file.to_string(), &timed.describe(&others));
     }
 }

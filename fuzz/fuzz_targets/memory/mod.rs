@@ -160,20 +160,40 @@ impl MemoryDisk {
         self.0.lock().unwrap().insert(Path::new(ROOT).join(name), Arc::new(Mutex::new(bytes)));
     }
 
-    /// The files that `input` describes: number, length in two bytes, content, again and again.
-    pub fn from_input(mut input: &[u8]) -> Self {
+    /// The files that `input` describes.
+    pub fn from_input(input: &[u8]) -> Self {
         let disk = Self::default();
+        disk.put_all(input, &FILES);
+        disk
+    }
+
+    /// Puts some of `files` there as `input` describes them: number, length in two bytes, content, again and again.
+    pub fn put_all(&self, mut input: &[u8], files: &[(&str, usize)]) {
         while let [number, low, high, rest @ ..] = input {
-            let (name, size) = FILES[usize::from(number & !WHOLE) % FILES.len()];
+            let (name, size) = files[usize::from(number & !WHOLE) % files.len()];
             let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
             let mut bytes = rest[..length].to_vec();
             if number & WHOLE != 0 {
                 bytes.resize(size, 0);
             }
-            disk.put(name, bytes);
+            self.put(name, bytes);
             input = &rest[length..];
         }
-        disk
+    }
+
+    /// What [`MemoryDisk::put_all`] makes these files of.
+    pub fn describe(&self, files: &[(&str, usize)]) -> Vec<u8> {
+        let mut input = Vec::new();
+        for (number, (name, _)) in files.iter().enumerate() {
+            let bytes = self.content(name);
+            if !bytes.is_empty() {
+                let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                input.push(number as u8 | WHOLE);
+                input.extend_from_slice(&(end as u16).to_le_bytes());
+                input.extend_from_slice(&bytes[..end]);
+            }
+        }
+        input
     }
 }
 

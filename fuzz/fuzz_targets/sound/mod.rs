@@ -20,20 +20,5 @@ pub fn input() -> Vec<u8> {
         store.dispatch();
     }
     store.close().unwrap();
-    describe(&disk)
-}
-
-/// All files of a disk that an input can name.
-pub fn describe(disk: &MemoryDisk) -> Vec<u8> {
-    let mut input = Vec::new();
-    for (number, (name, _)) in FILES.iter().enumerate() {
-        let bytes = disk.content(name);
-        if !bytes.is_empty() {
-            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            input.push(number as u8 | crate::memory::WHOLE);
-            input.extend_from_slice(&(end as u16).to_le_bytes());
-            input.extend_from_slice(&bytes[..end]);
-        }
-    }
-    input
+    disk.describe(&FILES)
 }
