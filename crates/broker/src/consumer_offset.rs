@@ -59,16 +59,16 @@ pub fn store(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i
     if !broker.config().is_master() {
         return broker.offsets.commit_at_slave(topic, group, queue_id, offset);
     }
-    // A topic may be deleted after the request was checked: its progress would come back, for a topic of its name to find.
+    // A topic or a group may be deleted after the request was checked: its progress would come back, for one of its name to find.
     let _in_use = broker.topics.in_use();
     let max = broker.store.max_offset(topic, queue_id);
-    if broker.topics.get(topic).is_none() || offset > max {
+    if broker.topics.get(topic).is_none() || broker.groups.get(group).is_none() || offset > max {
         tracing::debug!(
-            "progress {offset} on {topic} queue {queue_id} is not taken: the queue is gone or ends at {max}"
+            "progress {offset} of {group} on {topic} queue {queue_id} is not taken: group or queue is gone, or it ends at {max}"
         );
         return;
     }
-    broker.offsets.commit(topic, group, queue_id, offset, now_ms());
+    broker.offsets.commit_unless_reset(topic, group, queue_id, offset, now_ms());
 }
 
 /// QUERY_CONSUMER_OFFSET.

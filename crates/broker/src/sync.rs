@@ -21,7 +21,7 @@ use crate::{
     deletion::{self, Absent, DeletionError},
     ha::{self, parted::Compared},
     offsets::Own,
-    persist::PersistError,
+    persist::{self, PersistError},
 };
 
 /// How long a master has to tell what it has where this log ends, before each round.
@@ -321,7 +321,7 @@ async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     let mut table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
     tell_own_progress(broker, addr, &mut table).await;
     if broker.offsets.adopt(table) {
-        broker.offsets.save()?;
+        persist::apart(|| broker.offsets.save())?;
     }
     Ok(())
 }
@@ -367,7 +367,7 @@ async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     // Asked after the table: what that calls delivered lies before this end.
     let end = log_end(broker, addr).await?.unwrap_or(0);
     if broker.delays.adopt(table, end, broker.store.max_phys()) {
-        broker.delays.save()?;
+        persist::apart(|| broker.delays.save())?;
     }
     Ok(())
 }
@@ -415,12 +415,12 @@ async fn request_modes(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError
 /// A master without a timer answers with an error, which is no failure of the sync.
 async fn timers(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     match broker.api.get_timer_metrics(addr).await {
-        Ok(text) => broker.timers.adopt_metrics(&text)?,
+        Ok(text) => persist::apart(|| broker.timers.adopt_metrics(&text))?,
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error.into()),
     }
     match broker.api.get_timer_check_point(addr).await {
-        Ok(bytes) => broker.timers.adopt_check_point(&broker.store, &bytes),
+        Ok(bytes) => persist::apart(|| broker.timers.adopt_check_point(&broker.store, &bytes)),
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error.into()),
     }

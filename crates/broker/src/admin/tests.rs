@@ -539,6 +539,7 @@ fn progress_of_a_topic_that_was_deleted_meanwhile_does_not_come_back() {
     let (_dir, broker) = broker();
     let topic = TopicConfig { topic_name: "T".into(), ..TopicConfig::default() };
     broker.topics.put(topic, now_ms()).unwrap();
+    broker.groups.get_or_create("G", true, now_ms()).unwrap();
     consumer_offset::store(&broker, "T", "G", 0, 0);
     assert_eq!(broker.offsets.get("T", "G", 0), Some(0));
     ask(&broker, request::DELETE_TOPIC_IN_BROKER, &[("topic", "T")], "").unwrap();
