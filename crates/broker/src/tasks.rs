@@ -315,7 +315,9 @@ mod tests {
     #[test]
     fn the_end_of_a_runtime_is_no_fault_of_its_tasks() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let mut sleep = runtime.block_on(async { Box::pin(tokio::time::sleep(LONGEST_PAUSE)) });
+        let entered = runtime.enter();
+        let mut sleep = Box::pin(tokio::time::sleep(LONGEST_PAUSE));
+        drop(entered);
         drop(runtime);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let polled = catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(&mut cx).is_ready()));
