@@ -63,8 +63,12 @@ impl Routes {
     }
 }
 
-/// Answers as soon as the topic's route is known.
+/// Answers as soon as the topic's route is known. Nothing is done for who wants no answer: nothing would bound how many of these
+/// wait for name servers.
 pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
+    if command.is_oneway() {
+        return;
+    }
     let (broker, conn) = (broker.clone(), conn.clone());
     tokio::spawn(async move {
         let answer = query(&broker, &command).await;

@@ -52,23 +52,34 @@ pub fn update(broker: &Broker, command: &Command) -> Command {
     command.ok()
 }
 
-/// Stores what a consumer committed. Not beyond the end of a queue on a master: a live consumer that still commits what a
-/// lost master had, or what a deleted topic of the name had, would skip what comes next (F-02, F-01). A slave may simply be
-/// behind; its master hears of the progress. One that is about to be a master counts as one.
+/// Stores what a consumer committed, as long as its group is there: it may be deleted after the request was checked, and its progress
+/// would come back for a group of its name to find.
 pub fn store(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i64) {
+    put(broker, topic, group, queue_id, offset, || broker.groups.get(group).is_some());
+}
+
+/// The same for a group that may come later.
+pub fn store_ahead(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i64) {
+    put(broker, topic, group, queue_id, offset, || true);
+}
+
+/// Not beyond the end of a queue on a master: a live consumer that still commits what a lost master had, or what a deleted topic
+/// of the name had, would skip what comes next (F-02, F-01). A slave may simply be behind; its master hears of the progress.
+/// One that is about to be a master counts as one.
+fn put(broker: &Broker, topic: &str, group: &str, queue_id: i32, offset: i64, may_be: impl FnOnce() -> bool) {
     if !broker.config().is_master() && broker.offsets.commit_at_slave(topic, group, queue_id, offset) {
         return;
     }
-    // A topic may be deleted after the request was checked: its progress would come back, for a topic of its name to find.
+    // A topic may be deleted after the request was checked, like a group.
     let _in_use = broker.topics.in_use();
     let max = broker.store.max_offset(topic, queue_id);
-    if broker.topics.get(topic).is_none() || offset > max {
+    if broker.topics.get(topic).is_none() || !may_be() || offset > max {
         tracing::debug!(
-            "progress {offset} on {topic} queue {queue_id} is not taken: the queue is gone or ends at {max}"
+            "progress {offset} of {group} on {topic} queue {queue_id} is not taken: group or queue is gone, or it ends at {max}"
         );
         return;
     }
-    broker.offsets.commit(topic, group, queue_id, offset, now_ms());
+    broker.offsets.commit_unless_reset(topic, group, queue_id, offset, now_ms());
 }
 
 /// QUERY_CONSUMER_OFFSET.

@@ -120,16 +120,15 @@ impl Offsets {
 
     /// Stores progress; it may go back.
     pub fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64, now_ms: i64) {
+        self.state.write().put(key(topic, group), queue_id, offset, now_ms, self.version_step);
+    }
+
+    /// Stores what a consumer committed, unless it has still to hear that an operator has moved it: it stands where it was before.
+    pub fn commit_unless_reset(&self, topic: &str, group: &str, queue_id: i32, offset: i64, now_ms: i64) {
+        let key = key(topic, group);
         let mut state = self.state.write();
-        let queues = state.table.entry(key(topic, group)).or_default();
-        if queues.get(&queue_id) == Some(&offset) {
-            return;
-        }
-        Arc::make_mut(queues).insert(queue_id, offset);
-        state.changes += 1;
-        state.commits += 1;
-        if state.commits % self.version_step == 0 {
-            state.version.next(now_ms);
+        if state.pending_reset(&key, queue_id).is_none() {
+            state.put(key, queue_id, offset, now_ms, self.version_step);
         }
     }
 
@@ -196,15 +195,13 @@ impl Offsets {
 
     /// Sets progress back or forth by an operator: until the consumer has heard it, its commits are ignored.
     pub fn reset(&self, topic: &str, group: &str, queue_id: i32, offset: i64, now_ms: i64) {
-        {
-            let mut state = self.state.write();
-            let key = key(topic, group);
-            state.resets.entry(key.clone()).or_default().insert(queue_id, offset);
-            state.pulled.remove(&key);
-            // Peers that compare versions must see a move backwards.
-            state.version.next(now_ms);
-        }
-        self.commit(topic, group, queue_id, offset, now_ms);
+        let mut state = self.state.write();
+        let key = key(topic, group);
+        state.resets.entry(key.clone()).or_default().insert(queue_id, offset);
+        state.pulled.remove(&key);
+        // Peers that compare versions must see a move backwards.
+        state.version.next(now_ms);
+        state.put(key, queue_id, offset, now_ms, self.version_step);
     }
 
     /// The pending reset of a queue.
@@ -213,13 +210,20 @@ impl Offsets {
         if state.resets.is_empty() {
             return None;
         }
-        state.resets.get(&key(topic, group)).and_then(|queues| queues.get(&queue_id)).copied()
+        state.pending_reset(&key(topic, group), queue_id)
     }
 
     /// Takes the pending reset of a queue: the consumer is being told.
     pub fn take_reset(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
         self.pending_reset(topic, group, queue_id)?;
-        self.state.write().resets.get_mut(&key(topic, group))?.remove(&queue_id)
+        let key = key(topic, group);
+        let mut state = self.state.write();
+        let queues = state.resets.get_mut(&key)?;
+        let reset = queues.remove(&queue_id);
+        if queues.is_empty() {
+            state.resets.remove(&key);
+        }
+        reset
     }
 
     /// This broker is a slave now: the table has what was reset, and what the master says since is what counts.
@@ -357,6 +361,25 @@ impl Offsets {
         let state = self.state.read();
         let offset_table = state.own.iter().map(|(key, queues)| (key.clone(), queues.clone())).collect();
         Wrapper { offset_table, ..Wrapper::default() }
+    }
+}
+
+impl State {
+    fn pending_reset(&self, key: &str, queue_id: i32) -> Option<i64> {
+        self.resets.get(key).and_then(|queues| queues.get(&queue_id)).copied()
+    }
+
+    fn put(&mut self, key: String, queue_id: i32, offset: i64, now_ms: i64, version_step: i64) {
+        let queues = self.table.entry(key).or_default();
+        if queues.get(&queue_id) == Some(&offset) {
+            return;
+        }
+        Arc::make_mut(queues).insert(queue_id, offset);
+        self.changes += 1;
+        self.commits += 1;
+        if self.commits % version_step == 0 {
+            self.version.next(now_ms);
+        }
     }
 }
 

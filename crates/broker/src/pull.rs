@@ -73,10 +73,7 @@ fn first_execution(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull) {
         && header.sys_flag & sys_flag::PULL_COMMIT_OFFSET != 0
         && outcome.remark != OFFSET_RESET
     {
-        let reset = broker.offsets.pending_reset(&header.topic, &header.consumer_group, pull.queue_id);
-        if reset.is_none() {
-            consumer_offset::store(broker, &header.topic, &header.consumer_group, pull.queue_id, offset);
-        }
+        consumer_offset::store(broker, &header.topic, &header.consumer_group, pull.queue_id, offset);
     }
     // Who wants no answer waits for none. Nothing would bound how many of these there are.
     let waits = header.sys_flag & sys_flag::PULL_SUSPEND != 0 && !pull.command.is_oneway();
@@ -112,10 +109,11 @@ fn hold(broker: &Arc<Broker>, config: &BrokerConfig, pull: Pull, news_from: i64)
         true => Duration::from_millis(pull.header.suspend_timeout_millis.clamp(0, 600_000) as u64),
         false => Duration::from_millis(config.short_polling_time_mills),
     };
-    let (topic, queue_id) = (pull.header.topic.clone(), pull.queue_id);
+    let (topic, group, queue_id) = (pull.header.topic.clone(), pull.header.consumer_group.clone(), pull.queue_id);
     broker.holds.add(Held { pull, until: Instant::now() + wait });
-    // A message that arrived between the read and the hold has woken nobody; nor has a stop that began there.
-    if broker.store.max_offset(&topic, queue_id) > news_from || broker.is_stopping() {
+    // A message that arrived between the read and the hold has woken nobody; nor has an operator's reset or a stop that began there.
+    let is_moved = || broker.offsets.pending_reset(&topic, &group, queue_id).is_some();
+    if broker.store.max_offset(&topic, queue_id) > news_from || is_moved() || broker.is_stopping() {
         broker.holds.wake(broker, &topic, queue_id);
     }
 }

@@ -35,6 +35,8 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
             answer.ext.push("MSG_REGION", &config.region_id);
             answer_unless_oneway(conn, &command, answer);
         }
+        // Nothing would bound how many tasks wait for nobody.
+        Ok(_) if command.is_oneway() => {}
         Ok((end, msg_id)) => {
             let (broker, conn) = (broker.clone(), conn.clone());
             tokio::spawn(async move {

@@ -32,6 +32,7 @@ use self::changes::Changes;
 use crate::{
     config::BrokerConfig,
     context::{Broker, now_ms},
+    tasks,
 };
 
 mod changes;
@@ -211,7 +212,7 @@ fn split(list: &str) -> impl Iterator<Item = String> {
 /// Begins to register, and waits until one server has answered, or none does, or for 3 s.
 pub async fn start(broker: &Arc<Broker>) {
     let registrar = &broker.registrar;
-    tokio::spawn(run(broker.clone()));
+    tasks::spawn("registration", run(broker.clone()));
     registrar.changed();
     let servers = registrar.servers();
     if servers.is_empty() {
@@ -240,7 +241,7 @@ async fn run(broker: Arc<Broker>) {
             let mut state = server.state.lock();
             state.is_due |= is_due;
             if !std::mem::replace(&mut state.has_worker, true) {
-                workers.spawn(work(broker.clone(), server.clone()));
+                workers.spawn(tasks::guard("registration", work(broker.clone(), server.clone())));
             }
             drop(state);
             server.bell.notify_one();

@@ -31,6 +31,8 @@ pub fn handle(broker: &Arc<Broker>, conn: &Arc<Connection>, command: Command) {
     match store_again(broker, &config, &command) {
         Err((code, remark)) => answer_unless_oneway(conn, &command, command.error(code, remark)),
         Ok(None) => answer_unless_oneway(conn, &command, command.ok()),
+        // Nothing would bound how many tasks wait for nobody.
+        Ok(Some(_)) if command.is_oneway() => {}
         Ok(Some(end)) => {
             let (broker, conn) = (broker.clone(), conn.clone());
             tokio::spawn(async move {
@@ -57,7 +59,7 @@ const NEEDS: Needs = Needs {
 
 /// Answers the end of the new record, `None` when the group keeps no retries.
 fn store_again(broker: &Arc<Broker>, config: &BrokerConfig, command: &Command) -> Result<Option<i64>, Failure> {
-    let _in_use = broker.topics.in_use();
+    let _in_use = broker.topics.in_slow_use();
     let header: ConsumerSendMsgBackRequestHeader =
         NEEDS.read(command).map_err(|remark| (response::SYSTEM_ERROR, remark))?;
     let group = check(broker, config, &header)?;

@@ -12,6 +12,7 @@ use store::{Deletion, Retention, StoreError};
 use crate::{
     config::{BrokerConfig, check},
     context::{Broker, now_ms},
+    told::Told,
 };
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,17 +25,20 @@ const WARN_OF_END: Duration = Duration::from_secs(3600);
 /// Looks until the broker stops.
 pub fn run(broker: &Arc<Broker>) {
     let mut cleaned = Instant::now();
-    let (mut reminded, mut warned) = (None, None);
+    let (mut reminded, mut warned, mut failing) = (None, None, Told::default());
     while !broker.is_stopping() {
         let config = broker.config();
         let verdict = broker.store.check_space(&config.space_limits());
         let is_due = cleaned.elapsed() >= Duration::from_millis(config.clean_resource_interval.max(1000));
         if is_due || verdict.deletion == Deletion::Oldest {
             cleaned = Instant::now();
-            let deleted = clean(broker, When::ItsHour).unwrap_or_else(|error| {
-                tracing::error!("old segments cannot be deleted: {error}");
-                0
-            });
+            let done = clean(broker, When::ItsHour);
+            let deleted = *done.as_ref().unwrap_or(&0);
+            failing.of(
+                done.map(drop),
+                "old segments cannot be deleted, it is tried again",
+                "old segments are deleted again",
+            );
             let in_vain = deleted == 0 && verdict.deletion == Deletion::Oldest;
             remind(&mut reminded, in_vain);
         }

@@ -24,7 +24,7 @@ use crate::{
     deletion::{self, Absent, DeletionError},
     ha::{self, parted::Compared},
     offsets::Own,
-    persist::PersistError,
+    persist::{self, PersistError},
 };
 
 /// How long a master has to tell what it has where this log ends, before each round.
@@ -331,7 +331,7 @@ async fn offsets(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     let mut table: ConsumerOffsetSerializeWrapper = broker.api.get_all_consumer_offset(addr).await?;
     tell_own_progress(broker, addr, &mut table).await;
     if broker.offsets.adopt(table) {
-        broker.offsets.save()?;
+        persist::apart(|| broker.offsets.save())?;
     }
     Ok(())
 }
@@ -377,7 +377,7 @@ async fn delays(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     // Asked after the table: what that calls delivered lies before this end.
     let end = log_end(broker, addr).await?.unwrap_or(0);
     if broker.delays.adopt(addr, table, end, broker.store.max_phys()) {
-        broker.delays.save()?;
+        persist::apart(|| broker.delays.save())?;
     }
     Ok(())
 }
@@ -429,7 +429,7 @@ pub(crate) async fn request_modes(broker: &Arc<Broker>, addr: &str) -> Result<()
 /// A master without a timer answers with an error, which is no failure of the sync.
 async fn timers(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
     match broker.api.get_timer_metrics(addr).await {
-        Ok(text) => broker.timers.adopt_metrics(&text)?,
+        Ok(text) => persist::apart(|| broker.timers.adopt_metrics(&text))?,
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error.into()),
     }
@@ -437,7 +437,7 @@ async fn timers(broker: &Arc<Broker>, addr: &str) -> Result<(), SyncError> {
         Ok(bytes) => {
             // Asked after it: copies of what it calls delivered lie before this end.
             let end = log_end(broker, addr).await?.unwrap_or(0);
-            broker.timers.adopt_check_point(&broker.store, addr, &bytes, end);
+            persist::apart(|| broker.timers.adopt_check_point(&broker.store, addr, &bytes, end));
         }
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error.into()),

@@ -2,8 +2,12 @@
 //! the disk, tasks for the rest.
 
 use std::{
+    any::Any,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Release},
+    task::{Context, Poll},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -54,7 +58,7 @@ pub fn start(broker: &Arc<Broker>) -> Result<Threads, StartError> {
     let mut threads = Threads::default();
     for (name, run) in THREADS {
         let of_thread = broker.clone();
-        let run = move || or_end(name, || run(&of_thread), || std::process::exit(101));
+        let run = move || or_end(name, || run(&of_thread), end);
         match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
             Ok(thread) => threads.0.push(thread),
             Err(source) => {
@@ -71,21 +75,56 @@ pub fn start(broker: &Arc<Broker>) -> Result<Threads, StartError> {
 /// A broker that goes on without one of its threads would acknowledge what nobody flushes any more.
 fn or_end(name: &str, run: impl FnOnce(), end: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!(
-            "the thread {name} has panicked, see above, and this process ends; start it again: it recovers"
-        );
-        end();
+        panicked("thread", name, end);
     }
+}
+
+fn panicked(kind: &str, name: &str, end: impl FnOnce()) {
+    tracing::error!("the {kind} {name} has panicked, see above, and this process ends; start it again: it recovers");
+    end();
+}
+
+fn end() {
+    std::process::exit(101);
+}
+
+/// Starts a task that a broker cannot be without either: one that never follows its master again, or lets no pull end, would look
+/// alive.
+pub fn spawn(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(guard(name, work))
+}
+
+/// The same of one that its caller starts.
+pub async fn guard(name: &'static str, work: impl Future<Output = ()>) {
+    polled_or_end(name, work, end).await;
+}
+
+async fn polled_or_end(name: &str, work: impl Future<Output = ()>, end: impl Fn()) {
+    let mut work = pin!(work);
+    let poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(cause) => {
+            if !is_end_of_runtime(&*cause) {
+                panicked("task", name, &end);
+            }
+            Poll::Ready(())
+        }
+    };
+    poll_fn(poll).await;
+}
+
+/// What sleeps while its runtime ends panics if it is just being polled. This process ends then anyway, or wants this broker no more.
+fn is_end_of_runtime(cause: &(dyn Any + Send)) -> bool {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
+    text.is_some_and(|text| text.contains("is being shutdown"))
 }
 
 /// Starts the tasks.
 pub fn start_async(broker: &Arc<Broker>) {
-    tokio::spawn(sync::run(broker.clone()));
-    tokio::spawn(ticks(broker.clone()));
-    tokio::spawn({
-        let broker = broker.clone();
-        async move { broker.dispatch_late().await }
-    });
+    spawn("sync", sync::run(broker.clone()));
+    spawn("ticks", ticks(broker.clone()));
+    let broker = broker.clone();
+    spawn("late dispatch", async move { broker.dispatch_late().await });
 }
 
 /// One fsync for all that was written meanwhile; with SYNC_FLUSH as soon as there is something, else periodically. While the
@@ -203,7 +242,7 @@ fn said(result: Result<(), crate::persist::PersistError>) {
 async fn ticks(broker: Arc<Broker>) {
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut count = 0u64;
+    let (mut count, mut looks) = (0u64, Looks::new(tokio::time::Instant::now()));
     while !broker.is_stopping() {
         tick.tick().await;
         count += 1;
@@ -212,13 +251,38 @@ async fn ticks(broker: Arc<Broker>) {
         if count.is_multiple_of(5 * SAMPLE_SECONDS) {
             broker.stats.sample(now_ms(), local_time);
         }
-        if count.is_multiple_of(50) {
+        if looks.is_due(now) {
             broker.locks.expire(now);
             let limit = Duration::from_millis(broker.config().channel_expired_timeout);
             for conn in broker.clients.expired(now, limit) {
                 conn.close("no heartbeat in time");
             }
         }
+    }
+}
+
+/// When to look for clients that went silent. Not where this process stood still, or the machine: their heartbeats are to be
+/// read first.
+struct Looks {
+    last: tokio::time::Instant,
+    ticks: u32,
+}
+
+impl Looks {
+    const TICKS: u32 = 50;
+    const PAUSE: Duration = Duration::from_secs(5);
+
+    fn new(now: tokio::time::Instant) -> Self {
+        Self { last: now, ticks: 0 }
+    }
+
+    /// To be asked at each tick.
+    fn is_due(&mut self, now: tokio::time::Instant) -> bool {
+        let was_paused = now.duration_since(std::mem::replace(&mut self.last, now)) > Self::PAUSE;
+        self.ticks = if was_paused { 0 } else { self.ticks + 1 };
+        let is_due = self.ticks == Self::TICKS;
+        self.ticks %= Self::TICKS;
+        is_due
     }
 }
 
@@ -233,5 +297,48 @@ mod tests {
         assert_eq!(ended, 0);
         or_end("b", || panic!("for the test"), || ended += 1);
         assert_eq!(ended, 1);
+    }
+
+    #[tokio::test]
+    async fn no_task_is_gone_without_the_process() {
+        let ended = std::cell::Cell::new(0);
+        let end = || ended.set(ended.get() + 1);
+        polled_or_end("a", tokio::task::yield_now(), end).await;
+        assert_eq!(ended.get(), 0);
+        let panics = async {
+            tokio::task::yield_now().await;
+            panic!("for the test");
+        };
+        polled_or_end("b", panics, end).await;
+        assert_eq!(ended.get(), 1);
+    }
+
+    #[test]
+    fn the_end_of_a_runtime_is_no_fault_of_its_tasks() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let entered = runtime.enter();
+        let mut sleep = Box::pin(tokio::time::sleep(LONGEST_PAUSE));
+        drop(entered);
+        drop(runtime);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let polled = catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(&mut cx).is_ready()));
+        assert!(is_end_of_runtime(&*polled.unwrap_err()));
+    }
+
+    #[test]
+    fn nobody_is_silent_while_his_heartbeats_wait_to_be_read() {
+        let mut now = tokio::time::Instant::now();
+        let mut looks = Looks::new(now);
+        let mut due_after = |ticks: u32, pause: u64| {
+            for _ in 0..ticks {
+                now += Duration::from_millis(200);
+                assert!(!looks.is_due(now));
+            }
+            now += Duration::from_millis(200) + Duration::from_secs(pause);
+            looks.is_due(now)
+        };
+        assert!(due_after(49, 0), "each ten seconds");
+        assert!(!due_after(49, 130), "it stood still");
+        assert!(!due_after(48, 0) && due_after(0, 0), "ten seconds later");
     }
 }

@@ -30,10 +30,18 @@ pub struct Topics {
     file: Mutex<TableFile>,
     /// Held shared from the look at a topic to the append of its message, and alone by a deletion.
     in_use: RwLock<()>,
+    /// The same of those who read the log meanwhile.
+    in_slow_use: RwLock<()>,
     /// Names of [`Topics::miss`].
     missed: Mutex<BTreeSet<String>>,
     /// Every topic `%LMQ%…` is there, and none is stored (`enableLmq`).
     lmq: bool,
+}
+
+/// No message is on its way while it is held.
+pub struct Alone<'a> {
+    _in_use: RwLockWriteGuard<'a, ()>,
+    _in_slow_use: RwLockWriteGuard<'a, ()>,
 }
 
 #[derive(Default)]
@@ -78,6 +86,7 @@ impl Topics {
             state: RwLock::new(state),
             file: Mutex::new(TableFile::new(file)),
             in_use: RwLock::default(),
+            in_slow_use: RwLock::default(),
             missed: Mutex::default(),
             lmq: config.enable_lmq,
         })
@@ -145,12 +154,19 @@ impl Topics {
     /// While it is held no topic is deleted: whoever stores a message takes it before the topic is looked up. Not to be
     /// taken twice.
     pub fn in_use(&self) -> RwLockReadGuard<'_, ()> {
-        self.in_use.read()
+        self.in_use.try_read().unwrap_or_else(|| persist::apart(|| self.in_use.read()))
+    }
+
+    /// The same for messages that are read of the log first. A deletion that waits for the disk to give them holds up no others.
+    pub fn in_slow_use(&self) -> RwLockReadGuard<'_, ()> {
+        self.in_slow_use.try_read().unwrap_or_else(|| persist::apart(|| self.in_slow_use.read()))
     }
 
     /// Waits until the messages that are on their way are in the log, and lets no other on its way.
-    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.in_use.write()
+    pub fn alone(&self) -> Alone<'_> {
+        // In this order: who comes while the slow ones are waited for goes on.
+        let _in_slow_use = self.in_slow_use.write();
+        Alone { _in_use: self.in_use.write(), _in_slow_use }
     }
 
     /// Notes that a message came for a topic that is not configured; true when that is to be told.

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Node, api, name_server, topic};
+use std::sync::{Arc, Mutex};
+
+use common::{LIMIT, Node, api, name_server, relay::Between, topic};
 use wire::{
     Command,
     body::{
@@ -118,4 +120,34 @@ async fn a_group_in_pop_mode_is_told_that_there_is_no_pop() {
     let garbage = Command::request(request::QUERY_ASSIGNMENT).with_body("{".as_bytes().to_vec());
     assert_eq!(api().ask(&node.addr, garbage, common::LIMIT).await.unwrap().code, response::SYSTEM_ERROR);
     node.stop().await;
+}
+
+/// Nothing bounds how many of these a client sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_server_is_asked_for_who_wants_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (name_server, namesrv_addr) = name_server(&dir).await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let between = Between::start(&api(), &namesrv_addr, move |_, command| {
+        if command.code == request::GET_ROUTEINFO_BY_TOPIC {
+            noted.lock().unwrap().push(command.ext.get("topic").unwrap().to_owned());
+        }
+        Some(command)
+    })
+    .await;
+    let mut node = Node::start(&dir, "b", &[("namesrvAddr", &between.addr())]).await;
+    let api = api();
+    let of = |topic: &str| {
+        let question = QueryAssignmentRequestBody { topic: topic.into(), ..question("c1", "AVG") };
+        Command::request(request::QUERY_ASSIGNMENT).with_body(json::encode(&question))
+    };
+    for _ in 0..20 {
+        api.client().oneway(&node.addr, of("U"), LIMIT).await.unwrap();
+    }
+    api.ask(&node.addr, of("V"), LIMIT).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), ["V"]);
+    node.stop().await;
+    between.stop().await;
+    name_server.shutdown().await;
 }

@@ -4,7 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Node, Pair, lines::Lines, send, topic, until};
+use common::{LIMIT, Node, Pair, lines::Lines, send, topic, until};
+use rustix::fs::{FileType, Mode};
 use wire::{Command, code::request, header::ResetOffsetRequestHeader};
 
 const GROUP: &str = "TOOLS_CONSUMER";
@@ -166,5 +167,35 @@ async fn progress_that_the_master_does_not_take_is_told_once_a_minute() {
     let lines = Lines::of_process();
     assert_eq!(lines.with(&["WARN", "Unknown@Nobody"]), 1);
     assert_eq!(lines.with(&["4 queues' progress that consumers committed"]), 0, "nothing is at the master");
+    pair.stop().await;
+}
+
+/// The disk may take its time for a slave's tables; the only worker of both brokers does not wait with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn messages_do_not_wait_while_a_slave_writes_its_masters_progress() {
+    let by_hand = [("slaveSyncInterval", "3600000"), ("flushConsumerOffsetInterval", "3600000")];
+    let pair = Pair::start(&[], &by_hand).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    commit(&pair, &pair.master, 1).await;
+    // What opens it to write waits for somebody who reads.
+    let aside = pair.slave.root.join("config/consumerOffset.json.tmp");
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &aside, FileType::Fifo, mode, 0).unwrap();
+    let (release, released) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let is_released = released.recv_timeout(LIMIT).is_ok();
+        std::fs::read(&aside).unwrap();
+        is_released
+    });
+    let slave = pair.slave.broker().clone();
+    let round = tokio::spawn(async move { broker::sync::round(&slave).await });
+    until("the slave has the progress, and writes it", || async { progress(&pair.slave) == Some(1) }).await;
+    for _ in 0..20 {
+        send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    }
+    release.send(()).unwrap();
+    assert!(reader.join().unwrap(), "they have waited");
+    assert!(!round.await.unwrap(), "a pipe cannot be made durable");
     pair.stop().await;
 }

@@ -1,6 +1,8 @@
 //! Retention and full disks as operators met them: F-16, F-38 and their neighbours.
 
 mod common;
+#[path = "common/gate_disk.rs"]
+mod gate_disk;
 #[path = "../../store/tests/common/small_disk.rs"]
 mod small_disk;
 
@@ -8,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::lines::Lines;
 use common::{Node, Pair, api, drain, header, send, topic, until};
+use gate_disk::GateDisk;
 use small_disk::SmallDisk;
 use wire::{
     Command,
@@ -213,4 +216,26 @@ async fn a_ratio_refuses_sends_with_its_name_and_forced_deletion_makes_room() {
     api.update_config(&master.addr, "diskReservedBytes=0").await.unwrap();
     resumes(&api, &master.addr).await;
     master.stop().await;
+}
+
+/// Each look at a disk that is too full tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_that_cannot_be_deleted_are_told_of_once() {
+    let lines = Lines::of_process();
+    let (dir, disk) = (tempfile::tempdir().unwrap(), GateDisk::default());
+    let mut node = Node::start_on(Arc::new(disk.clone()), &dir, "m", &[]).await;
+    let (api, store) = (api(), &node.broker().store);
+    topic(&api, &node.addr, "T", 1).await;
+    while store.max_phys() < 3 << 20 {
+        send(&api, &node.addr, "T", 0, &[], &[b'x'; 50_000]).await;
+    }
+    disk.refuse_deletions(true);
+    let more_than_there_is = "cleanFileForciblyEnable=true\ndiskReservedBytes=4611686018427387904";
+    api.update_config(&node.addr, more_than_there_is).await.unwrap();
+    until("it was tried three times", || async { disk.refused() >= 3 }).await;
+    assert_eq!(lines.with(&["old segments cannot be deleted", "refused for the test"]), 1);
+    disk.refuse_deletions(false);
+    until("they are gone", || async { store.min_phys() > 0 }).await;
+    until("that is told", || async { lines.with(&["old segments are deleted again"]) == 1 }).await;
+    node.stop().await;
 }

@@ -132,6 +132,36 @@ async fn a_promotion_waits_for_no_round_of_a_master_that_is_gone() {
     pair.stop().await;
 }
 
+/// One that is about to follow a master that does not tell whether its log is this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_waits_for_its_master_is_not_waited_for() {
+    let lines = Lines::of_process();
+    let pair = Pair::start(&ASYNC, &[("slaveSyncInterval", "3600000")]).await;
+    topic(&pair.api, &pair.master.addr, "T", 1).await;
+    send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
+    pair.equal().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let between = Between::start(&pair.api, &pair.master.addr, move |_, command| {
+        let is_swallowed = command.code == request::VIEW_MESSAGE_BY_ID;
+        count.fetch_add(is_swallowed.into(), SeqCst);
+        (!is_swallowed).then_some(command)
+    })
+    .await;
+    let slave = pair.slave.broker();
+    between.of(slave).await;
+    until("the round that it hears of its master by is over", || async { slave.sync.is_failing() }).await;
+    let ha_addr = pair.master.broker().config().ha_addr();
+    let starts = || lines.with(&[&format!("replication from {ha_addr} starts")]);
+    let (before, asked_before) = (starts(), asked.load(SeqCst));
+    pair.master.broker().replicas.disconnect_all();
+    until("the follower asks", || async { asked.load(SeqCst) > asked_before }).await;
+    slave.replicas.end_following().await;
+    assert_eq!(starts(), before, "it does not even begin");
+    between.stop().await;
+    pair.stop().await;
+}
+
 /// Each table would cost the time that a call may take.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_asks_a_master_that_is_gone_for_one_table_only() {

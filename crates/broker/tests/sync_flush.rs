@@ -6,9 +6,13 @@ mod gate_disk;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Node, api, drain, header, send, topic, until};
+use common::{LIMIT, Node, api, drain, header, send, topic, until};
 use gate_disk::GateDisk;
-use wire::code::response;
+use wire::{
+    Command,
+    code::{request, response},
+    header::ConsumerSendMsgBackRequestHeader,
+};
 
 /// A broker with SYNC_FLUSH whose views are flushed seldom, so that only sends sync the log.
 async fn start(dir: &tempfile::TempDir, limit_ms: &str) -> (GateDisk, Node) {
@@ -98,5 +102,38 @@ async fn a_sync_that_takes_too_long_is_told_and_the_message_is_stored() {
     assert!(send(&api, &addr, "T", 0, &[], b"four").await.is_complete());
     let want: [&[u8]; 4] = [b"one", b"two", b"three", b"four"];
     until("all are readable", || async { drain(&api, &addr, "T", 0, 0).await == want }).await;
+    node.stop().await;
+}
+
+/// Nothing bounds how many of these a client sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_sync_of_a_message_that_is_sent_back_one_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mut node) = start(&dir, "20000").await;
+    let (api, addr, broker) = (api(), node.addr.clone(), node.broker().clone());
+    send(&api, &addr, "T", 0, &[], b"x").await;
+    let header = ConsumerSendMsgBackRequestHeader {
+        group: "TOOLS_CONSUMER".into(),
+        delay_level: 1,
+        ..ConsumerSendMsgBackRequestHeader::default()
+    };
+    let back = Command::request_with(request::CONSUMER_SEND_MSG_BACK, &header);
+    disk.close_syncs(true);
+    for _ in 0..20 {
+        api.client().oneway(&addr, back.clone(), LIMIT).await.unwrap();
+    }
+    let (asks, asked) = (api.clone(), addr.clone());
+    let one = tokio::spawn(async move { asks.call(&asked, back, LIMIT).await.unwrap() });
+    let delayed = || broker.store.queue_unit(wire::topic::SCHEDULE, 0, 20).is_some();
+    let flushed = broker.store.marks().flushed.clone();
+    until("the one that wants an answer waits", || async { flushed.waiting() > 0 }).await;
+    for _ in 0..200 {
+        api.min_offset(&addr, "T", 0).await.unwrap();
+    }
+    assert_eq!(flushed.waiting(), 1);
+    disk.close_syncs(false);
+    one.await.unwrap();
+    until("all are there", || async { delayed() }).await;
+    drop(broker);
     node.stop().await;
 }

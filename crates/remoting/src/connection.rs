@@ -27,6 +27,9 @@ pub const NOT_TAKEN: &str = "earlier answers to this client wait to be read: ask
 /// Bytes of a body that is sent whatever waits.
 const LONG_BODY: usize = 4096;
 
+/// While this many requests of a peer have no answer, nothing more is read from it.
+pub(crate) const MAX_UNANSWERED: usize = 65_536;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A connection to a peer. Cheap to hold; keeps no socket open by itself.
@@ -216,8 +219,9 @@ impl Connection {
     /// Counts answers. Never below zero: an answer to a one-way request was not counted when it came.
     fn answered(&self, answers: usize) {
         let fewer = |count: usize| (count > 0).then(|| count.saturating_sub(answers));
-        let before = self.unanswered.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
-        if before.is_ok_and(|before| before <= answers) && self.outbound.stage() == Stage::Draining {
+        let Ok(before) = self.unanswered.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer) else { return };
+        let may_read_again = before >= MAX_UNANSWERED && before < MAX_UNANSWERED.saturating_add(answers);
+        if may_read_again || (before <= answers && self.outbound.stage() == Stage::Draining) {
             self.outbound.nudge();
         }
     }

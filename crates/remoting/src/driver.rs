@@ -26,6 +26,7 @@ use wire::frame::FrameError;
 use crate::{
     Connection, LineLimit, ServerTls, Service, TlsMode,
     config::Limits,
+    connection::MAX_UNANSWERED,
     inbound::Inbound,
     outbound::{self, Stage},
     preface::{self, Preface},
@@ -39,9 +40,6 @@ const ABANDONED: Duration = Duration::from_secs(600);
 
 /// How long a drained connection waits for its peer to close too, so that the last answers are not reset away.
 const LINGER: Duration = Duration::from_millis(200);
-
-/// While this many requests of a peer have no answer, nothing more is read from it.
-const MAX_UNANSWERED: usize = 65_536;
 
 /// Connections that end loudly; each that some scanner opens would be one.
 static LOUD: LineLimit = LineLimit::new(20);
@@ -164,15 +162,15 @@ impl Driver {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             // Before the queue is looked at: an answer is queued first and counted then.
-            let all_answered = self.conn.unanswered() == 0;
+            let unanswered = self.conn.unanswered();
             let stage = match self.poll_write(cx) {
                 Ok(stage) => stage,
                 Err(error) => return Poll::Ready(Event::Failed(error)),
             };
-            if self.is_finished(stage, all_answered) {
+            if self.is_finished(stage, unanswered == 0) {
                 return Poll::Ready(Event::Finished);
             }
-            if self.may_read(stage)
+            if self.may_read(stage, unanswered)
                 && let Poll::Ready(event) = self.poll_input(cx)
             {
                 return Poll::Ready(event);
@@ -180,7 +178,11 @@ impl Driver {
             if self.idle.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::IdleCheck);
             }
-            if self.conn.outbound.sleep(cx.waker(), stage) {
+            // Looked at once more: whoever counted an answer before this task sleeps has woken nobody.
+            let waits_for_answers = stage == Stage::Draining || unanswered >= MAX_UNANSWERED;
+            if self.conn.outbound.sleep(cx.waker(), stage)
+                && !(waits_for_answers && self.conn.unanswered() < unanswered)
+            {
                 self.inbound.relax();
                 return Poll::Pending;
             }
@@ -195,8 +197,8 @@ impl Driver {
         }
     }
 
-    fn may_read(&self, stage: Stage) -> bool {
-        stage == Stage::Open && !self.conn.is_congested() && self.conn.unanswered() < MAX_UNANSWERED
+    fn may_read(&self, stage: Stage, unanswered: usize) -> bool {
+        stage == Stage::Open && !self.conn.is_congested() && unanswered < MAX_UNANSWERED
     }
 
     /// Writes until nothing is left or the socket is full.

@@ -138,6 +138,34 @@ async fn a_graceful_stop_ends_with_its_grace() {
     assert!(conn.invoke(Command::request(ECHO), LONG).await.is_err());
 }
 
+/// An answer is counted after it is queued: the connection's task may have looked in between, and nobody wakes it later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_ends_with_the_last_answer_whenever_that_comes() {
+    const PEERS: usize = 64;
+    for round in 0..40 {
+        let (server, work, addr) = serve(ServerConfig::default()).await;
+        for opaque in 0..PEERS as i32 {
+            let mut raw = Raw::connect(&addr).await;
+            raw.send(&[numbered(NEVER, opaque)]).await;
+            tokio::spawn(async move { while raw.next().await.is_some() {} });
+        }
+        until("all came", || work.seen() == PEERS).await;
+        let mut open = work.conns.lock().clone();
+        let answering = std::thread::spawn(move || {
+            for number in 0.. {
+                let Some(place) = open.iter().position(|conn| !conn.is_open()) else {
+                    if open.is_empty() { return } else { continue }
+                };
+                (0..(number + round) * 37 % 4000).for_each(|_| std::hint::spin_loop());
+                open.swap_remove(place).reply(Command::default());
+            }
+        });
+        let stopped = tokio::time::timeout(LONG, server.shutdown(2 * LONG)).await;
+        assert!(stopped.is_ok(), "all is answered");
+        answering.join().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_port_is_free_after_a_stop() {
     let (server, _work, addr) = serve(ServerConfig::default()).await;

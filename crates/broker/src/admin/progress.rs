@@ -149,7 +149,7 @@ pub fn clone(broker: &Arc<Broker>, command: &Command) -> Answer {
 fn copy(broker: &Broker, topic: &str, from: &str, to: &str) {
     for (queue_id, offset) in broker.offsets.queues(topic, from) {
         // As a consumer of the group would: at a slave the master must hear of it, or its table takes it away again.
-        consumer_offset::store(broker, topic, to, queue_id, offset);
+        consumer_offset::store_ahead(broker, topic, to, queue_id, offset);
     }
     tracing::info!("progress of {from} on {topic} is copied to {to}");
 }

@@ -279,6 +279,17 @@ async fn progress_and_its_reset() {
     assert_eq!(body.offset_table.into_values().collect::<Vec<_>>(), [5, 0]);
 }
 
+/// Its consumers come afterwards.
+#[tokio::test]
+async fn progress_is_copied_to_a_group_that_is_not_there_yet() {
+    let (_dir, broker) = broker();
+    broker.topics.create_internal("T", 1, 0, now_ms()).unwrap();
+    broker.offsets.commit("T", "G", 0, 0, now_ms());
+    let clone = [("srcGroup", "G"), ("destGroup", "H"), ("offline", "true")];
+    ask(&broker, request::CLONE_GROUP_OFFSET, &clone, "").unwrap();
+    assert_eq!(broker.offsets.get("T", "H", 0), Some(0));
+}
+
 #[tokio::test]
 async fn progress_that_is_copied_at_a_slave_is_told_to_its_master() {
     let (_dir, broker) = broker_with(&[("brokerRole", "SLAVE"), ("brokerId", "1")]);
@@ -570,6 +581,7 @@ fn progress_of_a_topic_that_was_deleted_meanwhile_does_not_come_back() {
     let (_dir, broker) = broker();
     let topic = TopicConfig { topic_name: "T".into(), ..TopicConfig::default() };
     broker.topics.put(topic, now_ms()).unwrap();
+    broker.groups.get_or_create("G", true, now_ms()).unwrap();
     consumer_offset::store(&broker, "T", "G", 0, 0);
     assert_eq!(broker.offsets.get("T", "G", 0), Some(0));
     ask(&broker, request::DELETE_TOPIC_IN_BROKER, &[("topic", "T")], "").unwrap();

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -22,8 +22,8 @@ use tokio::{
 };
 use wire::address;
 
-use super::{frames::Frames, ticks};
-use crate::{config::BrokerConfig, context::Broker};
+use super::{Replicas, frames::Frames, ticks};
+use crate::{config::BrokerConfig, context::Broker, tasks};
 
 const MAX_SLAVES: usize = 64;
 const BACKLOG: u32 = 64;
@@ -56,7 +56,7 @@ impl Port {
     pub fn listen(self, broker: &Arc<Broker>) -> io::Result<Listener> {
         let listener = self.0.listen(BACKLOG)?;
         let addr = listener.local_addr()?;
-        Ok(Listener { accepting: tokio::spawn(accept(broker.clone(), listener)), addr })
+        Ok(Listener { accepting: tasks::spawn("replication port", accept(broker.clone(), listener)), addr })
     }
 }
 
@@ -123,13 +123,39 @@ struct Link {
     heard: Notify,
 }
 
+/// A connection among the replicas. It goes when its task ends, however that ends: one that stayed would hold up whatever waits
+/// for the slowest slave.
+struct Place<'a> {
+    replicas: &'a Replicas,
+    id: u64,
+    slave: IpAddr,
+}
+
+impl<'a> Place<'a> {
+    fn take(replicas: &'a Replicas, peer: SocketAddr) -> Self {
+        let id = replicas.next_connection.fetch_add(1, Ordering::Relaxed);
+        replicas.connected(id, peer.to_string());
+        Self { replicas, id, slave: peer.ip() }
+    }
+
+    /// True where it was a slave's. To be asked once.
+    fn leave(&self) -> bool {
+        self.replicas.disconnected(self.id, self.slave)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
-    let id = broker.replicas.next_connection.fetch_add(1, Ordering::Relaxed);
     let mut term = broker.replicas.term.subscribe();
-    broker.replicas.connected(id, peer.to_string());
+    let place = Place::take(&broker.replicas, peer);
     tracing::info!("replication connection from {peer}");
     let session = Mutex::new(session(&broker));
-    let link = Link { broker: broker.clone(), id, peer, session, heard: Notify::new() };
+    let link = Link { broker: broker.clone(), id: place.id, peer, session, heard: Notify::new() };
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let ended = tokio::select! {
@@ -138,7 +164,7 @@ async fn serve(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr) {
         ended = link.watch() => ended,
         _ = term.changed() => Err(Ended::Term),
     };
-    let was_slave = broker.replicas.disconnected(id, peer.ip());
+    let was_slave = place.leave();
     match ended {
         Err(Ended::Protocol(close)) if close.needs_operator() => tracing::error!("replication to {peer}: {close}"),
         Err(Ended::Protocol(close)) => tracing::warn!("replication to {peer}: {close}"),
@@ -301,5 +327,23 @@ impl Link {
             () = self.heard.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_panics_leaves_no_slave_behind() {
+        let replicas = Replicas::default();
+        let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let place = Place::take(&replicas, "10.0.0.1:1".parse().unwrap());
+            replicas.acknowledged(place.id, place.slave, 10, 20);
+            assert_eq!((replicas.slowest(), replicas.replicated(2, 20)), (Some(10), 10));
+            panic!("for the test");
+        }));
+        assert!(served.is_err());
+        assert_eq!((replicas.connections(), replicas.slowest(), replicas.replicated(2, 20)), (0, None, -1));
     }
 }

@@ -12,6 +12,7 @@ use replica::{Reconnect, SessionEnd, SlaveAction, SlaveClose, SlaveSession, Slav
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::watch,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -19,7 +20,7 @@ use super::{
     parted::{self, Compared},
     ticks, wall_ms,
 };
-use crate::context::Broker;
+use crate::{context::Broker, tasks};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a slave with `haMasterAddress` waits for a name server to tell of its master's listener.
@@ -38,7 +39,7 @@ const IDLE: Duration = Duration::from_millis(100);
 
 /// Starts the follower. It works while this broker is a slave.
 pub fn start(broker: &Arc<Broker>) {
-    tokio::spawn(run(broker.clone()));
+    tasks::spawn("follower", run(broker.clone()));
 }
 
 async fn run(broker: Arc<Broker>) {
@@ -121,23 +122,15 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
     if broker.replicas.paused.load(Ordering::Acquire) || broker.config().is_master() {
         return (Ended::Term, false);
     }
-    // It is to be compared later where the master does not tell now.
-    let last = match parted::last_place(broker) {
-        Ok(last) => last,
-        Err(reason) => return (Ended::Unreadable(reason), false),
+    // A promotion or a stop does not wait for a master that answers nothing.
+    let connected = tokio::select! {
+        connected = connect(broker, master) => connected,
+        ended = end_of(&mut term) => Err(ended),
     };
-    let compared = match parted::compare_up_to(broker, COMPARE_LIMIT, last).await {
-        Ok(compared) => compared,
-        Err(reason) => return (reason.into(), false),
+    let stream = match connected {
+        Ok(stream) => stream,
+        Err(ended) => return (ended, false),
     };
-    let stream = match tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return (Ended::Connect(error), false),
-        Err(_) => return (Ended::Connect(io::ErrorKind::TimedOut.into()), false),
-    };
-    if let (Compared::Untold(reason), Some(last)) = (compared, last) {
-        follow_untold(broker, master, last, &reason);
-    }
     let log_end = broker.store.max_phys();
     let mut session = SlaveSession::connected(settings(broker), ticks(broker), log_end);
     tracing::info!("replication from {master} starts at offset {log_end}");
@@ -149,9 +142,28 @@ async fn follow_once(broker: &Arc<Broker>, master: &str) -> (Ended, bool) {
         },
         ended = compare_later(broker) => ended,
         ended = moved(broker, master) => ended,
-        _ = term.changed() => term.borrow().clone().map_or(Ended::Term, Ended::Protocol),
+        ended = end_of(&mut term) => ended,
     };
     (ended, session.heard_from_master())
+}
+
+/// Why this broker's own following ends, when it does.
+async fn end_of(term: &mut watch::Receiver<Option<SlaveClose>>) -> Ended {
+    let _ = term.changed().await;
+    term.borrow().clone().map_or(Ended::Term, Ended::Protocol)
+}
+
+/// Finds nothing against the master, and connects.
+async fn connect(broker: &Arc<Broker>, master: &str) -> Result<TcpStream, Ended> {
+    // It is to be compared later where the master does not tell now.
+    let last = parted::last_place(broker).map_err(Ended::Unreadable)?;
+    let compared = parted::compare_up_to(broker, COMPARE_LIMIT, last).await?;
+    let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(master)).await;
+    let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Ended::Connect)?;
+    if let (Compared::Untold(reason), Some(last)) = (compared, last) {
+        follow_untold(broker, master, last, &reason);
+    }
+    Ok(stream)
 }
 
 /// A master that does not tell what it has where this log ends is followed all the same: a listener that is slow, or a name

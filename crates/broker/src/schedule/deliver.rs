@@ -165,7 +165,7 @@ impl<'a> Deliverer<'a> {
         }
         let from = from.max(store.min_offset(topic::SCHEDULE, level - 1));
         self.batch.clear();
-        let _in_use = self.broker.topics.in_use();
+        let _in_use = self.broker.topics.in_slow_use();
         let taken = self.take_due(level, from);
         if taken.next == from {
             return Ok(Look::Until(taken.due_at.unwrap_or(i64::MAX)));

@@ -85,7 +85,7 @@ fn step(broker: &Arc<Broker>, timer: &Timer, config: &BrokerConfig) -> Result<Du
         return Ok(if taken == AT_ONCE { Duration::ZERO } else { POLL });
     }
     let delivered = {
-        let _in_use = broker.topics.in_use();
+        let _in_use = broker.topics.in_slow_use();
         let is_wanted = |topic: &str, physical| !deletion::is_gone(broker, topic, physical);
         timer.deliver(&broker.store, broker.store_host(), AT_ONCE, &is_wanted, &mut count)?
     };

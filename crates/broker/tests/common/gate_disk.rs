@@ -17,9 +17,15 @@ const LONG_READ: usize = 64 << 10;
 struct Gates {
     /// Long reads of files of this name wait.
     reads: Option<&'static str>,
+    reading: usize,
+    renames: bool,
+    renaming: usize,
     writes: bool,
     syncs: bool,
     deletions: bool,
+    /// Segments are not deleted: how often that was refused.
+    refuses: bool,
+    refused: usize,
     broken: bool,
     begun: usize,
     synced: usize,
@@ -34,7 +40,7 @@ pub struct Closed(GateDisk);
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        self.0.change(|gates| (gates.reads, gates.deletions) = (None, false));
+        self.0.change(|gates| (gates.reads, gates.deletions, gates.renames) = (None, false, false));
     }
 }
 
@@ -73,6 +79,32 @@ impl GateDisk {
         Closed(self.clone())
     }
 
+    /// Files are not renamed until what is returned is dropped; each of these calls holds up its thread.
+    pub fn close_renames(&self) -> Closed {
+        self.change(|gates| gates.renames = true);
+        Closed(self.clone())
+    }
+
+    /// Renames that have waited so far.
+    pub fn renaming(&self) -> usize {
+        self.0.0.lock().unwrap().renaming
+    }
+
+    /// Segments of the log are not deleted from now on, or again.
+    pub fn refuse_deletions(&self, refuses: bool) {
+        self.change(|gates| gates.refuses = refuses);
+    }
+
+    /// Deletions that were refused so far.
+    pub fn refused(&self) -> usize {
+        self.0.0.lock().unwrap().refused
+    }
+
+    /// Long reads that have waited so far.
+    pub fn reading(&self) -> usize {
+        self.0.0.lock().unwrap().reading
+    }
+
     /// Syncs of the log so far.
     pub fn syncs(&self) -> usize {
         self.0.0.lock().unwrap().synced
@@ -99,6 +131,7 @@ impl File for GateFile {
             return Err(io::Error::other("broken for the test"));
         }
         if let Some(name) = self.name.as_deref().filter(|_| buf.len() > LONG_READ) {
+            self.disk.change(|gates| gates.reading += usize::from(gates.reads == Some(name)));
             drop(self.disk.wait_while(|gates| gates.reads == Some(name)));
         }
         self.file.read_at(offset, buf)
@@ -144,7 +177,12 @@ impl Disk for GateDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        drop(self.wait_while(|gates| gates.deletions));
+        let mut gates = self.wait_while(|gates| gates.deletions);
+        if gates.refuses && path.iter().any(|part| part == "commitlog") {
+            gates.refused += 1;
+            return Err(io::Error::other("refused for the test"));
+        }
+        drop(gates);
         RealDisk.remove(path)
     }
 
@@ -153,6 +191,8 @@ impl Disk for GateDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change(|gates| gates.renaming += usize::from(gates.renames));
+        drop(self.wait_while(|gates| gates.renames));
         RealDisk.rename(from, to)
     }
 

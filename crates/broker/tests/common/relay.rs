@@ -44,12 +44,17 @@ impl Between {
         Self(Server::bind("127.0.0.1:0", ServerConfig::default(), Arc::new(relay)).await.unwrap())
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> String {
+        self.0.local_addr().to_string()
+    }
+
     /// The slave takes it for its master's listener from now on, once the round that may be under way is over. No name server
     /// tells it otherwise: a slave whose master does not answer asks every few seconds.
     pub async fn of(&self, slave: &broker::context::Broker) {
         slave.registrar.set_list("");
         let _between_rounds = slave.sync.hold().await;
-        slave.sync.learned(|| slave.config(), Some(self.0.local_addr().to_string()), None);
+        slave.sync.learned(|| slave.config(), Some(self.addr()), None);
     }
 
     pub async fn stop(self) {
