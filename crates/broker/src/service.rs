@@ -10,8 +10,8 @@ use wire::{
 };
 
 use crate::{
-    admin, assignment, consumer_offset, context::Broker, heartbeat, leaving, lock, persist, pull, query, recall, reply,
-    send, send_back, starting::Starting,
+    admin, assignment, consumer_offset, context::Broker, heartbeat, leaving, lock, pull, query, recall, reply, send,
+    send_back, starting::Starting,
 };
 
 /// One listener of a broker.
@@ -87,8 +87,7 @@ impl Front {
                 recall::handle(broker, conn, command);
                 return;
             }
-            // It may read each entry of many index files.
-            request::QUERY_MESSAGE => either(&command, persist::apart(|| query::by_key(broker, &command))),
+            request::QUERY_MESSAGE => either(&command, query::by_key(broker, &command)),
             request::VIEW_MESSAGE_BY_ID => either(&command, query::by_offset(broker, &command)),
             _ => {
                 admin::handle(broker, conn, command);

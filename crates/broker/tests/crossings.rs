@@ -163,20 +163,23 @@ async fn sends_do_not_wait_for_a_deletion_that_waits_for_the_disk() {
     node.stop().await;
 }
 
-/// A look-up by key reads as much as there is. The only worker serves others meanwhile.
+/// A look-up by key reads as much as there is. The only worker serves others meanwhile, where it may take long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn who_looks_a_key_up_holds_up_nobody_else() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), GateDisk::default());
-    let mut node = Node::start_on(Arc::new(disk.clone()), &dir, "m", &[]).await;
+    let mut node = Node::start_on(Arc::new(disk.clone()), &dir, "m", &[("maxMsgsNumBatch", "400")]).await;
     let (api, addr) = (api(), node.addr.clone());
     topic(&api, &addr, "T", 1).await;
     send(&api, &addr, "T", 0, &[("KEYS", "k")], &[7; 100_000]).await;
+    for _ in 0..300 {
+        send(&api, &addr, "T", 0, &[("KEYS", "k")], b"x").await;
+    }
     api.max_offset(&addr, "T", 0).await.unwrap();
     let gate = Gate::new(disk.close("00000000000000000000"));
     let header = QueryMessageRequestHeader {
         topic: "T".into(),
         key: "k".into(),
-        max_num: 1,
+        max_num: 400,
         end_timestamp: i64::MAX,
         ..QueryMessageRequestHeader::default()
     };

@@ -300,8 +300,16 @@ impl Index {
         Ok(Flushed { full_timestamp, filling_since })
     }
 
-    /// Physical offsets of records that may have `key`, stored in [`begin`, `end`].
-    pub(crate) fn find(&self, topic: &str, key: &str, max: usize, begin: i64, end: i64) -> Result<Hits, StoreError> {
+    /// Physical offsets of records that may have `key`, stored in [`begin`, `end`]. Reads `left` entries at most, which go from
+    /// it; `None` where there would be more.
+    pub(crate) fn find(
+        &self,
+        topic: &str,
+        key: &str,
+        max: usize,
+        (begin, end): (i64, i64),
+        left: &mut usize,
+    ) -> Result<Option<Hits>, StoreError> {
         let chains = self.chains(key_hash(&format!("{topic}#{key}")))?;
         let mut hits = Hits::default();
         if let Some(newest) = chains.first() {
@@ -309,14 +317,14 @@ impl Index {
             hits.last_update_physical = newest.header().end_physical;
         }
         for chain in chains {
-            if chain.matches_time(begin, end) {
-                chain.select(begin, end, max, &mut hits.offsets)?;
+            if chain.matches_time(begin, end) && !chain.select(begin, end, max, &mut hits.offsets, left)? {
+                return Ok(None);
             }
             if (chain.knows_times() && chain.header().begin_timestamp < begin) || hits.offsets.len() >= max {
                 break;
             }
         }
-        Ok(hits)
+        Ok(Some(hits))
     }
 
     /// Where to look in each file, newest first. They are walked without the lock.
@@ -434,7 +442,7 @@ mod tests {
     }
 
     fn find(index: &Index, key: &str) -> Vec<i64> {
-        index.find("T", key, 1000, 0, i64::MAX).unwrap().offsets
+        index.find("T", key, 1000, (0, i64::MAX), &mut 1000).unwrap().unwrap().offsets
     }
 
     #[test]

@@ -42,10 +42,22 @@ impl Chain {
         &self.header
     }
 
-    /// Adds physical offsets of records with a key of the hash until there are `max`.
-    pub(crate) fn select(&self, begin: i64, end: i64, max: usize, out: &mut Vec<i64>) -> Result<(), StoreError> {
+    /// Adds physical offsets of records with a key of the hash until there are `max`. Each entry takes one of `left`; false when
+    /// none is left.
+    pub(crate) fn select(
+        &self,
+        begin: i64,
+        end: i64,
+        max: usize,
+        out: &mut Vec<i64>,
+        left: &mut usize,
+    ) -> Result<bool, StoreError> {
         let mut number = self.first.map_or_else(|| read_slot(&*self.file, &self.path, self.geometry, self.hash), Ok)?;
         while out.len() < max && (1..self.header.next_entry).contains(&number) {
+            if *left == 0 {
+                return Ok(false);
+            }
+            *left -= 1;
             let entry = self.entry(number)?;
             if entry.seconds < 0 {
                 break;
@@ -59,7 +71,7 @@ impl Chain {
             }
             number = entry.previous;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn entry(&self, number: i32) -> Result<IndexEntry, StoreError> {

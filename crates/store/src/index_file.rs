@@ -425,7 +425,7 @@ mod tests {
 
     fn hits(file: &mut IndexFile, hash: i32) -> Vec<i64> {
         let mut out = Vec::new();
-        file.chain(hash).unwrap().select(0, i64::MAX, 64, &mut out).unwrap();
+        file.chain(hash).unwrap().select(0, i64::MAX, 64, &mut out, &mut 1000).unwrap();
         out
     }
 
@@ -448,7 +448,7 @@ mod tests {
         let mut again = IndexFile::open(&RealDisk, &path, SMALL).unwrap();
         assert_eq!((hits(&mut again, 1), *again.header()), (vec![1907, 1007, 107], *file.header()));
         let mut out = Vec::new();
-        again.chain(1).unwrap().select(1_005_000, 1_012_000, 64, &mut out).unwrap();
+        again.chain(1).unwrap().select(1_005_000, 1_012_000, 64, &mut out, &mut 1000).unwrap();
         assert_eq!(out, [1007]);
     }
 
@@ -515,7 +515,7 @@ mod tests {
         again.rebuild(0, 1_900, &|_| 0, &|_, _| true).unwrap();
         let (chain, mut out) = (again.chain(1).unwrap(), Vec::new());
         assert!(chain.matches_time(500_000, i64::MAX));
-        chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
+        chain.select(500_000, i64::MAX, 10, &mut out, &mut 1000).unwrap();
         assert_eq!(out, [1007, 107]);
     }
 
@@ -533,7 +533,7 @@ mod tests {
         assert_eq!(again.header().end_timestamp, time(907) + 999);
         let (chain, mut out) = (again.chain(1).unwrap(), Vec::new());
         assert!(chain.matches_time(500_000, i64::MAX));
-        chain.select(500_000, i64::MAX, 10, &mut out).unwrap();
+        chain.select(500_000, i64::MAX, 10, &mut out, &mut 1000).unwrap();
         assert_eq!(out, [107]);
     }
 

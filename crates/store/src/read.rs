@@ -171,7 +171,21 @@ impl Store {
     /// Messages with a key or unique id, stored in [`begin`, `end`] ms, by physical offset. Hash collisions are not
     /// sorted out, as in Java: compare the key.
     pub fn query(&self, topic: &str, key: &str, max: usize, begin: i64, end: i64) -> QueryResult {
-        self.told(self.try_query(topic, key, max, begin, end)).unwrap_or_default()
+        self.query_within(topic, key, max, (begin, end), usize::MAX).unwrap_or_default()
+    }
+
+    /// The same, where no more than `entries` of the index are to be read for it; `None` where they are not enough. Many keys
+    /// may share a slot.
+    pub fn query_within(
+        &self,
+        topic: &str,
+        key: &str,
+        max: usize,
+        (begin, end): (i64, i64),
+        entries: usize,
+    ) -> Option<QueryResult> {
+        self.told(self.try_query(topic, key, max, (begin, end), entries))
+            .unwrap_or_else(|| Some(QueryResult::default()))
     }
 
     /// The same for one who must know whether nothing is there, or the index cannot be read now.
@@ -180,15 +194,15 @@ impl Store {
         topic: &str,
         key: &str,
         max: usize,
-        begin: i64,
-        end: i64,
-    ) -> Result<QueryResult, StoreError> {
+        (begin, end): (i64, i64),
+        entries: usize,
+    ) -> Result<Option<QueryResult>, StoreError> {
         let mut result = QueryResult::default();
         let max = max.min(self.config.max_query_count as usize);
-        let mut until = end;
+        let (mut until, mut left) = (end, entries);
         for _ in 0..3 {
             let Some(index) = &self.index else { break };
-            let mut hits = index.find(topic, key, max, begin, until)?;
+            let Some(mut hits) = index.find(topic, key, max, (begin, until), &mut left)? else { return Ok(None) };
             if hits.offsets.is_empty() {
                 break;
             }
@@ -201,13 +215,20 @@ impl Store {
                 break;
             }
         }
-        Ok(result)
+        Ok(Some(result))
     }
 
-    /// As [`Store::query`], by the whole text of the tags and a span of store times in ms. Finds what brokers since Java 5.4
+    /// As [`Store::query_within`], by the whole text of the tags and a span of store times in ms. Finds what brokers since Java 5.4
     /// have indexed.
-    pub fn query_tags(&self, topic: &str, tags: &str, max: usize, (begin, end): (i64, i64)) -> QueryResult {
-        self.query(topic, &format!("{TAGS_MARK}{tags}"), max, begin, end)
+    pub fn query_tags_within(
+        &self,
+        topic: &str,
+        tags: &str,
+        max: usize,
+        times: (i64, i64),
+        entries: usize,
+    ) -> Option<QueryResult> {
+        self.query_within(topic, &format!("{TAGS_MARK}{tags}"), max, times, entries)
     }
 
     /// The newest records that one answer can carry, in the order of the log. Java answers with all, which its own clients

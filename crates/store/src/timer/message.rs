@@ -167,7 +167,7 @@ impl<'a> TimerMessage<'a> {
     ) -> Result<bool, StoreError> {
         let Some(unique) = self.record.property(property::UNIQ_KEY) else { return Ok(false) };
         let max = store.config().max_query_count as usize;
-        let found = store.try_query(topic, unique, max, begin_ms, i64::MAX)?;
+        let found = store.try_query(topic, unique, max, (begin_ms, i64::MAX), usize::MAX)?.unwrap_or_default();
         let mut rest = &found.messages[..];
         while let Check::Record(other) = check(rest, false) {
             rest = &rest[other.size()..];
