@@ -9,6 +9,9 @@ use store::{Clock, RealDisk, Store, StoreConfig};
 use support::{LIMIT, Running, broker_with, port};
 use wire::{header::SendMessageRequestHeaderV2, property, record::RecordView, topic::AUTO_CREATE};
 
+/// Messages of one batch of delivery.
+const MOST_AT_ONCE: usize = 1024;
+
 struct NoClock;
 
 impl Clock for NoClock {
@@ -97,23 +100,20 @@ async fn f23_a_kill_in_the_middle_of_delivery_loses_nothing_and_repeats_what_was
     running.signal("TERM");
     assert!(running.ended());
     let store = open(dir.path());
-    let mut copies: HashMap<Vec<u8>, Vec<(i64, i64)>> = HashMap::new();
-    let mut times = Vec::new();
+    let mut copies: HashMap<Vec<u8>, Vec<i64>> = HashMap::new();
     for offset in 0..store.max_offset("T", 0) - 1 {
         let unit = store.queue_unit("T", 0, offset).unwrap();
         let bytes = store.read_record(unit.physical_offset).unwrap();
         let record = RecordView::layout(&bytes).unwrap();
-        copies.entry(record.body().to_vec()).or_default().push((offset, record.store_timestamp()));
-        times.push(record.store_timestamp());
+        copies.entry(record.body().to_vec()).or_default().push(offset);
     }
     assert_eq!(copies.len(), COUNT as usize, "a message is lost");
     for places in copies.values().filter(|places| places.len() > 1) {
-        let (first, stored) = places[0];
-        let kill = killed_at.iter().find(|end| **end > first).expect("twice without a kill");
-        let last_before = times[*kill as usize - 1];
-        // Kept each 100 ms or so; on a busy machine the disk takes its time. Java's is kept each ten seconds.
-        assert!(last_before - stored < 5000, "{} ms before the kill came twice", last_before - stored);
+        assert!(killed_at.iter().any(|end| *end > places[0]), "twice without a kill");
     }
+    // How far delivery is gets written after each batch: a kill repeats no more than the one that was on its way.
+    let repeated: usize = copies.values().map(|places| places.len() - 1).sum();
+    assert!(repeated <= killed_at.len() * MOST_AT_ONCE, "{repeated} came twice");
 }
 
 async fn has_last(api: &BrokerApi, addr: &str) -> bool {
