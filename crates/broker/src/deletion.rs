@@ -98,8 +98,8 @@ impl Absent {
 }
 
 /// At a slave: queues that the master deleted go here too, [`MOST_AT_ONCE`] topics a round, and where there are more the next
-/// round begins at once. What was deleted is in no table of the
-/// master's, neither before its log had an end nor after, has no message there, and lies before that end.
+/// round begins at once. What was deleted is in no table of the master's, neither before its log had an end nor after, has no
+/// message there, and lies before that end.
 pub async fn follow(broker: &Broker, addr: &str, version: &DataVersion) -> Result<(), SyncError> {
     if broker.sync.absent(|absent| absent.version != Some(*version)) {
         let before = broker.topics.names();

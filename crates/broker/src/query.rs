@@ -32,11 +32,11 @@ pub fn by_key(broker: &Broker, command: &Command) -> Result<Command, String> {
     let wanted = if unique { config.default_query_max_num } else { header.max_num };
     let wanted = wanted.clamp(1, config.max_msgs_num_batch.max(1));
     let times = (header.begin_timestamp, header.end_timestamp);
-    let (topic, key, wanted) = (&*header.topic, &*header.key, wanted as usize);
-    let ask = |entries| match header.index_type.as_deref() {
-        Some(TAG) if !unique => broker.store.query_tags_within(topic, key, wanted, times, entries),
-        _ => broker.store.query_within(topic, key, wanted, times, entries),
+    let key = match header.index_type.as_deref() {
+        Some(TAG) if !unique => store::tags_key(&header.key),
+        _ => header.key,
     };
+    let ask = |entries| broker.store.query_within(&header.topic, &key, wanted as usize, times, entries);
     let found = ask(FEW_ENTRIES).or_else(|| persist::apart(|| ask(usize::MAX))).unwrap_or_default();
     let answer_header = QueryMessageResponseHeader {
         index_last_update_timestamp: found.index_last_update_timestamp,

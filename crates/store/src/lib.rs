@@ -67,7 +67,7 @@ pub use multi_path::LogDirs;
 pub use pieces::ColdReads;
 pub use progress::Progress;
 pub use queue::Unit;
-pub use read::QueryResult;
+pub use read::{QueryResult, tags_key};
 pub use real_disk::RealDisk;
 pub use rebuild::{PassedOver, RebuildError, RebuildOptions, Rebuilt, rebuild};
 pub use remove::{Retention, TopicDeletion};

@@ -218,19 +218,6 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// As [`Store::query_within`], by the whole text of the tags and a span of store times in ms. Finds what brokers since Java 5.4
-    /// have indexed.
-    pub fn query_tags_within(
-        &self,
-        topic: &str,
-        tags: &str,
-        max: usize,
-        times: (i64, i64),
-        entries: usize,
-    ) -> Option<QueryResult> {
-        self.query_within(topic, &format!("{TAGS_MARK}{tags}"), max, times, entries)
-    }
-
     /// The newest records that one answer can carry, in the order of the log. Java answers with all, which its own clients
     /// then refuse.
     fn read_hits(&self, offsets: &[i64], result: &mut QueryResult) {
@@ -268,6 +255,11 @@ impl Store {
     pub(crate) fn told<T>(&self, result: Result<T, StoreError>) -> Option<T> {
         self.log.told(result)
     }
+}
+
+/// What [`Store::query`] finds messages by the whole text of their tags with, where a broker since Java 5.4 has indexed them.
+pub fn tags_key(tags: &str) -> String {
+    format!("{TAGS_MARK}{tags}")
 }
 
 /// True for exactly one whole record that carries its own place.
