@@ -14,33 +14,22 @@ use std::{
 
 use broker::consumer_offset;
 use client::BrokerApi;
-use common::{LIMIT, Node, api, send, topic, until};
+use common::{LIMIT, Node, api, node_with_three, pull_at_three, send, topic, until};
 use gate_disk::{Closed, GateDisk};
 use wire::{
     Command,
     code::{request, response},
-    header::{
-        DeleteSubscriptionGroupRequestHeader, DeleteTopicRequestHeader, PullMessageRequestHeader,
-        QueryMessageRequestHeader,
-    },
+    header::{DeleteSubscriptionGroupRequestHeader, DeleteTopicRequestHeader, QueryMessageRequestHeader},
     sys_flag,
 };
 
-/// A broker with three messages in queue 0 of T.
-async fn node_with_three(dir: &tempfile::TempDir) -> (Node, BrokerApi) {
-    let node = Node::start(dir, "m", &[]).await;
-    let api = api();
-    topic(&api, &node.addr, "T", 1).await;
-    for _ in 0..3 {
-        send(&api, &node.addr, "T", 0, &[], b"x").await;
-    }
-    assert_eq!(api.max_offset(&node.addr, "T", 0).await.unwrap(), 3);
+/// A broker whose consumer G, made by use, has committed 3.
+async fn node_with_progress(dir: &tempfile::TempDir) -> (Node, BrokerApi) {
+    let (node, api) = node_with_three(dir).await;
+    client::Puller::new(api.clone(), &node.addr, "G").pull("T", 0, 0, 1).await.unwrap();
+    consumer_offset::store(node.broker(), "T", "G", 0, 3);
+    assert_eq!(node.broker().offsets.get("T", "G", 0), Some(3));
     (node, api)
-}
-
-/// By use, as consumers do.
-async fn makes_the_group(api: &BrokerApi, addr: &str) {
-    client::Puller::new(api.clone(), addr, "G").pull("T", 0, 0, 1).await.unwrap();
 }
 
 /// A gate that opens in the end, too: what hangs would else hang for ever, as the timers of a runtime have no thread of their own.
@@ -67,31 +56,11 @@ impl Gate {
     }
 }
 
-/// A pull beyond the last message, of a consumer that commits with it.
-fn pull() -> Command {
-    let header = PullMessageRequestHeader {
-        consumer_group: "G".into(),
-        topic: "T".into(),
-        queue_id: Some(0),
-        queue_offset: Some(3),
-        commit_offset: Some(3),
-        max_msg_nums: 1,
-        sys_flag: sys_flag::PULL_SUSPEND | sys_flag::PULL_SUBSCRIPTION | sys_flag::PULL_COMMIT_OFFSET,
-        suspend_timeout_millis: 600_000,
-        subscription: Some("*".into()),
-        ..PullMessageRequestHeader::default()
-    };
-    Command::request_with(request::PULL_MESSAGE, &header)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_checked_before_a_reset_does_not_undo_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut node, api) = node_with_three(&dir).await;
-    makes_the_group(&api, &node.addr).await;
+    let (mut node, _) = node_with_progress(&dir).await;
     let broker = node.broker();
-    consumer_offset::store(broker, "T", "G", 0, 3);
-    assert_eq!(broker.offsets.get("T", "G", 0), Some(3));
     broker.offsets.reset("T", "G", 0, 1, 1);
     consumer_offset::store(broker, "T", "G", 0, 3);
     assert_eq!(broker.offsets.get("T", "G", 0), Some(1));
@@ -104,11 +73,8 @@ async fn a_commit_that_was_checked_before_a_reset_does_not_undo_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_checked_before_its_groups_deletion_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut node, api) = node_with_three(&dir).await;
-    makes_the_group(&api, &node.addr).await;
+    let (mut node, api) = node_with_progress(&dir).await;
     let broker = node.broker();
-    consumer_offset::store(broker, "T", "G", 0, 3);
-    assert_eq!(broker.offsets.get("T", "G", 0), Some(3));
     let header =
         DeleteSubscriptionGroupRequestHeader { group_name: "G".into(), clean_offset: true, ..Default::default() };
     let command = Command::request_with(request::DELETE_SUBSCRIPTIONGROUP, &header);
@@ -126,7 +92,8 @@ async fn a_pull_hears_of_a_reset_that_comes_while_it_begins_to_wait() {
     let (addr, broker) = (node.addr.clone(), node.broker().clone());
     // Its commit waits for this, between the two.
     let alone = broker.topics.alone();
-    let waits = tokio::spawn(async move { api.ask(&addr, pull(), LIMIT).await.unwrap() });
+    let pull = Command::request_with(request::PULL_MESSAGE, &pull_at_three(sys_flag::PULL_SUSPEND));
+    let waits = tokio::spawn(async move { api.ask(&addr, pull, LIMIT).await.unwrap() });
     until("it has looked", || async { broker.offsets.pull_offset("T", "G", 0) == Some(3) }).await;
     broker.offsets.reset("T", "G", 0, 1, 1);
     broker.holds.wake(&broker, "T", 0);

@@ -3,40 +3,24 @@
 mod common;
 
 use client::BrokerApi;
-use common::{LIMIT, Node, api, send, topic};
+use common::{LIMIT, node_with_three, pull_at_three};
 use wire::{
     Command,
     code::{request, response},
-    header::{PullMessageRequestHeader, ResetOffsetRequestHeader},
-    sys_flag,
+    header::ResetOffsetRequestHeader,
 };
 
 /// A pull at 3 of a consumer that has committed 3.
 async fn pull(api: &BrokerApi, addr: &str) -> client::Pulled {
-    let header = PullMessageRequestHeader {
-        consumer_group: "G".into(),
-        topic: "T".into(),
-        queue_id: Some(0),
-        queue_offset: Some(3),
-        commit_offset: Some(3),
-        max_msg_nums: 1,
-        sys_flag: sys_flag::PULL_COMMIT_OFFSET | sys_flag::PULL_SUBSCRIPTION,
-        subscription: Some("*".into()),
-        ..PullMessageRequestHeader::default()
-    };
-    api.pull(addr, &header, LIMIT).await.unwrap()
+    api.pull(addr, &pull_at_three(0), LIMIT).await.unwrap()
 }
 
 /// A consumer that ends before it has followed (clients of 4.x wait 10 s) must not take the operator's word back.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pull_that_is_told_of_a_reset_does_not_undo_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = Node::start(&dir, "m", &[]).await;
-    let (api, addr) = (api(), node.addr.clone());
-    topic(&api, &addr, "T", 1).await;
-    for _ in 0..3 {
-        send(&api, &addr, "T", 0, &[], b"x").await;
-    }
+    let (mut node, api) = node_with_three(&dir).await;
+    let addr = node.addr.clone();
     assert_eq!(pull(&api, &addr).await.code, response::PULL_NOT_FOUND);
     assert_eq!(node.broker().offsets.get("T", "G", 0), Some(3));
     let reset = ResetOffsetRequestHeader {

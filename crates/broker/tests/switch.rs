@@ -108,20 +108,26 @@ async fn a_promotion_waits_for_what_the_old_master_has() {
     pair.stop().await;
 }
 
+/// Between the slave and its master, which answers all but requests of `code`; and how many of these there were.
+async fn swallowing(pair: &Pair, code: i32) -> (Between, Arc<AtomicUsize>) {
+    let swallowed = Arc::new(AtomicUsize::new(0));
+    let count = swallowed.clone();
+    let between = Between::start(&pair.api, &pair.master.addr, move |_, command| {
+        let is_swallowed = command.code == code;
+        count.fetch_add(is_swallowed.into(), SeqCst);
+        (!is_swallowed).then_some(command)
+    })
+    .await;
+    between.of(pair.slave.broker()).await;
+    (between, swallowed)
+}
+
 /// A master that vanishes in the middle of a round.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_waits_for_no_round_of_a_master_that_is_gone() {
     let pair = Pair::start(&ASYNC, &[("slaveSyncInterval", "100")]).await;
-    let swallowed = Arc::new(AtomicUsize::new(0));
-    let count = swallowed.clone();
-    let between = Between::start(&pair.api, &pair.master.addr, move |_, command| {
-        let vanishes = command.code == request::GET_ALL_CONSUMER_OFFSET;
-        count.fetch_add(vanishes.into(), SeqCst);
-        (!vanishes).then_some(command)
-    })
-    .await;
+    let (between, swallowed) = swallowing(&pair, request::GET_ALL_CONSUMER_OFFSET).await;
     let slave = pair.slave.broker();
-    between.of(slave).await;
     until("a round waits for an answer", || async { swallowed.load(SeqCst) > 0 }).await;
     change(&pair.api, &pair.slave.addr, "brokerRole=ASYNC_MASTER").await.unwrap();
     assert!(slave.config().is_master());
@@ -140,16 +146,8 @@ async fn a_follower_that_waits_for_its_master_is_not_waited_for() {
     topic(&pair.api, &pair.master.addr, "T", 1).await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
     pair.equal().await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    let between = Between::start(&pair.api, &pair.master.addr, move |_, command| {
-        let is_swallowed = command.code == request::VIEW_MESSAGE_BY_ID;
-        count.fetch_add(is_swallowed.into(), SeqCst);
-        (!is_swallowed).then_some(command)
-    })
-    .await;
+    let (between, asked) = swallowing(&pair, request::VIEW_MESSAGE_BY_ID).await;
     let slave = pair.slave.broker();
-    between.of(slave).await;
     until("the round that it hears of its master by is over", || async { slave.sync.is_failing() }).await;
     let ha_addr = pair.master.broker().config().ha_addr();
     let starts = || lines.with(&[&format!("replication from {ha_addr} starts")]);

@@ -7,15 +7,14 @@ use std::{
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
-use common::{HandClock, Random, clock_at, files, message, small};
+use common::{Random, clock_at, files, small, timer_node::Node};
 use store::{
-    Batch, RealDisk, Store, StoreConfig, Timer, TimerConfig, TimerFacts,
+    RealDisk, Store, StoreConfig, Timer, TimerConfig, TimerFacts,
     inspect::{StoreView, ViewOptions, inspect},
 };
-use wire::{property, topic};
 
 const NOW: i64 = 1_795_500_000_000;
 const TIMER: TimerConfig =
@@ -25,69 +24,15 @@ fn config(root: &Path) -> StoreConfig {
     StoreConfig { segment_size: 1 << 18, ..small(root) }
 }
 
-struct Node {
-    store: Store,
-    timer: Timer,
-    clock: Arc<HandClock>,
-}
-
-impl Node {
-    fn master(root: &Path, now_ms: i64) -> Self {
-        Self::with(root, now_ms, TIMER)
-    }
-
-    fn with(root: &Path, now_ms: i64, timer: TimerConfig) -> Self {
-        let clock = clock_at(now_ms);
-        let store = Store::open(config(root), Arc::new(RealDisk), clock.clone()).unwrap();
-        let timer = Timer::open(&store, timer, clock.clone()).unwrap();
-        timer.set_delivering(&store, true).unwrap();
-        Self { store, timer, clock }
-    }
-
-    fn send(&self, due_ms: i64, body: &str) -> i64 {
-        let mut text = Vec::new();
-        property::push(&mut text, property::UNIQ_KEY, body);
-        property::push(&mut text, property::TIMER_OUT_MS, &((due_ms - 1) / 1000 * 1000).to_string());
-        property::push(&mut text, property::TIMER_DELIVER_MS, &due_ms.to_string());
-        property::push(&mut text, property::REAL_TOPIC, "T");
-        property::push(&mut text, property::REAL_QUEUE_ID, "1");
-        let mut batch = Batch::new();
-        batch.push(&message(topic::TIMER, 0, &text, body.as_bytes())).unwrap();
-        self.store.append(&mut batch).unwrap();
-        self.store.dispatch();
-        batch.entries()[0].physical_offset
-    }
-
-    /// All that is to be done at a time.
-    fn at(&self, now_ms: i64) -> &Self {
-        self.clock.0.store(now_ms, Ordering::SeqCst);
-        loop {
-            self.store.dispatch();
-            let taken = self.timer.enqueue(&self.store, 100, &mut |_, _| {}).unwrap();
-            let host = "10.0.0.2:10911".parse().unwrap();
-            let told = self.timer.deliver(&self.store, host, 100, &|_, _| true, &mut |_, _| {}).unwrap();
-            self.store.dispatch();
-            if taken + told.count + told.dropped == 0 {
-                return self;
-            }
-        }
-    }
-
-    fn came(&self) -> Vec<String> {
-        common::bodies(&self.store, "T", 1).into_iter().map(|body| String::from_utf8(body).unwrap()).collect()
-    }
-
-    fn close(self) {
-        self.timer.close(&self.store).unwrap();
-        self.store.close().unwrap();
-    }
+fn master(root: &Path, now_ms: i64) -> Node {
+    Node::master(&config(root), TIMER, now_ms)
 }
 
 /// As a copy it would have a CRC that fits what the device made of it.
 #[test]
 fn a_message_whose_body_is_damaged_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::master(dir.path(), NOW);
+    let node = master(dir.path(), NOW);
     let places: Vec<i64> = ["one", "two", "three"].iter().map(|body| node.send(NOW + 5_000, body)).collect();
     node.at(NOW);
     let record = node.store.read_record(places[1]).unwrap();
@@ -128,7 +73,7 @@ fn damage(random: &mut Random, root: &Path) -> String {
 fn no_number_of_the_timers_files_is_believed() {
     let dir = tempfile::tempdir().unwrap();
     let sound = dir.path().join("sound");
-    let node = Node::master(&sound, NOW);
+    let node = master(&sound, NOW);
     for number in 0..60 {
         node.send(NOW + 5_000 + number * 700, &format!("{number}"));
     }
@@ -145,7 +90,7 @@ fn no_number_of_the_timers_files_is_believed() {
         let store = Store::open(config(&root), Arc::new(RealDisk), clock.clone()).unwrap();
         if let Ok(timer) = Timer::open(&store, TIMER, clock.clone()) {
             timer.set_delivering(&store, true).unwrap();
-            let node = Node { store, timer, clock };
+            let node = Node { store, timer, clock, precision_ms: TIMER.precision_ms };
             for second in 15..60 {
                 node.at(NOW + second * 1000);
             }
@@ -169,7 +114,7 @@ fn inspect_tells_what_waits_and_believes_no_number() {
     let round_ms = TimerConfig::default().slots * 1000;
     let end_ms = (NOW / round_ms + 1) * round_ms;
     let timer = TimerConfig { segment_size: 1040, ..TimerConfig::default() };
-    let node = Node::with(dir.path(), end_ms - 10_000, timer);
+    let node = Node::master(&config(dir.path()), timer, end_ms - 10_000);
     for number in 0..20 {
         node.send(end_ms - 5_000 + number * 1000, &format!("{number}"));
     }
@@ -204,7 +149,7 @@ fn inspect_tells_what_waits_and_believes_no_number() {
 #[test]
 fn a_chain_that_is_broken_is_told_and_can_be_made_again() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::master(dir.path(), NOW);
+    let node = master(dir.path(), NOW);
     let wanted: Vec<String> = (0..65).map(|number| format!("{number:02}")).collect();
     for (number, body) in wanted.iter().enumerate() {
         node.send(NOW + if number < 5 { 5_100 } else { 7_100 }, body);
@@ -213,13 +158,13 @@ fn a_chain_that_is_broken_is_told_and_can_be_made_again() {
     node.close();
     // The delay of the third unit: it belongs to another second now.
     files::write(&dir.path().join("timerlog/00000000000000000000"), 2 * 52 + 24, &[0x55; 4]);
-    let node = Node::master(dir.path(), NOW);
+    let node = master(dir.path(), NOW);
     node.at(NOW + 10_000);
     assert_eq!(node.came(), wanted[3..]);
     assert_eq!(node.timer.status(&node.store).set_aside, 3);
     node.close();
     fs::remove_dir_all(dir.path().join("timerlog")).unwrap();
-    let node = Node::master(dir.path(), NOW + 10_000);
+    let node = master(dir.path(), NOW + 10_000);
     node.at(NOW + 20_000);
     let mut came = node.came();
     came.sort();
@@ -230,7 +175,7 @@ fn a_chain_that_is_broken_is_told_and_can_be_made_again() {
 #[test]
 fn a_wheel_with_a_slot_at_a_wrong_place_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
-    let node = Node::master(dir.path(), NOW);
+    let node = master(dir.path(), NOW);
     for number in 0..60 {
         node.send(NOW + 5_100 + number / 5 * 1000, &format!("{number:02}"));
     }
@@ -238,7 +183,7 @@ fn a_wheel_with_a_slot_at_a_wrong_place_is_made_again() {
     node.close();
     let tick = NOW / 1000 + 7;
     files::write(&dir.path().join("timerwheel"), (tick % TIMER.slots) as u64 * 32, &(tick + 1).to_be_bytes());
-    let node = Node::master(dir.path(), NOW);
+    let node = master(dir.path(), NOW);
     // Longer than the wheel is.
     node.at(NOW + 400_000);
     assert_eq!(node.came().len(), 60);

@@ -3,78 +3,13 @@
 
 mod common;
 
-use std::{
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{path::Path, sync::atomic::Ordering};
 
-use common::{HandClock, clock_at, message, small};
-use store::{Batch, RealDisk, Store, StoreConfig, Timer, TimerCheckPoint, TimerConfig};
-use wire::{property, topic};
+use common::{small, timer_node::Node};
+use store::{StoreConfig, TimerCheckPoint, TimerConfig};
 
 const NOW: i64 = 1_795_500_000_000;
 const DAY: i64 = 86_400_000;
-
-struct Node {
-    store: Store,
-    timer: Timer,
-    clock: Arc<HandClock>,
-    precision_ms: i64,
-}
-
-impl Node {
-    fn open(config: &StoreConfig, timer: TimerConfig, now_ms: i64) -> Self {
-        let clock = clock_at(now_ms);
-        let store = Store::open(config.clone(), Arc::new(RealDisk), clock.clone()).unwrap();
-        let opened = Timer::open(&store, timer, clock.clone()).unwrap();
-        Self { store, timer: opened, clock, precision_ms: timer.precision_ms }
-    }
-
-    fn master(config: &StoreConfig, timer: TimerConfig, now_ms: i64) -> Self {
-        let node = Self::open(config, timer, now_ms);
-        node.timer.set_delivering(&node.store, true).unwrap();
-        node
-    }
-
-    /// As the broker rounds.
-    fn send(&self, due_ms: i64, body: &str) {
-        let out_ms = (due_ms - 1) / self.precision_ms * self.precision_ms;
-        let mut text = Vec::new();
-        property::push(&mut text, property::UNIQ_KEY, body);
-        property::push(&mut text, property::TIMER_OUT_MS, &out_ms.to_string());
-        property::push(&mut text, property::TIMER_DELIVER_MS, &due_ms.to_string());
-        property::push(&mut text, property::REAL_TOPIC, "T");
-        property::push(&mut text, property::REAL_QUEUE_ID, "1");
-        let mut batch = Batch::new();
-        batch.push(&message(topic::TIMER, 0, &text, body.as_bytes())).unwrap();
-        self.store.append(&mut batch).unwrap();
-        self.store.dispatch();
-    }
-
-    /// All that is to be done at a time.
-    fn at(&self, now_ms: i64) -> &Self {
-        self.clock.0.store(now_ms, Ordering::SeqCst);
-        loop {
-            self.store.dispatch();
-            let taken = self.timer.enqueue(&self.store, 100, &mut |_, _| {}).unwrap();
-            let host = "10.0.0.2:10911".parse().unwrap();
-            let told = self.timer.deliver(&self.store, host, 100, &|_, _| true, &mut |_, _| {}).unwrap();
-            self.store.dispatch();
-            if taken + told.count + told.dropped == 0 {
-                return self;
-            }
-        }
-    }
-
-    fn came(&self) -> Vec<String> {
-        common::bodies(&self.store, "T", 1).into_iter().map(|body| String::from_utf8(body).unwrap()).collect()
-    }
-
-    fn close(self) {
-        self.timer.close(&self.store).unwrap();
-        self.store.close().unwrap();
-    }
-}
 
 fn wheel_of(slots: i64, precision_ms: i64) -> TimerConfig {
     TimerConfig { segment_size: 1040, slots, precision_ms, ..TimerConfig::default() }
@@ -154,7 +89,9 @@ fn what_waits_beyond_the_span_of_a_finer_wheel_is_delivered_at_its_time() {
         let node = Node::master(&config, wheel_of(256, before), NOW);
         let due_ms = |number: i64| NOW + 1000 + number * 500;
         let all: Vec<String> = (0..120).map(|number| format!("{number}")).collect();
-        (0..120).rev().for_each(|number| node.send(due_ms(number), &all[number as usize]));
+        for number in (0..120).rev() {
+            node.send(due_ms(number), &all[number as usize]);
+        }
         node.at(NOW);
         node.close();
         let node = Node::master(&config, wheel_of(256, after), NOW);

@@ -19,7 +19,12 @@ use broker::{BrokerConfig, RunningBroker};
 use client::{BrokerApi, OutgoingMessage, Sent};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use wire::{body::TopicConfig, header::SendMessageRequestHeaderV2, property, topic::AUTO_CREATE};
+use wire::{
+    body::TopicConfig,
+    header::{PullMessageRequestHeader, SendMessageRequestHeaderV2},
+    property, sys_flag,
+    topic::AUTO_CREATE,
+};
 
 /// Nothing here takes longer, on the slowest machine.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -288,4 +293,32 @@ pub async fn sync(node: &Node) {
 pub fn has_queues(node: &Node, topic: &str) -> bool {
     let in_memory = node.broker().store.queues().iter().any(|(name, _)| **name == *topic);
     in_memory || node.root.join("consumequeue").join(topic).exists()
+}
+
+/// Header of a pull at 3 of a consumer G that has committed 3, which is the end of queue 0 of T.
+pub fn pull_at_three(more_flags: i32) -> PullMessageRequestHeader {
+    PullMessageRequestHeader {
+        consumer_group: "G".into(),
+        topic: "T".into(),
+        queue_id: Some(0),
+        queue_offset: Some(3),
+        commit_offset: Some(3),
+        max_msg_nums: 1,
+        sys_flag: sys_flag::PULL_SUBSCRIPTION | sys_flag::PULL_COMMIT_OFFSET | more_flags,
+        suspend_timeout_millis: 600_000,
+        subscription: Some("*".into()),
+        ..PullMessageRequestHeader::default()
+    }
+}
+
+/// A broker with three messages in queue 0 of T.
+pub async fn node_with_three(dir: &TempDir) -> (Node, BrokerApi) {
+    let node = Node::start(dir, "m", &[]).await;
+    let api = api();
+    topic(&api, &node.addr, "T", 1).await;
+    for _ in 0..3 {
+        send(&api, &node.addr, "T", 0, &[], b"x").await;
+    }
+    assert_eq!(api.max_offset(&node.addr, "T", 0).await.unwrap(), 3);
+    (node, api)
 }

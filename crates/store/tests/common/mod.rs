@@ -23,6 +23,7 @@ pub mod asking_disk;
 pub mod files;
 pub mod over_real_disk;
 pub mod small_disk;
+pub mod timer_node;
 
 /// Nobody watches.
 pub struct Still;
