@@ -380,11 +380,11 @@ def go_away(rig):
     ns = rig.namesrv(rig.ours)
     a = rig.broker(rig.ours, ns, "a", enableShutdownGracefully="true", shutdownWaitTimeSeconds=3)
     b = rig.broker(rig.ours, ns, "b", group="broker-b")
+    kinds = "sync", "tags", "async", "batch"                # each sent by a thread of its own; "orderly" is never sent elsewhere
     for broker, count in ((a, 1), (b, 2)):
-        topics(ns, broker, "sync", brokers=count)
+        topics(ns, broker, *kinds, brokers=count)
     out, stop = f"{rig.folder}/load.jsonl", f"{rig.folder}/stop"
-    # One kind, so one thread: with more, clients of 5.5.0 lose a send now and then while they all connect anew.
-    producer = rig.program("5.5.0", "Load", "--ns", ns.address, "--out", out, "--retries", 2, "--stop", stop, "sync=0")
+    producer = rig.program("5.5.0", "Load", "--ns", ns.address, "--out", out, "--retries", 2, "--stop", stop, *(f"{kind}=0" for kind in kinds))
     end = lambda broker: remoting.max_offset(broker.address, "It-sync", 0)
     until("the producer sends to both", lambda: end(a) > 20 and end(b) > 20, 60, process=producer)
     a.stop()
@@ -399,7 +399,8 @@ def go_away(rig):
     sent = read_lines(out)
     verify.all_acknowledged(sent)
     a.start()
-    stored = [m for x in (a, b) for m in rig.pull(x, f"It-sync/{QUEUES}", name=f"pull-{x.name}") if m["type"] == "message"]
+    queues = [f"It-{kind}/{QUEUES}" for kind in kinds]
+    stored = [m for x in (a, b) for m in rig.pull(x, *queues, name=f"pull-{x.name}") if m["type"] == "message"]
     verify.nothing_lost(sent, stored, "both brokers")
 
 

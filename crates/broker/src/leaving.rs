@@ -1,17 +1,11 @@
 //! A graceful stop (`enableShutdownGracefully`): for `shutdownWaitTimeSeconds` clients that understand it are told to go
 //! away, others are served as ever. Source: `NettyRemotingAbstract.java`, `NettyRemotingServer.java`; reference remoting 6.
 //!
-//! Unlike upstream's, requests that want no answer are carried out (nobody would repeat them), slaves get bytes and tables to
-//! the end, and it is over when no client is connected any more.
+//! Unlike upstream's, each connection of before is sent away and none that came later ([`remoting::Leaving`] says why),
+//! requests that want no answer are carried out (nobody would repeat them), slaves get bytes and tables to the end, and it
+//! is over when no client is connected any more.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use remoting::{Connection, Server};
@@ -25,14 +19,14 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Whether a graceful stop has begun, and who asks for nothing but what slaves ask for.
 #[derive(Default)]
 pub struct Leaving {
-    has_begun: AtomicBool,
+    present: remoting::Leaving,
     slaves: Mutex<HashSet<u64>>,
 }
 
 impl Leaving {
     /// True once a graceful stop has begun.
     pub fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Acquire)
+        self.present.has_begun()
     }
 
     fn heard(&self, conn: &Connection, is_of_a_slave: bool) {
@@ -55,7 +49,7 @@ impl Leaving {
 pub fn send_away(broker: &Broker, conn: &Connection, command: &Command) -> bool {
     let is_of_a_slave = is_of_a_slave(command.code);
     broker.leaving.heard(conn, is_of_a_slave);
-    match command.go_away().filter(|_| !is_of_a_slave) {
+    match command.go_away().filter(|_| !is_of_a_slave && broker.leaving.present.concerns(conn)) {
         Some(answer) => {
             conn.reply(answer);
             true
@@ -88,7 +82,7 @@ pub async fn leave(broker: &Arc<Broker>, servers: &[Server]) {
         "clients are sent away for up to {} s (enableShutdownGracefully), then the broker stops",
         limit.as_secs()
     );
-    broker.leaving.has_begun.store(true, Ordering::Release);
+    broker.leaving.present.begin(servers);
     register::unregister_all(broker).await;
     broker.holds.wake_all(broker);
     let begin = Instant::now();

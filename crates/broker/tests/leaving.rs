@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::sync::atomic::Ordering;
 
 use client::Puller;
 use common::{LIMIT, Node, Pair, api, header, lines::Lines, name_server, send, topic, until};
@@ -105,9 +105,10 @@ async fn clients_are_sent_away_before_the_broker_stops() {
     let commit = Command { version: NEW, ..Command::request_with(request::UPDATE_CONSUMER_OFFSET, &commit) };
     client.oneway(&addr, commit, LIMIT).await.unwrap();
     until("a commit is taken", || async { broker.offsets.get("T", "TOOLS_CONSUMER", 0) == Some(1) }).await;
-    // A client of our own connects anew and asks once more.
-    let error = api.send(&addr, &header("T", 0, &[]), "x", Duration::from_secs(5)).await.unwrap_err();
-    assert_eq!(error.code(), Some(response::GO_AWAY), "{error}");
+    // A client of our own connects anew and asks once more. Who came since is served: Java clients of 5.5.0 that are sent
+    // away from a new connection, too, lose a call now and then.
+    api.send(&addr, &header("T", 0, &[]), "x", LIMIT).await.unwrap();
+    assert_eq!(ask(NEW, request::SEND_MESSAGE_V2).await.code, response::SUCCESS);
     assert!(!stop.is_finished());
     assert!(api.query_route(&namesrv, "T").await.is_err(), "it does not register again");
 

@@ -96,7 +96,7 @@ impl NameServer {
         tracing::info!(
             "clients are sent away for up to {seconds} s (enableShutdownGracefully), then the name server stops"
         );
-        self.service.leave();
+        self.service.leave(&self.server);
         let begin = Instant::now();
         while begin.elapsed() < limit && !self.server.connections().is_empty() {
             tokio::time::sleep(LOOK).await;

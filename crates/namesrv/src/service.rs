@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use remoting::{Connection, NOT_TAKEN, Requests, Service};
+use remoting::{Connection, Leaving, NOT_TAKEN, Requests, Server, Service};
 use tokio::sync::Semaphore;
 use wire::{
     Command,
@@ -51,8 +51,8 @@ pub struct NameService {
     writes: Arc<Semaphore>,
     started: Instant,
     is_stopping: AtomicBool,
-    /// Clients are sent away (`enableShutdownGracefully`).
-    is_leaving: AtomicBool,
+    /// Who is sent away (`enableShutdownGracefully`).
+    leaving: Leaving,
 }
 
 impl NameService {
@@ -68,7 +68,7 @@ impl NameService {
             writes: Arc::new(Semaphore::new(MAX_WRITES)),
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
-            is_leaving: AtomicBool::new(false),
+            leaving: Leaving::default(),
         }
     }
 
@@ -103,9 +103,9 @@ impl NameService {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    /// From now on whoever understands it is sent away, others are served as ever.
-    pub fn leave(&self) {
-        self.is_leaving.store(true, Ordering::Relaxed);
+    /// From now on whoever is connected to `server` and understands it is sent away, others are served as ever.
+    pub fn leave(&self, server: &Server) {
+        self.leaving.begin([server]);
     }
 
     fn tell(&self, notices: impl IntoIterator<Item = Notice>) {
@@ -175,7 +175,7 @@ impl Shared {
 
 impl Service for Shared {
     fn on_requests(&self, conn: &Arc<Connection>, requests: &mut Requests<'_>) {
-        let is_leaving = self.0.is_leaving.load(Ordering::Relaxed);
+        let is_leaving = self.0.leaving.concerns(conn);
         for request in requests {
             if let Some(answer) = request.go_away().filter(|_| is_leaving) {
                 conn.reply(answer);

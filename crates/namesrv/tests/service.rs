@@ -423,6 +423,11 @@ async fn a_graceful_stop_sends_clients_away() {
     assert_eq!(remark(&route(new).await), "please go away");
     let again = Command { version: new, ..Broker::new(0, "10.0.0.1:10911").request() };
     assert_eq!(broker.invoke(&addr, again, LIMIT).await.unwrap().code, response::GO_AWAY);
+    // Whoever comes anew is served.
+    let late = common::client();
+    let again = Command { version: new, ..Broker::new(0, "10.0.0.1:10911").request() };
+    assert_eq!(late.invoke(&addr, again, LIMIT).await.unwrap().code, response::SUCCESS);
+    late.close_all();
     // A broker that goes takes no route from clients that stay.
     broker.close_all();
     for _ in 0..20 {
