@@ -378,24 +378,26 @@ test("uses-4.9.7", "4.9.7")(uses)
 def go_away(rig):
     """One of two brokers stops gracefully while a producer sends: no send fails, and each that was acknowledged is stored."""
     ns = rig.namesrv(rig.ours)
-    a = rig.broker(rig.ours, ns, "a", enableShutdownGracefully="true", shutdownWaitTimeSeconds=3)
+    a = rig.broker(rig.ours, ns, "a", enableShutdownGracefully="true", shutdownWaitTimeSeconds=60)
     b = rig.broker(rig.ours, ns, "b", group="broker-b")
     kinds = "sync", "tags", "async", "batch"                # each sent by a thread of its own; "orderly" is never sent elsewhere
     for broker, count in ((a, 1), (b, 2)):
         topics(ns, broker, *kinds, brokers=count)
     out, stop = f"{rig.folder}/load.jsonl", f"{rig.folder}/stop"
     producer = rig.program("5.5.0", "Load", "--ns", ns.address, "--out", out, "--retries", 2, "--stop", stop, *(f"{kind}=0" for kind in kinds))
-    end = lambda broker: remoting.max_offset(broker.address, "It-sync", 0)
-    until("the producer sends to both", lambda: end(a) > 20 and end(b) > 20, 60, process=producer)
-    a.stop()
-    at_b = end(b)
-    until("the producer goes on at the other broker", lambda: end(b) > at_b + 20, 60, process=producer)
+    ends = lambda *brokers: [remoting.max_offset(broker.address, f"It-{kind}", 0) for broker in brokers for kind in kinds]
+    until("the producer sends to both", lambda: min(ends(a, b)) > 20, 60, process=producer)
+    a.process.popen.terminate()
+    log = f"{rig.folder}/load/logs/rocketmqlogs/rocketmq_client.log"
+    until("the producer is told", lambda: "Receive go away" in open(log).read(), 30, process=producer)
+    at_b = ends(b)
+    until("the producer goes on at the other broker", lambda: all(now > then + 200 for now, then in zip(ends(b), at_b)), 60, process=producer)
+    # It ends before the broker does. Where several calls of a client of 5.5.0 are under way when a connection is closed, whoever
+    # closes it, one may be forgotten until its time-out: `failFast` is bound to a handler that may be gone by then.
     open(stop, "w").close()
     if producer.finish(60):
         raise Failure(f"the producer failed: {producer.said()[-400:]}")
-    with open(f"{rig.folder}/load/logs/rocketmqlogs/rocketmq_client.log") as log:
-        if "Receive go away" not in log.read():
-            raise Failure("the producer was not told to go away")
+    a.stop()
     sent = read_lines(out)
     verify.all_acknowledged(sent)
     a.start()
