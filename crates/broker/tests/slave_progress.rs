@@ -177,7 +177,8 @@ async fn messages_do_not_wait_while_a_slave_writes_its_masters_progress() {
     let pair = Pair::start(&[], &by_hand).await;
     topic(&pair.api, &pair.master.addr, "T", 1).await;
     send(&pair.api, &pair.master.addr, "T", 0, &[], b"x").await;
-    commit(&pair, &pair.master, 1).await;
+    // Rounds by themselves, those that beginning to follow asks for, have nothing to write from now on but the progress.
+    assert!(broker::sync::round(pair.slave.broker()).await, "the master answers");
     // What opens it to write waits for somebody who reads.
     let aside = pair.slave.root.join("config/consumerOffset.json.tmp");
     let mode = Mode::RUSR | Mode::WUSR;
@@ -188,6 +189,7 @@ async fn messages_do_not_wait_while_a_slave_writes_its_masters_progress() {
         std::fs::read(&aside).unwrap();
         is_released
     });
+    commit(&pair, &pair.master, 1).await;
     let slave = pair.slave.broker().clone();
     let round = tokio::spawn(async move { broker::sync::round(&slave).await });
     until("the slave has the progress, and writes it", || async { progress(&pair.slave) == Some(1) }).await;
@@ -196,6 +198,6 @@ async fn messages_do_not_wait_while_a_slave_writes_its_masters_progress() {
     }
     release.send(()).unwrap();
     assert!(reader.join().unwrap(), "they have waited");
-    assert!(!round.await.unwrap(), "a pipe cannot be made durable");
+    round.await.unwrap();
     pair.stop().await;
 }
