@@ -80,14 +80,30 @@ pub struct RunningBroker {
 }
 
 impl RunningBroker {
-    /// Listens, loads, recovers, serves, registers. Call within a tokio runtime. A recovery goes on when the future is
-    /// dropped: whoever drops it ends the process, and the next start goes on from what this one has proven.
+    /// [`RunningBroker::serve`] and [`RunningBroker::join`].
     pub async fn start(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
         Self::start_on(config, config_file, Arc::new(RealDisk)).await
     }
 
     /// The same with the store on another disk.
     pub async fn start_on(
+        config: BrokerConfig,
+        config_file: Option<PathBuf>,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StartError> {
+        let running = Self::serve_on(config, config_file, disk).await?;
+        running.join().await;
+        Ok(running)
+    }
+
+    /// Listens, loads, recovers, serves. Call within a tokio runtime. A recovery goes on when the future is dropped: whoever
+    /// drops it ends the process, and the next start goes on from what this one has proven. What it returns has taken
+    /// messages, perhaps, and wants to be shut down.
+    pub async fn serve(config: BrokerConfig, config_file: Option<PathBuf>) -> Result<Self, StartError> {
+        Self::serve_on(config, config_file, Arc::new(RealDisk)).await
+    }
+
+    async fn serve_on(
         mut config: BrokerConfig,
         config_file: Option<PathBuf>,
         disk: Arc<dyn Disk>,
@@ -108,12 +124,20 @@ impl RunningBroker {
             }
         };
         starting.serve(&broker);
-        // A slave asks its master what that has before it follows: with `haMasterAddress` only a name server tells whom.
-        register::start(&broker).await;
-        ha::slave::start(&broker);
-        tasks::start_async(&broker);
         let tls_watch = tokio::spawn(tls.watch());
         Ok(Self { broker, servers, ha, threads, tls_watch })
+    }
+
+    /// Registers, which takes up to 3 s where no name server answers, and begins what a member of a group does by itself. May
+    /// be dropped, for a shutdown.
+    pub fn join(&self) -> impl Future<Output = ()> + Send + use<> {
+        let broker = self.broker.clone();
+        async move {
+            // A slave asks its master what that has before it follows: with `haMasterAddress` only a name server tells whom.
+            register::start(&broker).await;
+            ha::slave::start(&broker);
+            tasks::start_async(&broker);
+        }
     }
 
     /// What an acknowledgement means here, in one line.

@@ -249,6 +249,16 @@ impl NamesrvConfig {
         self.other.keys().map(String::as_str).filter(|key| WITHOUT_EFFECT.contains(key))
     }
 
+    /// Says which keys change nothing.
+    pub fn report_keys(&self) {
+        for key in self.unknown_keys() {
+            tracing::warn!("configuration key {key} is unknown, it changes nothing");
+        }
+        for key in self.keys_without_effect() {
+            tracing::info!("configuration key {key} has no effect here");
+        }
+    }
+
     /// `host:port` to listen on.
     pub fn listen_address(&self) -> String {
         match self.bind_address.contains(':') && !self.bind_address.starts_with('[') {

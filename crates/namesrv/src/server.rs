@@ -53,7 +53,7 @@ pub struct NameServer {
 impl NameServer {
     /// Reads the key-value file and listens.
     pub async fn start(mut config: NamesrvConfig) -> Result<Self, StartError> {
-        report_keys(&config);
+        config.report_keys();
         config.tls.read_file()?.iter().for_each(|warning| tracing::warn!("{warning}"));
         let tls = ServerTls::new(&config.tls)?;
         let calls = ClientConfig { tls: ClientTls::new(&config.tls)?, ..ClientConfig::default() };
@@ -101,15 +101,6 @@ impl NameServer {
         while begin.elapsed() < limit && !self.server.connections().is_empty() {
             tokio::time::sleep(LOOK).await;
         }
-    }
-}
-
-fn report_keys(config: &NamesrvConfig) {
-    for key in config.unknown_keys() {
-        tracing::warn!("configuration key {key} is not known");
-    }
-    for key in config.keys_without_effect() {
-        tracing::info!("configuration key {key} has no effect here");
     }
 }
 

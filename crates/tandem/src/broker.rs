@@ -42,14 +42,22 @@ pub async fn run(args: BrokerArgs) -> Result<()> {
     }
     let mut signals = Signals::new()?;
     let running = tokio::select! {
-        running = RunningBroker::start(config, args.config_file) => running?,
+        running = RunningBroker::serve(config, args.config_file) => running?,
         () = signals.end(HangUp::Ignored) => {
             tracing::info!("stopped while starting: the next start goes on from what this one has proven");
             return Ok(());
         }
     };
-    announce(&running);
-    signals.end(HangUp::Ignored).await;
+    // It has taken messages, perhaps: from now on a signal is a reason to stop, not to drop it.
+    let joined = async {
+        running.join().await;
+        announce(&running);
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = joined => {}
+        () = signals.end(HangUp::Ignored) => {}
+    }
     tracing::info!("stopping");
     Ok(running.shutdown().await?)
 }

@@ -36,10 +36,8 @@ pub async fn run(args: NamesrvArgs) -> Result<()> {
     };
     crate::keys(&args.set)?.try_for_each(|(key, value)| config.set(key, value))?;
     config.check()?;
-    for key in config.unknown_keys() {
-        tracing::warn!("configuration key {key} is unknown, it changes nothing");
-    }
     if args.print {
+        config.report_keys();
         say(config.to_text().trim_end());
         return Ok(());
     }

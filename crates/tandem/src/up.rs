@@ -88,13 +88,14 @@ impl Member {
     async fn start(&mut self, args: &UpArgs, data: &Path) -> Result<()> {
         let role = self.part.name;
         let config = broker_config(args, data, role)?;
-        let started = self.part.run(RunningBroker::start(config, None)).await;
-        self.running = Some(started.map_err(|error| match error {
+        let serves = self.part.run(RunningBroker::serve(config, None)).await;
+        let running = self.running.insert(serves.map_err(|error| match error {
             error @ StartError::Listen { .. } => {
                 anyhow!("the {role} does not start: {error} (its ports follow --{role}-port)")
             }
             error => anyhow!(error).context(format!("the {role} does not start")),
         })?);
+        self.part.run(running.join()).await;
         Ok(())
     }
 
