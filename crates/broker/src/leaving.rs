@@ -29,12 +29,12 @@ impl Leaving {
         self.present.has_begun()
     }
 
-    fn heard(&self, conn: &Connection, is_of_a_slave: bool) {
+    fn heard(&self, conn: &Connection, code: i32) {
         let mut slaves = self.slaves.lock();
-        if is_of_a_slave {
-            slaves.insert(conn.id())
-        } else {
-            slaves.remove(&conn.id())
+        match (is_of_slaves_alone(code), is_of_a_slave(code)) {
+            (true, _) => slaves.insert(conn.id()),
+            (false, true) => false,
+            (false, false) => slaves.remove(&conn.id()),
         };
     }
 
@@ -47,9 +47,8 @@ impl Leaving {
 
 /// Answers what shall go elsewhere; false for what is to be served.
 pub fn send_away(broker: &Broker, conn: &Connection, command: &Command) -> bool {
-    let is_of_a_slave = is_of_a_slave(command.code);
-    broker.leaving.heard(conn, is_of_a_slave);
-    match command.go_away().filter(|_| !is_of_a_slave && broker.leaving.present.concerns(conn)) {
+    broker.leaving.heard(conn, command.code);
+    match command.go_away().filter(|_| !is_of_a_slave(command.code) && broker.leaving.present.concerns(conn)) {
         Some(answer) => {
             conn.reply(answer);
             true
@@ -58,7 +57,8 @@ pub fn send_away(broker: &Broker, conn: &Connection, command: &Command) -> bool 
     }
 }
 
-fn is_of_a_slave(code: i32) -> bool {
+/// Tables that clients do not ask for.
+fn is_of_slaves_alone(code: i32) -> bool {
     matches!(
         code,
         request::GET_ALL_TOPIC_CONFIG
@@ -68,11 +68,19 @@ fn is_of_a_slave(code: i32) -> bool {
             | request::GET_ALL_MESSAGE_REQUEST_MODE
             | request::GET_TIMER_METRICS
             | request::GET_TIMER_CHECK_POINT
-            | request::GET_BROKER_RUNTIME_INFO
+    )
+}
+
+/// What slaves ask for, some of which clients ask for, too.
+fn is_of_a_slave(code: i32) -> bool {
+    let is_shared = matches!(
+        code,
+        request::GET_BROKER_RUNTIME_INFO
             | request::GET_MAX_OFFSET
             | request::VIEW_MESSAGE_BY_ID
             | request::UPDATE_CONSUMER_OFFSET
-    )
+    );
+    is_shared || is_of_slaves_alone(code)
 }
 
 /// Sends clients away until none is connected, or for as long as is configured.
