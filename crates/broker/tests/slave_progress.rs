@@ -180,13 +180,15 @@ async fn messages_do_not_wait_while_a_slave_writes_its_masters_progress() {
     // Rounds by themselves, those that beginning to follow asks for, have nothing to write from now on but the progress.
     assert!(broker::sync::round(pair.slave.broker()).await, "the master answers");
     // What opens it to write waits for somebody who reads.
+    let lines = Lines::of_process();
     let aside = pair.slave.root.join("config/consumerOffset.json.tmp");
     let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &aside, FileType::Fifo, mode, 0).unwrap();
     let (release, released) = std::sync::mpsc::channel();
+    let pipe = aside.clone();
     let reader = std::thread::spawn(move || {
         let is_released = released.recv_timeout(LIMIT).is_ok();
-        std::fs::read(&aside).unwrap();
+        std::fs::read(&pipe).unwrap();
         is_released
     });
     commit(&pair, &pair.master, 1).await;
@@ -199,5 +201,7 @@ async fn messages_do_not_wait_while_a_slave_writes_its_masters_progress() {
     release.send(()).unwrap();
     assert!(reader.join().unwrap(), "they have waited");
     round.await.unwrap();
+    // Whichever round met it.
+    assert_eq!(lines.with(&["metadata sync failed", &aside.display().to_string()]), 1, "a pipe cannot be made durable");
     pair.stop().await;
 }

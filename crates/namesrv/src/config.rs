@@ -245,7 +245,7 @@ impl NamesrvConfig {
     }
 
     /// Keys of a Java name server that change nothing here.
-    pub fn keys_without_effect(&self) -> impl Iterator<Item = &str> {
+    fn keys_without_effect(&self) -> impl Iterator<Item = &str> {
         self.other.keys().map(String::as_str).filter(|key| WITHOUT_EFFECT.contains(key))
     }
 

@@ -154,6 +154,33 @@ fn f18_up_can_be_stopped_while_one_of_its_brokers_recovers() {
     assert!(!dir.path().join("master/abort").exists(), "the master stopped cleanly");
 }
 
+/// Waits until a broker has taken a message.
+#[tokio::main(flavor = "current_thread")]
+async fn until_taken(at: u16) {
+    let api = BrokerApi::new(Arc::new(remoting::Client::new(remoting::ClientConfig::default(), None)));
+    let end = Instant::now() + LIMIT;
+    while !send(&api, at, "").await.is_ok_and(|answer| answer.code == response::SUCCESS) {
+        assert!(Instant::now() < end, "it takes nothing");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A broker serves before a name server has answered it, for up to 3 s.
+#[test]
+fn f18_a_broker_that_registers_stops_cleanly() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = port();
+    // Nobody accepts, so nobody answers.
+    let namesrv = TcpListener::bind("127.0.0.1:0").unwrap();
+    let lines = format!("namesrvAddr={}", namesrv.local_addr().unwrap());
+    let mut running = Running(broker_with(dir.path(), at, &lines).spawn().unwrap());
+    until_taken(at);
+    running.signal("TERM");
+    assert!(running.ended(), "it goes on registering");
+    assert!(running.0.wait().unwrap().success());
+    assert!(!dir.path().join("store/abort").exists(), "a clean stop");
+}
+
 /// Sends one after the other until the broker is gone; answers how many were taken, and what was answered to the others.
 #[tokio::main(flavor = "current_thread")]
 async fn send_until_gone(at: u16, sent: &AtomicU32) -> BTreeSet<i32> {
